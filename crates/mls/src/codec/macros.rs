@@ -89,10 +89,16 @@ mod tests {
 
     #[test]
     fn structures_are_their_fields_in_order() {
-        let value = Choice::Some(Pair { a: 3, b: Bytes::from([9]) });
+        let value = Choice::Some(Pair {
+            a: 3,
+            b: Bytes::from([9]),
+        });
         assert_eq!(value.to_bytes(), [2, 0, 3, 1, 9]);
         assert_eq!(Choice::from_bytes(&[2, 0, 3, 1, 9]).unwrap(), value);
         assert_eq!(Choice::from_bytes(&[1]).unwrap(), Choice::Nothing);
-        assert_eq!(Choice::from_bytes(&[9]), Err(DecodeError::InvalidValue("Choice")));
+        assert_eq!(
+            Choice::from_bytes(&[9]),
+            Err(DecodeError::InvalidValue("Choice"))
+        );
     }
 }

@@ -280,7 +280,10 @@ mod tests {
     fn vectors_carry_their_length_in_bytes() {
         let items: Vec<u16> = vec![1, 2, 3];
         assert_eq!(items.to_bytes(), [6, 0, 1, 0, 2, 0, 3]);
-        assert_eq!(Vec::<u16>::from_bytes(&[6, 0, 1, 0, 2, 0, 3]).unwrap(), items);
+        assert_eq!(
+            Vec::<u16>::from_bytes(&[6, 0, 1, 0, 2, 0, 3]).unwrap(),
+            items
+        );
         let long = Bytes::from(vec![7; 100]);
         assert_eq!(long.to_bytes()[..2], [0x40, 100]);
         assert_eq!(Bytes::from_bytes(&long.to_bytes()).unwrap(), long);
@@ -288,10 +291,22 @@ mod tests {
 
     #[test]
     fn what_is_malformed_is_refused() {
-        assert_eq!(Vec::<u16>::from_bytes(&[3, 0, 1, 0]), Err(DecodeError::Truncated));
+        assert_eq!(
+            Vec::<u16>::from_bytes(&[3, 0, 1, 0]),
+            Err(DecodeError::Truncated)
+        );
         assert_eq!(u8::from_bytes(&[1, 2]), Err(DecodeError::TrailingBytes));
-        assert_eq!(Option::<u8>::from_bytes(&[2, 2]), Err(DecodeError::InvalidOptional));
-        assert_eq!(Bytes::from_bytes(&[0x40, 1, 7]), Err(DecodeError::NonMinimalLength));
-        assert_eq!(Bytes::from_bytes(&[0xbf, 0xff, 0xff, 0xff]), Err(DecodeError::Truncated));
+        assert_eq!(
+            Option::<u8>::from_bytes(&[2, 2]),
+            Err(DecodeError::InvalidOptional)
+        );
+        assert_eq!(
+            Bytes::from_bytes(&[0x40, 1, 7]),
+            Err(DecodeError::NonMinimalLength)
+        );
+        assert_eq!(
+            Bytes::from_bytes(&[0xbf, 0xff, 0xff, 0xff]),
+            Err(DecodeError::Truncated)
+        );
     }
 }

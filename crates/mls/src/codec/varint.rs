@@ -32,7 +32,10 @@ pub fn decode_length(reader: &mut Reader<'_>) -> Result<usize, DecodeError> {
         0 => return Ok(usize::from(first)),
         1 => {
             let [second] = reader.array()?;
-            (usize::from(u16::from_be_bytes([first & 0x3f, second])), 0x40)
+            (
+                usize::from(u16::from_be_bytes([first & 0x3f, second])),
+                0x40,
+            )
         }
         2 => {
             let [b, c, d] = reader.array()?;
@@ -40,5 +43,9 @@ pub fn decode_length(reader: &mut Reader<'_>) -> Result<usize, DecodeError> {
         }
         _ => return Err(DecodeError::NonMinimalLength),
     };
-    if length < shortest { Err(DecodeError::NonMinimalLength) } else { Ok(length) }
+    if length < shortest {
+        Err(DecodeError::NonMinimalLength)
+    } else {
+        Ok(length)
+    }
 }
