@@ -1,1 +1,85 @@
-//! Placeholder.
+//! What the services and their clients say to each other.
+//!
+//! Two layers, never mixed:
+//!
+//! - **Envelopes** are protobuf over gRPC ([`delivery`], [`authentication`]), compiled from the
+//!   `.proto` files of this crate. They carry fields from here to there and nothing more.
+//! - **Statements** are TLS-encoded structures that begin with a version. Everything that is
+//!   signed, hashed or compared is one: [`log`] (entries, chain, heads), [`proof`] (who may do what),
+//!   [`mailbox`] (mailboxes and shelves), [`invitation`] (what members seal for each other).
+//!
+//! [`call`] lists every call of both services once, typed, so that a state machine can ask and answer
+//! without knowing what carries its words. A refusal is a [`Refusal`], the same in a gRPC status and in a test without any network.
+
+pub mod call;
+pub mod ids;
+pub mod invitation;
+pub mod keys;
+pub mod log;
+pub mod mailbox;
+pub mod proof;
+mod refusal;
+pub mod well_known;
+
+pub use refusal::{Conflict, Refusal};
+
+/// The Delivery Service's messages and, with gRPC, its clients and servers.
+#[allow(
+    missing_docs,
+    clippy::all,
+    reason = "generated; the .proto file is the documentation"
+)]
+pub mod delivery {
+    tonic::include_proto!("folkmoot.delivery.v1");
+}
+
+/// The Authentication Service's messages and, with gRPC, its clients and servers.
+#[allow(
+    missing_docs,
+    clippy::all,
+    reason = "generated; the .proto file is the documentation"
+)]
+pub mod authentication {
+    tonic::include_proto!("folkmoot.authentication.v1");
+}
+
+/// The encoded form of a [`Refusal`].
+#[allow(
+    missing_docs,
+    clippy::all,
+    reason = "generated; the .proto file is the documentation"
+)]
+pub mod refusal_v1 {
+    tonic::include_proto!("folkmoot.refusal.v1");
+}
+
+/// The version that every statement of this crate begins with.
+pub const VERSION: u16 = 1;
+
+/// Bounds that both sides keep (DESIGN's parameters), in bytes unless said.
+pub mod limits {
+    /// An application message.
+    pub const APPLICATION_MESSAGE: usize = 1 << 20;
+    /// A commit or proposal.
+    pub const HANDSHAKE_MESSAGE: usize = 64 << 20;
+    /// One joiner's sealed part of a Welcome.
+    pub const OWN_PART: usize = 4096;
+    /// The sealed shared part of a Welcome, while it travels inside the append.
+    pub const SHARED_PART: usize = 16 << 20;
+    /// An envelope dropped into a mailbox.
+    pub const ENVELOPE: usize = 16 << 10;
+    /// A sealed KeyPackage.
+    pub const PACKAGE: usize = 16 << 10;
+    /// One gRPC message.
+    pub const REQUEST: usize = 72 << 20;
+    /// Bytes of entries in one batch of a read, unless a single entry is larger.
+    pub const READ_BATCH: usize = 1 << 20;
+    /// Logs in one read.
+    pub const LOGS_PER_READ: usize = 1000;
+    /// Mailboxes in one take.
+    pub const MAILBOXES_PER_TAKE: usize = 1000;
+    /// Seconds that a nonce is good for.
+    pub const NONCE_SECONDS: u64 = 60;
+    /// Days that a drop ticket is good for.
+    pub const TICKET_DAYS: u64 = 7;
+}

@@ -1,0 +1,158 @@
+//! Every call of both services: what is asked, what is answered, over which connection.
+//!
+//! The client's logic emits [`Call`]s and takes [`Answer`]s; the services' logic does the reverse.
+//! gRPC carries them in production, encoded bytes alone in tests.
+
+use prost::Message;
+
+use crate::authentication::{LookUpRequest, LookUpResponse, RegisterRequest, RegisterResponse};
+use crate::delivery::{
+    AcknowledgeRequest, AcknowledgeResponse, AppendRequest, CollectRequest, CollectResponse,
+    CountRequest, CountResponse, CreateMailboxRequest, CreateMailboxResponse, DiscardRequest,
+    DiscardResponse, DropRequest, DropResponse, NonceRequest, NonceResponse, OpenRequest,
+    PickUpRequest, PickUpResponse, ReadRequest, ReadResponses, Receipt, StockRequest,
+    StockResponse, TakeRequest, TakeResponse,
+};
+
+/// What a connection is used for. Two purposes never share one, so that a service which watches
+/// connections does not learn which mailbox, log and look-up belong to the same person.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Purpose {
+    /// One's own account at the AS.
+    Account,
+    /// Look-ups of others at the AS.
+    Directory,
+    /// Logs and pickups.
+    Logs,
+    /// One's own mailbox and shelf.
+    Mailbox,
+    /// Others' shelves and mailboxes: take and drop.
+    Letters,
+}
+
+/// Bytes that are no call or no answer: whoever sent them is to blame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the bytes are not the protobuf message that belongs to this call")]
+pub struct Malformed;
+
+macro_rules! calls {
+    ($($(#[$meta:meta])* $name:ident = $path:literal, $purpose:ident, $request:ty => $response:ty;)*) => {
+        /// What a client asks of a service.
+        #[derive(Clone, Debug, PartialEq)]
+        pub enum Call {
+            $($(#[$meta])* $name($request),)*
+        }
+
+        /// What a service answers to the [`Call`] of the same name.
+        #[derive(Clone, Debug, PartialEq)]
+        pub enum Answer {
+            $($(#[$meta])* $name($response),)*
+        }
+
+        impl Call {
+            /// The gRPC path.
+            #[must_use]
+            pub fn path(&self) -> &'static str {
+                match self { $(Self::$name(_) => $path,)* }
+            }
+
+            /// The connection that it belongs on.
+            #[must_use]
+            pub fn purpose(&self) -> Purpose {
+                match self { $(Self::$name(_) => Purpose::$purpose,)* }
+            }
+
+            /// The protobuf message.
+            #[must_use]
+            pub fn encode(&self) -> Vec<u8> {
+                match self { $(Self::$name(request) => request.encode_to_vec(),)* }
+            }
+
+            /// Reads the message that belongs to `path`.
+            ///
+            /// # Errors
+            /// [`Malformed`], also for an unknown path.
+            pub fn decode(path: &str, bytes: &[u8]) -> Result<Self, Malformed> {
+                match path {
+                    $($path => <$request>::decode(bytes).map(Self::$name).map_err(|_| Malformed),)*
+                    _ => Err(Malformed),
+                }
+            }
+        }
+
+        impl Answer {
+            /// The protobuf message.
+            #[must_use]
+            pub fn encode(&self) -> Vec<u8> {
+                match self { $(Self::$name(response) => response.encode_to_vec(),)* }
+            }
+
+            /// Reads the answer to a call of `path`.
+            ///
+            /// # Errors
+            /// [`Malformed`], also for an unknown path.
+            pub fn decode(path: &str, bytes: &[u8]) -> Result<Self, Malformed> {
+                match path {
+                    $($path => <$response>::decode(bytes).map(Self::$name).map_err(|_| Malformed),)*
+                    _ => Err(Malformed),
+                }
+            }
+        }
+    };
+}
+
+calls! {
+    /// Opens a log.
+    Open = "/folkmoot.delivery.v1.Logs/Open", Logs, OpenRequest => Receipt;
+    /// Appends to a log.
+    Append = "/folkmoot.delivery.v1.Logs/Append", Logs, AppendRequest => Receipt;
+    /// A nonce for reads.
+    LogNonce = "/folkmoot.delivery.v1.Logs/Nonce", Logs, NonceRequest => NonceResponse;
+    /// Reads logs; the answer gathers the stream.
+    Read = "/folkmoot.delivery.v1.Logs/Read", Logs, ReadRequest => ReadResponses;
+    /// Picks a Welcome up.
+    PickUp = "/folkmoot.delivery.v1.Logs/PickUp", Logs, PickUpRequest => PickUpResponse;
+    /// Makes a mailbox.
+    CreateMailbox = "/folkmoot.delivery.v1.Mailboxes/Create", Mailbox, CreateMailboxRequest => CreateMailboxResponse;
+    /// A nonce for an owner's proofs at its mailbox.
+    MailboxNonce = "/folkmoot.delivery.v1.Mailboxes/Nonce", Mailbox, NonceRequest => NonceResponse;
+    /// Drops an envelope into somebody's mailbox.
+    Drop = "/folkmoot.delivery.v1.Mailboxes/Drop", Letters, DropRequest => DropResponse;
+    /// Reads one's mailbox.
+    Collect = "/folkmoot.delivery.v1.Mailboxes/Collect", Mailbox, CollectRequest => CollectResponse;
+    /// Empties one's mailbox.
+    Acknowledge = "/folkmoot.delivery.v1.Mailboxes/Acknowledge", Mailbox, AcknowledgeRequest => AcknowledgeResponse;
+    /// A nonce for an owner's proofs at its shelf.
+    ShelfNonce = "/folkmoot.delivery.v1.Shelves/Nonce", Mailbox, NonceRequest => NonceResponse;
+    /// Adds KeyPackages to one's shelf.
+    Stock = "/folkmoot.delivery.v1.Shelves/Stock", Mailbox, StockRequest => StockResponse;
+    /// Takes KeyPackages off one's shelf.
+    Discard = "/folkmoot.delivery.v1.Shelves/Discard", Mailbox, DiscardRequest => DiscardResponse;
+    /// Counts one's KeyPackages.
+    Count = "/folkmoot.delivery.v1.Shelves/Count", Mailbox, CountRequest => CountResponse;
+    /// Takes a KeyPackage of each of others' mailboxes.
+    Take = "/folkmoot.delivery.v1.Shelves/Take", Letters, TakeRequest => TakeResponse;
+    /// Registers a user.
+    Register = "/folkmoot.authentication.v1.Accounts/Register", Account, RegisterRequest => RegisterResponse;
+    /// Looks a user up.
+    LookUp = "/folkmoot.authentication.v1.Directory/LookUp", Directory, LookUpRequest => LookUpResponse;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_and_answers_survive_their_bytes() {
+        let call = Call::PickUp(PickUpRequest {
+            log: vec![1; 32],
+            address: vec![2; 32],
+        });
+        assert_eq!(Call::decode(call.path(), &call.encode()), Ok(call.clone()));
+        let answer = Answer::LogNonce(NonceResponse { nonce: vec![3; 16] });
+        let path = "/folkmoot.delivery.v1.Logs/Nonce";
+        assert_eq!(Answer::decode(path, &answer.encode()), Ok(answer));
+        assert_eq!(Call::decode("/nowhere", &[]), Err(Malformed));
+        assert_eq!(Call::decode(call.path(), &[0xff]), Err(Malformed));
+    }
+}
