@@ -1,1 +1,3 @@
-//! Placeholder.
+//! The SDK: accounts, conversations, sync, local store.
+
+pub mod transport;
