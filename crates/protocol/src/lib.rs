@@ -14,13 +14,13 @@
 pub mod call;
 pub mod ids;
 pub mod invitation;
-pub mod keys;
 pub mod log;
 pub mod mailbox;
 pub mod proof;
 mod refusal;
 pub mod well_known;
 
+pub use folkmoot_credential::keys;
 pub use refusal::{Conflict, Refusal};
 
 /// The Delivery Service's messages and, with gRPC, its clients and servers.

@@ -26,22 +26,25 @@ pub struct Service {
     /// `https://host:port`.
     pub url: String,
     /// Its Ed25519 signing key.
+    #[serde(with = "hex_key")]
     pub key: PublicKey,
 }
 
-/// As 64 hexadecimal digits.
-impl Serialize for PublicKey {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let text: String = self.0.iter().map(|byte| format!("{byte:02x}")).collect();
+/// A key as 64 hexadecimal digits.
+mod hex_key {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use crate::keys::PublicKey;
+
+    pub fn serialize<S: Serializer>(key: &PublicKey, serializer: S) -> Result<S::Ok, S::Error> {
+        let text: String = key.0.iter().map(|byte| format!("{byte:02x}")).collect();
         serializer.serialize_str(&text)
     }
-}
 
-impl<'de> Deserialize<'de> for PublicKey {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PublicKey, D::Error> {
         let text = String::deserialize(deserializer)?;
-        parse_hex(&text)
-            .map(Self)
+        super::parse_hex(&text)
+            .map(PublicKey)
             .ok_or_else(|| serde::de::Error::custom("not 64 hex digits"))
     }
 }
@@ -78,6 +81,7 @@ mod tests {
         };
         let text = serde_json::to_string(&document).unwrap();
         assert_eq!(serde_json::from_str::<WellKnown>(&text).unwrap(), document);
-        assert!(serde_json::from_str::<PublicKey>("\"abc\"").is_err());
+        let short = text.replace(&"ab".repeat(32), "abc");
+        assert!(serde_json::from_str::<WellKnown>(&short).is_err());
     }
 }
