@@ -1,0 +1,97 @@
+//! Why an operation was refused. The variant says who is to blame.
+
+use crate::code_point::{ProtocolVersion, WireFormat};
+use crate::codec::DecodeError;
+use crate::context::CredentialError;
+use crate::crypto::{CipherSuite, CryptoError};
+use crate::records::DamagedRecord;
+use crate::tree_math::LeafIndex;
+
+/// Any failure of the engine. A failed call changes nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Malformed bytes: the sender's fault.
+    #[error("malformed: {0}")]
+    Decode(#[from] DecodeError),
+    /// A primitive refused; see the variant for whose fault it is.
+    #[error(transparent)]
+    Crypto(#[from] CryptoError),
+    /// A credential is not accepted: its owner's fault.
+    #[error(transparent)]
+    Credential(#[from] CredentialError),
+    /// A stored record cannot be read: our own storage is damaged.
+    #[error(transparent)]
+    DamagedRecord(#[from] DamagedRecord),
+    /// The message is an invalid one: the sender's fault.
+    #[error("the sender misbehaved: {0}")]
+    InvalidMessage(#[from] InvalidMessage),
+
+    /// We do not implement the suite: nobody's fault.
+    #[error("cipher suite {0} is not implemented")]
+    UnsupportedCipherSuite(CipherSuite),
+    /// We do not implement the protocol version: nobody's fault.
+    #[error("protocol version {0} is not implemented")]
+    UnsupportedVersion(ProtocolVersion),
+    /// The message is of another kind than this call takes: the caller's fault.
+    #[error("a message of kind {0} cannot be processed here")]
+    UnexpectedWireFormat(WireFormat),
+    /// The message is for another group: the caller's fault.
+    #[error("the message is for another group")]
+    WrongGroup,
+    /// The message is for another epoch: it came too early or too late.
+    #[error("the message is for epoch {message}, not {current}")]
+    WrongEpoch {
+        /// The message's epoch.
+        message: u64,
+        /// The epoch that it was offered to.
+        current: u64,
+    },
+    /// The message is one of our own; nothing was used up.
+    #[error("the message is our own")]
+    OwnMessage,
+    /// The message's key was used before, or given up: a repeated or very late message.
+    #[error("the key of message {generation} of leaf {sender} is gone")]
+    KeyGone {
+        /// Who wrote it.
+        sender: LeafIndex,
+        /// Its number in the sender's ratchet.
+        generation: u32,
+    },
+    /// The secret of a component was exported before in this epoch: the caller's fault.
+    #[error("the secret of component {0} was exported before in this epoch")]
+    AlreadyExported(u16),
+    /// A sender ratchet is at its end (2^32 - 1 messages in one epoch): the caller has to commit.
+    #[error("no more messages can be sent in this epoch")]
+    RatchetExhausted,
+}
+
+/// What is wrong with a message that could be read. The sender is to blame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidMessage {
+    /// The padding is not all zeros (RFC 9420, section 6.3.1).
+    #[error("the padding is not zero")]
+    NonZeroPadding,
+    /// The sender's leaf is blank or outside of the tree.
+    #[error("the sender is no member")]
+    UnknownSender,
+    /// The message is further ahead in its sender's ratchet than is followed.
+    #[error("message {generation} is too far ahead")]
+    TooFarAhead {
+        /// Its number in the sender's ratchet.
+        generation: u32,
+    },
+    /// Application data outside of a PrivateMessage (RFC 9420, section 6).
+    #[error("application data is not encrypted")]
+    UnencryptedApplicationData,
+    /// A PublicMessage by a member has no membership tag, or one by another sender has one.
+    #[error("the membership tag does not fit the sender")]
+    MembershipTag,
+    /// A sender of this type cannot send this content (RFC 9420, section 6.1).
+    #[error("this sender cannot send this content")]
+    SenderType,
+    /// A commit carries no confirmation tag.
+    #[error("the commit has no confirmation tag")]
+    MissingConfirmationTag,
+}

@@ -1,0 +1,89 @@
+//! Pre-shared keys (RFC 9420, section 8.4).
+
+use crate::codec::{Bytes, Encode};
+use crate::crypto::{Secret, Suite};
+
+crate::tls_enum! {
+    /// What a resumption PSK is used for.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum ResumptionPSKUsage: u8 {
+        /// The application's own purpose.
+        Application = 1,
+        /// A group that takes the place of another.
+        ReInit = 2,
+        /// A group of some members of another.
+        Branch = 3,
+    }
+}
+
+crate::tls_struct! {
+    /// Names a key that the application provides.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct ExternalPsk {
+        /// The application's name for it.
+        pub psk_id: Bytes,
+    }
+}
+
+crate::tls_struct! {
+    /// Names the `resumption_psk` of an epoch.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct ResumptionPsk {
+        /// What for.
+        pub usage: ResumptionPSKUsage,
+        /// Of which group.
+        pub psk_group_id: Bytes,
+        /// Of which epoch.
+        pub psk_epoch: u64,
+    }
+}
+
+crate::tls_enum! {
+    /// Where a PSK comes from.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub enum PskType: u8 {
+        /// From the application.
+        External(ExternalPsk) = 1,
+        /// From an epoch of a group.
+        Resumption(ResumptionPsk) = 2,
+    }
+}
+
+crate::tls_struct! {
+    /// Names one use of one PSK.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct PreSharedKeyID {
+        /// Which PSK.
+        pub psktype: PskType,
+        /// Fresh random bytes, as many as the suite's hash has.
+        pub psk_nonce: Bytes,
+    }
+}
+
+/// `psk_secret` of the key schedule; the all-zero one if there are no PSKs.
+///
+/// # Errors
+/// [`TooManyPsks`], to the blame of who listed them.
+pub fn psk_secret(
+    suite: &dyn Suite,
+    psks: &[(PreSharedKeyID, Secret)],
+) -> Result<Secret, TooManyPsks> {
+    let count = u16::try_from(psks.len()).map_err(|_| TooManyPsks)?;
+    let zero = Secret::zero(suite.hash_length());
+    let mut secret = zero.clone();
+    for (index, (id, psk)) in (0..count).zip(psks) {
+        let mut psk_label = id.to_bytes();
+        index.encode(&mut psk_label);
+        count.encode(&mut psk_label);
+        let extracted = suite.extract(&zero, psk);
+        let input =
+            suite.expand_with_label(&extracted, "derived psk", &psk_label, suite.hash_length());
+        secret = suite.extract(&input, &secret);
+    }
+    Ok(secret)
+}
+
+/// More than 65,535 PSKs, which their counter cannot hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("more pre-shared keys than a commit can carry")]
+pub struct TooManyPsks;
