@@ -20,5 +20,6 @@ pub mod proposal;
 pub mod psk;
 pub mod records;
 pub mod secret_tree;
+pub mod tree;
 pub mod tree_math;
 pub mod welcome;

@@ -1,1 +1,4 @@
-//! Placeholder.
+//! Official test vectors, and peers in the same process.
+
+pub mod check;
+pub mod kinds;

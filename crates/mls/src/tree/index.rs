@@ -1,0 +1,160 @@
+//! What all members together say, kept up to date leaf by leaf, so that the checks of RFC 9420,
+//! section 7.3, that concern every member cost as much as what a commit changes.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use imbl::OrdMap;
+
+use crate::code_point::ProtocolVersion;
+use crate::credential::CredentialType;
+use crate::crypto::CipherSuite;
+use crate::extension::ExtensionType;
+use crate::leaf_node::LeafNode;
+use crate::proposal::ProposalType;
+
+/// One thing that a leaf node can list in its capabilities (RFC 9420, section 7.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Capability {
+    /// In `capabilities.versions`.
+    Version(ProtocolVersion),
+    /// In `capabilities.cipher_suites`.
+    CipherSuite(CipherSuite),
+    /// In `capabilities.extensions`, or a default type that nobody lists.
+    Extension(ExtensionType),
+    /// In `capabilities.proposals`, or a default type that nobody lists.
+    Proposal(ProposalType),
+    /// In `capabilities.credentials`.
+    Credential(CredentialType),
+}
+
+impl Capability {
+    /// Whether every client has it without listing it.
+    #[must_use]
+    pub fn is_default(self) -> bool {
+        match self {
+            Self::Extension(extension) => extension.is_default(),
+            Self::Proposal(proposal) => proposal.is_default(),
+            _ => false,
+        }
+    }
+
+    /// Whether the client of `leaf_node` has it.
+    #[must_use]
+    pub fn is_in(self, leaf_node: &LeafNode) -> bool {
+        let capabilities = &leaf_node.capabilities;
+        self.is_default()
+            || match self {
+                Self::Version(version) => capabilities.versions.contains(&version),
+                Self::CipherSuite(suite) => capabilities.cipher_suites.contains(&suite),
+                Self::Extension(extension) => capabilities.extensions.contains(&extension),
+                Self::Proposal(proposal) => capabilities.proposals.contains(&proposal),
+                Self::Credential(credential) => capabilities.credentials.contains(&credential),
+            }
+    }
+
+    /// Everything that a leaf node lists, once.
+    fn all(leaf_node: &LeafNode) -> BTreeSet<Self> {
+        let capabilities = &leaf_node.capabilities;
+        let versions = capabilities.versions.iter().copied().map(Self::Version);
+        let suites = capabilities
+            .cipher_suites
+            .iter()
+            .copied()
+            .map(Self::CipherSuite);
+        let extensions = capabilities.extensions.iter().copied().map(Self::Extension);
+        let proposals = capabilities.proposals.iter().copied().map(Self::Proposal);
+        let credentials = capabilities
+            .credentials
+            .iter()
+            .copied()
+            .map(Self::Credential);
+        versions
+            .chain(suites)
+            .chain(extensions)
+            .chain(proposals)
+            .chain(credentials)
+            .collect()
+    }
+}
+
+/// How many members list what, and which credential types are in use. Cheap to clone.
+#[derive(Clone, Default)]
+pub(super) struct Counters {
+    members: u32,
+    listed: OrdMap<Capability, u32>,
+    credentials_in_use: OrdMap<CredentialType, u32>,
+}
+
+impl Counters {
+    pub(super) fn add(&mut self, leaf_node: &LeafNode) {
+        self.members += 1;
+        for capability in Capability::all(leaf_node) {
+            *self.listed.entry(capability).or_insert(0) += 1;
+        }
+        let credential = leaf_node.credential.credential_type();
+        *self.credentials_in_use.entry(credential).or_insert(0) += 1;
+    }
+
+    pub(super) fn remove(&mut self, leaf_node: &LeafNode) {
+        self.members -= 1;
+        for capability in Capability::all(leaf_node) {
+            decrement(&mut self.listed, capability);
+        }
+        decrement(
+            &mut self.credentials_in_use,
+            leaf_node.credential.credential_type(),
+        );
+    }
+
+    /// Whether every member has the capability.
+    pub(super) fn everybody_has(&self, capability: Capability) -> bool {
+        capability.is_default()
+            || self.listed.get(&capability).copied().unwrap_or(0) == self.members
+    }
+
+    /// A credential type that some member uses and some member does not support.
+    pub(super) fn unsupported_credential(&self) -> Option<CredentialType> {
+        self.credentials_in_use
+            .keys()
+            .copied()
+            .find(|credential| !self.everybody_has(Capability::Credential(*credential)))
+    }
+}
+
+fn decrement<K: Ord + Clone>(counts: &mut OrdMap<K, u32>, key: K) {
+    match counts.get_mut(&key) {
+        Some(count) if *count > 1 => *count -= 1,
+        _ => {
+            counts.remove(&key);
+        }
+    }
+}
+
+/// Which place holds a key. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct KeyIndex<P>(OrdMap<Arc<[u8]>, P>);
+
+impl<P> Default for KeyIndex<P> {
+    fn default() -> Self {
+        Self(OrdMap::new())
+    }
+}
+
+impl<P: Copy + PartialEq> KeyIndex<P> {
+    pub(super) fn get(&self, key: &[u8]) -> Option<P> {
+        self.0.get(key).copied()
+    }
+
+    /// Remembers the key. False if another place has it.
+    #[must_use]
+    pub(super) fn insert(&mut self, key: &[u8], place: P) -> bool {
+        self.0
+            .insert(key.into(), place)
+            .is_none_or(|before| before == place)
+    }
+
+    pub(super) fn remove(&mut self, key: &[u8]) {
+        self.0.remove(key);
+    }
+}

@@ -1,0 +1,224 @@
+//! What makes a leaf node valid (RFC 9420, section 7.3), but for what concerns all members: unique
+//! keys and each other's credential types are the [`Tree`](super::Tree)'s to check.
+
+use super::Capability;
+use crate::code_point::ProtocolVersion;
+use crate::codec::DecodeError;
+use crate::context::{AuthenticationService, CredentialError};
+use crate::credential::CredentialType;
+use crate::crypto::{CryptoError, Suite};
+use crate::extension::{ExtensionType, Extensions, RequiredCapabilities};
+use crate::leaf_node::{LeafNode, LeafNodeSource, LeafPosition};
+
+/// Why a leaf node is not valid. The leaf's owner is to blame, and whoever brought it into the
+/// group.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LeafNodeError {
+    /// The Authentication Service refuses the credential.
+    #[error("the credential is not accepted: {0}")]
+    Credential(CredentialError),
+    /// The new credential is not one that the same client may change to.
+    #[error("the new credential is not a successor of the old one")]
+    NotSuccessor,
+    /// The leaf's own signature.
+    #[error("the signature is not valid: {0}")]
+    Signature(CryptoError),
+    /// The encryption key is no key of the suite.
+    #[error("the encryption key is not valid: {0}")]
+    EncryptionKey(CryptoError),
+    /// The leaf came in one way and says that it came in another.
+    #[error("leaf_node_source does not fit where the leaf stands")]
+    Source,
+    /// An Update or a path that keeps the old encryption key.
+    #[error("the encryption key was not renewed")]
+    EncryptionKeyNotRenewed,
+    /// Before or after its lifetime.
+    #[error("the lifetime does not include the time {now}")]
+    Lifetime {
+        /// The time of the check, seconds since 1970.
+        now: u64,
+    },
+    /// The group needs what the client does not list.
+    #[error("the client lacks {0:?}, which the group needs")]
+    Lacks(Capability),
+    /// An extension of the leaf that its own capabilities do not list.
+    #[error("extension {0} of the leaf is not in its own capabilities")]
+    UnlistedExtension(ExtensionType),
+    /// The leaf's credential type is not in its own capabilities.
+    #[error("credential type {0} of the leaf is not in its own capabilities")]
+    UnlistedCredential(CredentialType),
+}
+
+/// What the leaf nodes of a group are measured by.
+#[derive(Clone, Copy)]
+pub struct LeafRules<'a> {
+    /// The group's algorithms.
+    pub suite: &'a dyn Suite,
+    /// The group's extensions, the new ones if a commit replaces them.
+    pub extensions: &'a Extensions,
+    /// The part of them that asks for capabilities.
+    pub required: Option<&'a RequiredCapabilities>,
+    /// Judges credentials.
+    pub authentication_service: &'a dyn AuthenticationService,
+    /// The time at which lifetimes and credentials are judged, if they are.
+    pub now: Option<u64>,
+}
+
+/// Where a leaf node stands.
+#[derive(Clone, Copy)]
+pub enum Standing<'a> {
+    /// In a KeyPackage.
+    KeyPackage,
+    /// In an Update, in place of the old leaf.
+    Update {
+        /// The leaf that it replaces.
+        old: &'a LeafNode,
+        /// Where that is.
+        position: LeafPosition<'a>,
+    },
+    /// In a path, in place of the old leaf.
+    Commit {
+        /// The leaf that it replaces.
+        old: &'a LeafNode,
+        /// Where that is.
+        position: LeafPosition<'a>,
+    },
+}
+
+impl LeafRules<'_> {
+    /// Checks one leaf node that newly comes into the group, with its signature.
+    ///
+    /// # Errors
+    /// [`LeafNodeError`], to the blame of the leaf's owner.
+    pub fn check_new(
+        &self,
+        leaf_node: &LeafNode,
+        encoded: &[u8],
+        standing: Standing<'_>,
+    ) -> Result<(), LeafNodeError> {
+        let (old, position) = match (standing, &leaf_node.leaf_node_source) {
+            (Standing::KeyPackage, LeafNodeSource::KeyPackage(lifetime)) => {
+                if let Some(now) = self.now.filter(|now| !lifetime.contains(*now)) {
+                    return Err(LeafNodeError::Lifetime { now });
+                }
+                (None, None)
+            }
+            (Standing::Update { old, position }, LeafNodeSource::Update)
+            | (Standing::Commit { old, position }, LeafNodeSource::Commit(_)) => {
+                (Some(old), Some(position))
+            }
+            _ => return Err(LeafNodeError::Source),
+        };
+        if let Some(old) = old {
+            if old.encryption_key == leaf_node.encryption_key {
+                return Err(LeafNodeError::EncryptionKeyNotRenewed);
+            }
+            let service = self.authentication_service;
+            if old.credential != leaf_node.credential
+                && !service.is_successor(&old.credential, &leaf_node.credential)
+            {
+                return Err(LeafNodeError::NotSuccessor);
+            }
+        }
+        // A credential that is in the group already was judged when it came in. If it expired
+        // since, that is a reason to propose the member's removal, not to refuse a commit.
+        if old.is_none_or(|old| {
+            old.credential != leaf_node.credential || old.signature_key != leaf_node.signature_key
+        }) {
+            self.check_credential(leaf_node, self.now)?;
+        }
+        self.check_capabilities(leaf_node)?;
+        leaf_node
+            .verify_signature(self.suite, encoded, position)
+            .map_err(LeafNodeError::Signature)
+    }
+
+    /// Checks one leaf node of a tree that is joined, but for its signature. Nothing here depends
+    /// on the time: a sitting member's leaf may be older than its lifetime.
+    ///
+    /// # Errors
+    /// [`LeafNodeError`], to the blame of the leaf's owner.
+    pub(super) fn check(&self, leaf_node: &LeafNode) -> Result<(), LeafNodeError> {
+        self.check_credential(leaf_node, None)?;
+        self.check_capabilities(leaf_node)
+    }
+
+    fn check_credential(
+        &self,
+        leaf_node: &LeafNode,
+        now: Option<u64>,
+    ) -> Result<(), LeafNodeError> {
+        let (credential, key) = (&leaf_node.credential, &leaf_node.signature_key);
+        self.authentication_service
+            .validate(credential, key, self.extensions, now)
+            .map_err(LeafNodeError::Credential)
+    }
+
+    fn check_capabilities(&self, leaf_node: &LeafNode) -> Result<(), LeafNodeError> {
+        let capabilities = &leaf_node.capabilities;
+        if let Some(unlisted) = leaf_node
+            .extensions
+            .types()
+            .find(|kind| !capabilities.supports_extension(*kind))
+        {
+            return Err(LeafNodeError::UnlistedExtension(unlisted));
+        }
+        let credential = leaf_node.credential.credential_type();
+        if !capabilities.supports_credential(credential) {
+            return Err(LeafNodeError::UnlistedCredential(credential));
+        }
+        let basics = [
+            Capability::Version(ProtocolVersion::MLS10),
+            Capability::CipherSuite(self.suite.id()),
+        ];
+        if let Some(lacking) = basics
+            .into_iter()
+            .chain(needed(self.extensions, self.required))
+            .find(|capability| !capability.is_in(leaf_node))
+        {
+            return Err(LeafNodeError::Lacks(lacking));
+        }
+        self.suite
+            .kem_check_public_key(&leaf_node.encryption_key)
+            .map_err(LeafNodeError::EncryptionKey)
+    }
+}
+
+/// What a group's extensions ask of every member: to know each of them (RFC 9420, section 13.4),
+/// and what `required_capabilities` lists (section 11.1).
+pub fn needed<'a>(
+    extensions: &'a Extensions,
+    required: Option<&'a RequiredCapabilities>,
+) -> impl Iterator<Item = Capability> + 'a {
+    let known = extensions.types().map(Capability::Extension);
+    let listed = required.into_iter().flat_map(|required| {
+        let extensions = required
+            .extension_types
+            .iter()
+            .copied()
+            .map(Capability::Extension);
+        let proposals = required
+            .proposal_types
+            .iter()
+            .copied()
+            .map(Capability::Proposal);
+        let credentials = required
+            .credential_types
+            .iter()
+            .copied()
+            .map(Capability::Credential);
+        extensions.chain(proposals).chain(credentials)
+    });
+    known.chain(listed)
+}
+
+/// The `required_capabilities` among a group's extensions.
+///
+/// # Errors
+/// [`DecodeError`], to the blame of who set the extensions.
+pub fn required_capabilities(
+    extensions: &Extensions,
+) -> Result<Option<RequiredCapabilities>, DecodeError> {
+    extensions.get()
+}

@@ -1,0 +1,312 @@
+//! The ratchet tree (RFC 9420, sections 4 and 7).
+//!
+//! A [`Tree`] is a value: clones share their nodes, and a change copies only the path from the
+//! changed node to the root. Beside the nodes it keeps their tree hashes, an index of the keys in
+//! use and counts of the members' capabilities, so that no check has to look at all members.
+//!
+//! | Section | Module |
+//! | --- | --- |
+//! | 7.1, 7.2: what nodes hold | [`node`](Node) |
+//! | 7.4 to 7.6: update paths | [`path`] |
+//! | 7.7, 12.1: adding and removing leaves | here |
+//! | 7.8: tree hashes | in the trie of nodes |
+//! | 7.9: parent hashes | `parent_hash` |
+//! | 7.3, 12.4.3.1: validation | [`leaf_validation`], `validation` |
+//! | 12.4.3.3: the ratchet tree as a message | `ratchet_tree` |
+
+mod index;
+pub mod leaf_validation;
+mod node;
+mod parent_hash;
+pub mod path;
+mod ratchet_tree;
+mod records;
+mod trie;
+mod validation;
+
+pub use index::Capability;
+pub use leaf_validation::LeafNodeError;
+pub use node::{Leaf, Node};
+
+use std::sync::Arc;
+
+use crate::codec::DecodeError;
+use crate::credential::CredentialType;
+use crate::crypto::{Hash, Suite};
+use crate::tree_math::{LeafIndex, MAX_DEPTH, NodeIndex};
+use index::{Counters, KeyIndex};
+use trie::Trie;
+
+/// Why a tree, or a change to it, is not valid. Whoever sent it is to blame.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TreeError {
+    /// The bytes are no `ratchet_tree`.
+    #[error("the ratchet tree cannot be read: {0}")]
+    Malformed(#[from] DecodeError),
+    /// The last node of a `ratchet_tree` is blank (RFC 9420, section 12.4.3.3).
+    #[error("the ratchet tree ends with a blank node")]
+    TrailingBlank,
+    /// A leaf stands where a parent belongs, or the other way round.
+    #[error("node {} has the wrong type for its place", .0.0)]
+    MisplacedNode(NodeIndex),
+    /// More members than can be worked with.
+    #[error("the tree would have more than 2^{MAX_DEPTH} leaves")]
+    TooLarge,
+    /// There is no member at this leaf.
+    #[error("leaf {0} is blank or outside the tree")]
+    NoSuchMember(LeafIndex),
+    /// Two nodes have the same encryption key.
+    #[error("node {} has an encryption key that another node has", .0.0)]
+    DuplicateEncryptionKey(NodeIndex),
+    /// Two members have the same signature key.
+    #[error("leaf {0} has a signature key that another member has")]
+    DuplicateSignatureKey(LeafIndex),
+    /// The tree hash is not the one in the GroupContext.
+    #[error("the tree hash is not the one that the group agreed on")]
+    TreeHash,
+    /// A parent node is not parent-hash valid (RFC 9420, section 7.9.2).
+    #[error("parent node {} is not tied to the tree by a valid parent hash", .0.0)]
+    ParentHash(NodeIndex),
+    /// An unmerged leaf is blank, not below its node, out of order, or missing from a node between
+    /// (RFC 9420, section 12.4.3.1).
+    #[error("parent node {} has wrong unmerged leaves", .0.0)]
+    UnmergedLeaves(NodeIndex),
+    /// A member uses a credential type that another does not support.
+    #[error("not every member supports credentials of type {0}")]
+    UnsupportedCredential(CredentialType),
+    /// A leaf node is not valid.
+    #[error("leaf {leaf}: {error}")]
+    Leaf {
+        /// Where it is.
+        leaf: LeafIndex,
+        /// What is wrong.
+        error: LeafNodeError,
+    },
+}
+
+/// A ratchet tree. Cheap to clone.
+#[derive(Clone)]
+pub struct Tree {
+    trie: Trie,
+    encryption_keys: KeyIndex<NodeIndex>,
+    signature_keys: KeyIndex<LeafIndex>,
+    counters: Counters,
+}
+
+impl Tree {
+    /// The tree of a group with one member.
+    #[must_use]
+    pub fn of_creator(leaf: Leaf) -> Self {
+        let mut tree = Self::blank(0);
+        tree.put(NodeIndex(0), Some(Node::Leaf(leaf)))
+            .expect("one node repeats no key");
+        tree
+    }
+
+    fn blank(depth: u32) -> Self {
+        Self {
+            trie: Trie::new(depth),
+            encryption_keys: KeyIndex::default(),
+            signature_keys: KeyIndex::default(),
+            counters: Counters::default(),
+        }
+    }
+
+    /// The number of members.
+    #[must_use]
+    pub fn member_count(&self) -> u32 {
+        self.trie.len()
+    }
+
+    /// The tree has 2^depth leaves, blank ones included.
+    #[must_use]
+    pub fn depth(&self) -> u32 {
+        self.trie.depth()
+    }
+
+    /// The root's place.
+    #[must_use]
+    pub fn root(&self) -> NodeIndex {
+        self.trie.root()
+    }
+
+    /// The node at a place, or `None` if it is blank or outside the tree.
+    #[must_use]
+    pub fn node(&self, node: NodeIndex) -> Option<&Node> {
+        self.trie.get(node)
+    }
+
+    /// The member at a leaf, or `None` if it is blank or outside the tree.
+    #[must_use]
+    pub fn leaf(&self, leaf: LeafIndex) -> Option<&Leaf> {
+        self.trie.get(leaf.node()?)?.leaf()
+    }
+
+    /// The members from left to right.
+    pub fn leaves(&self) -> impl Iterator<Item = (LeafIndex, &Leaf)> {
+        self.trie.leaves()
+    }
+
+    /// The member with a signature key.
+    #[must_use]
+    pub fn find_signature_key(&self, key: &[u8]) -> Option<LeafIndex> {
+        self.signature_keys.get(key)
+    }
+
+    /// The node with an encryption key.
+    #[must_use]
+    pub fn find_encryption_key(&self, key: &[u8]) -> Option<NodeIndex> {
+        self.encryption_keys.get(key)
+    }
+
+    /// Whether every member has a capability.
+    #[must_use]
+    pub fn everybody_has(&self, capability: Capability) -> bool {
+        self.counters.everybody_has(capability)
+    }
+
+    /// A credential type that some member uses and some member does not support.
+    #[must_use]
+    pub fn unsupported_credential(&self) -> Option<CredentialType> {
+        self.counters.unsupported_credential()
+    }
+
+    /// The tree hash of the root (RFC 9420, section 7.8). Only what changed is computed.
+    pub fn tree_hash(&mut self, suite: &dyn Suite) -> Hash {
+        self.trie.hash_all(suite)
+    }
+
+    /// The tree hash of a node.
+    pub fn node_hash(&mut self, node: NodeIndex, suite: &dyn Suite) -> Hash {
+        self.trie.hash(node, suite)
+    }
+
+    /// The resolution of a node (RFC 9420, section 4.1.1): the fewest nodes that are not blank and
+    /// that reach every member below. Blank subtrees are not walked.
+    #[must_use]
+    pub fn resolution(&self, node: NodeIndex) -> Vec<NodeIndex> {
+        let mut found = Vec::new();
+        self.resolve(node, usize::MAX, &mut found);
+        found
+    }
+
+    /// Adds to `found` until it holds more than `limit`.
+    fn resolve(&self, node: NodeIndex, limit: usize, found: &mut Vec<NodeIndex>) {
+        if found.len() > limit {
+            return;
+        }
+        match self.node(node) {
+            Some(Node::Leaf(_)) => found.push(node),
+            Some(Node::Parent(parent)) => {
+                found.push(node);
+                found.extend(parent.unmerged_leaves.iter().filter_map(|leaf| leaf.node()));
+            }
+            None if self.trie.leaves_below(node) > 0 => {
+                for child in [node.left(), node.right()].into_iter().flatten() {
+                    self.resolve(child, limit, found);
+                }
+            }
+            None => {}
+        }
+    }
+
+    /// Applies the changes of a list of proposals in the order that RFC 9420, section 12.3, asks
+    /// for: updates, removals, additions. Returns where the additions went.
+    ///
+    /// # Errors
+    /// [`TreeError::NoSuchMember`] for an update or removal of nobody,
+    /// [`TreeError::DuplicateEncryptionKey`] and [`TreeError::DuplicateSignatureKey`] for new
+    /// leaves whose keys others have after all changes, [`TreeError::TooLarge`].
+    pub fn apply(
+        &mut self,
+        updates: &[(LeafIndex, Leaf)],
+        removals: &[LeafIndex],
+        additions: &[Leaf],
+    ) -> Result<Vec<LeafIndex>, TreeError> {
+        // What goes, goes first, so that a key may move from one leaf to another.
+        for leaf in updates.iter().map(|(leaf, _)| leaf).chain(removals) {
+            let node = self.member_node(*leaf)?;
+            self.put(node, None)?;
+            self.blank_path(node)?;
+        }
+        for (leaf, new) in updates {
+            let node = leaf.node().ok_or(TreeError::NoSuchMember(*leaf))?;
+            self.put(node, Some(Node::Leaf(new.clone())))?;
+        }
+        if !removals.is_empty() {
+            self.truncate();
+        }
+        additions.iter().map(|leaf| self.add(leaf)).collect()
+    }
+
+    fn member_node(&self, leaf: LeafIndex) -> Result<NodeIndex, TreeError> {
+        leaf.node()
+            .filter(|node| self.node(*node).is_some())
+            .ok_or(TreeError::NoSuchMember(leaf))
+    }
+
+    /// Puts a new member at the leftmost blank leaf (RFC 9420, section 12.1.1).
+    fn add(&mut self, leaf: &Leaf) -> Result<LeafIndex, TreeError> {
+        let index = match self.trie.first_blank() {
+            Some(index) => index,
+            None if self.depth() < MAX_DEPTH => {
+                let index = LeafIndex(1 << self.depth());
+                self.trie.extend();
+                index
+            }
+            None => return Err(TreeError::TooLarge),
+        };
+        let node = index.node().ok_or(TreeError::TooLarge)?;
+        for above in node.direct_path(self.depth()) {
+            if let Some(Node::Parent(parent)) = self.node(above) {
+                let mut parent = parent.clone();
+                let unmerged = &mut Arc::make_mut(&mut parent).unmerged_leaves;
+                let at = unmerged.partition_point(|other| *other < index);
+                unmerged.insert(at, index);
+                self.trie.set(above, Some(Node::Parent(parent)));
+            }
+        }
+        self.put(node, Some(Node::Leaf(leaf.clone())))?;
+        Ok(index)
+    }
+
+    /// Halves the tree while its right half has no member (RFC 9420, section 12.1.3).
+    fn truncate(&mut self) {
+        let last = self.trie.last_leaf().unwrap_or_default();
+        while self.depth() > crate::tree_math::depth_for(last) {
+            self.put(self.root(), None)
+                .expect("a blank node repeats no key");
+            self.trie.truncate();
+        }
+    }
+
+    fn blank_path(&mut self, leaf: NodeIndex) -> Result<(), TreeError> {
+        leaf.direct_path(self.depth())
+            .try_for_each(|node| self.put(node, None))
+    }
+
+    /// Puts or blanks a node and keeps the index and the counts in step.
+    fn put(&mut self, place: NodeIndex, node: Option<Node>) -> Result<(), TreeError> {
+        if let Some(before) = self.trie.get(place) {
+            self.encryption_keys.remove(before.encryption_key());
+            if let Some(leaf) = before.leaf() {
+                self.signature_keys.remove(leaf.signature_key());
+                self.counters.remove(&leaf.leaf_node());
+            }
+        }
+        if let Some(node) = &node {
+            if !self.encryption_keys.insert(node.encryption_key(), place) {
+                return Err(TreeError::DuplicateEncryptionKey(place));
+            }
+            if let (Some(leaf), Some(index)) = (node.leaf(), place.leaf()) {
+                if !self.signature_keys.insert(leaf.signature_key(), index) {
+                    return Err(TreeError::DuplicateSignatureKey(index));
+                }
+                self.counters.add(&leaf.leaf_node());
+            }
+        }
+        self.trie.set(place, node);
+        Ok(())
+    }
+}

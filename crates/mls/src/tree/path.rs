@@ -1,0 +1,499 @@
+//! TreeKEM: fresh keys from a committer's leaf to the root, and the secrets that let the others
+//! follow (RFC 9420, sections 7.4 to 7.6).
+//!
+//! The committer calls [`Tree::renew_path`] and then, with the GroupContext that has the new tree
+//! hash, [`NewPath::encrypt`]. The others call [`Tree::merge_path`] and then, with the same
+//! GroupContext, [`OwnKeys::open_path`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use rand_core::CryptoRng;
+
+use super::node::{Leaf, Node};
+use super::parent_hash::parent_hash;
+use super::{Tree, TreeError};
+use crate::codec::{Bytes, Decode, DecodeError, Encode, Reader};
+use crate::commit::{UpdatePath, UpdatePathNode};
+use crate::crypto::{CryptoError, HpkeKeyPair, HpkePublicKey, Secret, SignatureKeyPair, Suite};
+use crate::leaf_node::{LeafNode, LeafNodeSource, LeafParameters, LeafPosition};
+use crate::node::ParentNode;
+use crate::tree_math::{LeafIndex, NodeIndex};
+
+/// Label of the encryption of path secrets.
+pub const UPDATE_PATH_NODE: &str = "UpdatePathNode";
+
+/// Why an update path is refused. The committer is to blame, unless noted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PathError {
+    /// There is not one node for each node of the filtered direct path.
+    #[error("the path has {found} nodes instead of {expected}")]
+    Length {
+        /// As many as the filtered direct path has.
+        expected: usize,
+        /// As many as came.
+        found: usize,
+    },
+    /// There is not one ciphertext for each node of the resolution.
+    #[error("path node {} has {found} ciphertexts instead of {expected}", .node.0)]
+    Ciphertexts {
+        /// Which node.
+        node: NodeIndex,
+        /// As many as the resolution has without new members.
+        expected: usize,
+        /// As many as came.
+        found: usize,
+    },
+    /// A key of the path is in the tree already, or twice in the path.
+    #[error("path node {} repeats an encryption key", .0.0)]
+    RepeatedKey(NodeIndex),
+    /// A key of the path is no key of the suite.
+    #[error("path node {}: {error}", .node.0)]
+    InvalidKey {
+        /// Which node.
+        node: NodeIndex,
+        /// What is wrong.
+        error: CryptoError,
+    },
+    /// The leaf's parent hash is not that of the path (section 7.9.2).
+    #[error("the parent hash of the leaf does not fit the path")]
+    ParentHash,
+    /// The path secret for us does not open.
+    #[error("the path secret cannot be decrypted: {0}")]
+    Decryption(CryptoError),
+    /// A path secret does not give the public key that the path announced.
+    #[error("the path secret of node {} does not give its public key", .0.0)]
+    WrongSecret(NodeIndex),
+    /// We have no key that the path was encrypted to. Our own state is to blame.
+    #[error("none of our keys opens the path")]
+    NoKey,
+    /// The tree refuses the new nodes.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    /// A public key of the tree cannot be encrypted to, or our signature key is malformed.
+    #[error("{0}")]
+    Crypto(#[from] CryptoError),
+}
+
+/// The private keys that one member holds: its leaf's, and those of nodes above it. Cheap to clone.
+#[derive(Clone)]
+pub struct OwnKeys {
+    leaf: LeafIndex,
+    keys: Arc<BTreeMap<NodeIndex, HpkeKeyPair>>,
+}
+
+impl std::fmt::Debug for OwnKeys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "OwnKeys of leaf {} for nodes {:?}",
+            self.leaf,
+            self.keys.keys()
+        )
+    }
+}
+
+/// One node of a filtered direct path: its place, and its child on the copath.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// The node that gets a new key.
+    pub node: NodeIndex,
+    /// The child whose members the new path secret is encrypted to.
+    pub copath: NodeIndex,
+}
+
+/// A path that [`Tree::renew_path`] made, with its secrets.
+pub struct NewPath {
+    leaf_node: LeafNode,
+    steps: Vec<Step>,
+    path_secrets: Vec<Secret>,
+    public_keys: Vec<HpkePublicKey>,
+    /// `path_secret[n + 1]`, for the key schedule.
+    pub commit_secret: Secret,
+    /// The committer's private keys for the new path.
+    pub own_keys: OwnKeys,
+}
+
+impl Tree {
+    /// The filtered direct path of a leaf, from below (section 4.1.2): its direct path without the
+    /// nodes whose child on the copath has an empty resolution.
+    #[must_use]
+    pub fn filtered_direct_path(&self, leaf: LeafIndex) -> Vec<Step> {
+        let Some(start) = leaf.node() else {
+            return Vec::new();
+        };
+        let mut below = start;
+        let mut steps = Vec::new();
+        for node in start.direct_path(self.depth()) {
+            let copath = below.sibling();
+            if self.trie.leaves_below(copath) > 0 {
+                steps.push(Step { node, copath });
+            }
+            below = node;
+        }
+        steps
+    }
+
+    /// Gives `leaf` and the nodes of its filtered direct path fresh keys, and signs the leaf node
+    /// with its new parent hash. The tree hash of the result goes into the GroupContext that
+    /// [`NewPath::encrypt`] takes.
+    ///
+    /// # Errors
+    /// [`PathError::Tree`] if the leaf is blank, or if the signature key is another member's;
+    /// [`PathError::Crypto`] if the signature key is malformed. All to the blame of the caller.
+    pub fn renew_path(
+        &mut self,
+        suite: &dyn Suite,
+        leaf: LeafIndex,
+        parameters: LeafParameters,
+        signer: &SignatureKeyPair,
+        group_id: &[u8],
+        rng: &mut dyn CryptoRng,
+    ) -> Result<NewPath, PathError> {
+        self.member_node(leaf)?;
+        let steps = self.filtered_direct_path(leaf);
+        let leaf_key = suite.kem_key_pair(rng);
+        let mut keys = BTreeMap::new();
+        let mut path_secrets = Vec::with_capacity(steps.len());
+        let mut public_keys = Vec::with_capacity(steps.len());
+        let mut path_secret = random_secret(suite.hash_length(), rng);
+        for step in &steps {
+            let key_pair = node_key_pair(suite, &path_secret);
+            public_keys.push(key_pair.public_key.clone());
+            keys.insert(step.node, key_pair);
+            let next = suite.derive_secret(&path_secret, "path");
+            path_secrets.push(std::mem::replace(&mut path_secret, next));
+        }
+        // Without other members there is no node to encrypt to, and the first secret is the last.
+        let parent_hash = self.set_path(suite, leaf, &steps, &public_keys)?;
+        let leaf_node = LeafNode::sign(
+            suite,
+            signer,
+            parameters,
+            leaf_key.public_key.clone(),
+            LeafNodeSource::Commit(parent_hash),
+            Some(LeafPosition {
+                group_id,
+                leaf_index: leaf,
+            }),
+        )?;
+        keys.insert(NodeIndex(leaf.0 << 1), leaf_key);
+        self.set_leaf(leaf, Leaf::from(&leaf_node))?;
+        Ok(NewPath {
+            leaf_node,
+            steps,
+            path_secrets,
+            public_keys,
+            commit_secret: path_secret,
+            own_keys: OwnKeys {
+                leaf,
+                keys: Arc::new(keys),
+            },
+        })
+    }
+
+    /// Checks a received path and puts its keys into the tree (the first half of what section 7.5
+    /// asks of a recipient). The leaf node is to be checked by the caller.
+    ///
+    /// # Errors
+    /// [`PathError`], to the blame of the committer.
+    pub fn merge_path(
+        &mut self,
+        suite: &dyn Suite,
+        committer: LeafIndex,
+        path: &UpdatePath,
+        new_members: &BTreeSet<LeafIndex>,
+    ) -> Result<Vec<Step>, PathError> {
+        let leaf_place = self.member_node(committer)?;
+        let steps = self.filtered_direct_path(committer);
+        if steps.len() != path.nodes.len() {
+            return Err(PathError::Length {
+                expected: steps.len(),
+                found: path.nodes.len(),
+            });
+        }
+        let mut seen = BTreeSet::new();
+        let places = std::iter::once(leaf_place).chain(steps.iter().map(|step| step.node));
+        let leaf_key = &path.leaf_node.encryption_key;
+        let keys = std::iter::once(leaf_key).chain(path.nodes.iter().map(|n| &n.encryption_key));
+        for (place, key) in places.zip(keys) {
+            suite
+                .kem_check_public_key(key)
+                .map_err(|error| PathError::InvalidKey { node: place, error })?;
+            if self.find_encryption_key(key).is_some() || !seen.insert(key) {
+                return Err(PathError::RepeatedKey(place));
+            }
+        }
+        for (step, node) in steps.iter().zip(&path.nodes) {
+            let expected = self.recipients(step.copath, new_members).len();
+            let found = node.encrypted_path_secret.len();
+            if expected != found {
+                return Err(PathError::Ciphertexts {
+                    node: step.node,
+                    expected,
+                    found,
+                });
+            }
+        }
+        let public_keys: Vec<_> = path
+            .nodes
+            .iter()
+            .map(|node| node.encryption_key.clone())
+            .collect();
+        let parent_hash = self.set_path(suite, committer, &steps, &public_keys)?;
+        if path.leaf_node.leaf_node_source != LeafNodeSource::Commit(parent_hash) {
+            return Err(PathError::ParentHash);
+        }
+        self.set_leaf(committer, Leaf::from(&path.leaf_node))?;
+        Ok(steps)
+    }
+
+    /// Who a path secret is encrypted to: the resolution of the copath node without the members
+    /// that the same commit adds, who learn it from their Welcome.
+    #[must_use]
+    pub fn recipients(
+        &self,
+        copath: NodeIndex,
+        new_members: &BTreeSet<LeafIndex>,
+    ) -> Vec<NodeIndex> {
+        let mut resolution = self.resolution(copath);
+        resolution.retain(|node| node.leaf().is_none_or(|leaf| !new_members.contains(&leaf)));
+        resolution
+    }
+
+    /// Blanks the direct path and puts the keys on the filtered one, with parent hashes from the
+    /// root down. Returns the leaf's.
+    fn set_path(
+        &mut self,
+        suite: &dyn Suite,
+        leaf: LeafIndex,
+        steps: &[Step],
+        public_keys: &[HpkePublicKey],
+    ) -> Result<Bytes, PathError> {
+        self.blank_path(self.member_node(leaf)?)?;
+        let mut above = Bytes::default();
+        for (step, key) in steps.iter().zip(public_keys).rev() {
+            let node = ParentNode {
+                encryption_key: key.clone(),
+                parent_hash: above,
+                unmerged_leaves: Vec::new(),
+            };
+            let sibling_hash = self.node_hash(step.copath, suite);
+            above = Bytes::from(parent_hash(suite, &node, &sibling_hash));
+            self.put(step.node, Some(Node::Parent(Arc::new(node))))?;
+        }
+        Ok(above)
+    }
+
+    fn set_leaf(&mut self, leaf: LeafIndex, node: Leaf) -> Result<(), TreeError> {
+        let place = self.member_node(leaf)?;
+        self.put(place, Some(Node::Leaf(node)))
+    }
+}
+
+impl NewPath {
+    /// Encrypts the path secrets to the other members. `context` is the encoded provisional
+    /// GroupContext, `tree` the tree with the new path.
+    ///
+    /// # Errors
+    /// [`PathError::Crypto`] for a key in the tree that cannot be encrypted to, to the blame of who
+    /// put it there.
+    pub fn encrypt(
+        &self,
+        suite: &dyn Suite,
+        tree: &Tree,
+        context: &[u8],
+        new_members: &BTreeSet<LeafIndex>,
+        rng: &mut dyn CryptoRng,
+    ) -> Result<UpdatePath, PathError> {
+        // The same for all recipients of all nodes, so it is hashed once.
+        let info = suite.encrypt_info(UPDATE_PATH_NODE, context);
+        let mut nodes = Vec::with_capacity(self.steps.len());
+        for ((step, path_secret), public_key) in self
+            .steps
+            .iter()
+            .zip(&self.path_secrets)
+            .zip(&self.public_keys)
+        {
+            let mut ciphertexts = Vec::new();
+            for recipient in tree.recipients(step.copath, new_members) {
+                let Some(node) = tree.node(recipient) else {
+                    continue;
+                };
+                let key = node.encryption_key();
+                ciphertexts.push(suite.hpke_seal(key, &info, &[], path_secret, rng)?);
+            }
+            nodes.push(UpdatePathNode {
+                encryption_key: public_key.clone(),
+                encrypted_path_secret: ciphertexts,
+            });
+        }
+        Ok(UpdatePath {
+            leaf_node: self.leaf_node.clone(),
+            nodes,
+        })
+    }
+
+    /// The path secret that a new member's Welcome carries: that of the lowest node above both the
+    /// committer and the new member.
+    #[must_use]
+    pub fn secret_for(&self, new_member: LeafIndex) -> Option<&Secret> {
+        let common = NodeIndex::common_ancestor(self.own_keys.leaf, new_member);
+        let position = self.steps.iter().position(|step| step.node == common)?;
+        self.path_secrets.get(position)
+    }
+}
+
+impl OwnKeys {
+    /// The keys of a member that has none but its leaf's.
+    #[must_use]
+    pub fn new(leaf: LeafIndex, leaf_key: HpkeKeyPair) -> Self {
+        let keys = BTreeMap::from([(NodeIndex(leaf.0 << 1), leaf_key)]);
+        Self {
+            leaf,
+            keys: Arc::new(keys),
+        }
+    }
+
+    /// Whose they are.
+    #[must_use]
+    pub fn leaf_index(&self) -> LeafIndex {
+        self.leaf
+    }
+
+    /// The nodes whose private keys are held.
+    pub fn nodes(&self) -> impl Iterator<Item = (NodeIndex, &HpkePublicKey)> {
+        self.keys
+            .iter()
+            .map(|(node, pair)| (*node, &pair.public_key))
+    }
+
+    /// Takes over the key pair of an own Update, which is now in the tree.
+    pub fn set_leaf_key(&mut self, leaf_key: HpkeKeyPair) {
+        Arc::make_mut(&mut self.keys).insert(NodeIndex(self.leaf.0 << 1), leaf_key);
+    }
+
+    /// Forgets, wiping them, the keys of nodes that are blank or have another key by now.
+    pub fn retain_current(&mut self, tree: &Tree) {
+        let is_current = |node: &NodeIndex, pair: &HpkeKeyPair| {
+            tree.node(*node)
+                .is_some_and(|node| *node.encryption_key() == *pair.public_key)
+        };
+        if !self.keys.iter().all(|(node, pair)| is_current(node, pair)) {
+            Arc::make_mut(&mut self.keys).retain(|node, pair| is_current(node, pair));
+        }
+    }
+
+    /// Opens the path secret meant for this member (the second half of what section 7.5 asks of a
+    /// recipient), derives the keys above, and returns the commit secret. `tree` has the path
+    /// merged; `context` is the encoded provisional GroupContext.
+    ///
+    /// # Errors
+    /// [`PathError`], to the blame of the committer, except [`PathError::NoKey`].
+    pub fn open_path(
+        &mut self,
+        suite: &dyn Suite,
+        tree: &Tree,
+        steps: &[Step],
+        path: &UpdatePath,
+        context: &[u8],
+        new_members: &BTreeSet<LeafIndex>,
+    ) -> Result<Secret, PathError> {
+        let own = NodeIndex(self.leaf.0 << 1);
+        let position = steps
+            .iter()
+            .position(|step| step.copath.covers(own))
+            .ok_or(PathError::NoKey)?;
+        let step = steps[position];
+        let ciphertexts = &path
+            .nodes
+            .get(position)
+            .ok_or(PathError::NoKey)?
+            .encrypted_path_secret;
+        let (key_pair, ciphertext) = tree
+            .recipients(step.copath, new_members)
+            .into_iter()
+            .zip(ciphertexts)
+            .find_map(|(node, ciphertext)| Some((self.keys.get(&node)?, ciphertext)))
+            .ok_or(PathError::NoKey)?;
+        let path_secret = suite
+            .decrypt_with_label(key_pair, UPDATE_PATH_NODE, context, ciphertext)
+            .map_err(PathError::Decryption)?;
+        self.follow(
+            suite,
+            tree,
+            steps[position..].iter().map(|step| step.node),
+            path_secret,
+        )
+    }
+
+    /// Derives the private keys of `nodes` from the path secret of the first of them, checks them
+    /// against the public keys in the tree, and returns the secret after the last: the commit
+    /// secret.
+    ///
+    /// # Errors
+    /// [`PathError::WrongSecret`], to the blame of the committer.
+    pub fn follow(
+        &mut self,
+        suite: &dyn Suite,
+        tree: &Tree,
+        nodes: impl Iterator<Item = NodeIndex>,
+        mut path_secret: Secret,
+    ) -> Result<Secret, PathError> {
+        let mut derived = Vec::new();
+        for node in nodes {
+            let key_pair = node_key_pair(suite, &path_secret);
+            let expected = tree.node(node).map(Node::encryption_key);
+            if expected != Some(&*key_pair.public_key) {
+                return Err(PathError::WrongSecret(node));
+            }
+            derived.push((node, key_pair));
+            path_secret = suite.derive_secret(&path_secret, "path");
+        }
+        Arc::make_mut(&mut self.keys).extend(derived);
+        Ok(path_secret)
+    }
+}
+
+/// As kept in our own storage: the leaf, then nodes with their key pairs. The caller wipes what it
+/// was written into.
+impl Encode for OwnKeys {
+    fn encode(&self, out: &mut Vec<u8>) {
+        self.leaf.encode(out);
+        crate::codec::encode_prefixed(out, |out| {
+            for (node, pair) in self.keys.iter() {
+                node.0.encode(out);
+                pair.encode(out);
+            }
+        });
+    }
+}
+
+impl Decode for OwnKeys {
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let leaf = LeafIndex::decode(reader)?;
+        leaf.node()
+            .ok_or(DecodeError::InvalidValue("OwnKeys.leaf"))?;
+        let mut keys = BTreeMap::new();
+        for (node, pair) in Vec::<(u32, HpkeKeyPair)>::decode(reader)? {
+            keys.insert(NodeIndex(node), pair);
+        }
+        Ok(Self {
+            leaf,
+            keys: Arc::new(keys),
+        })
+    }
+}
+
+/// The key pair of a node (section 7.4).
+fn node_key_pair(suite: &dyn Suite, path_secret: &Secret) -> HpkeKeyPair {
+    suite.kem_derive_key_pair(&suite.derive_secret(path_secret, "node"))
+}
+
+/// A fresh secret.
+pub(crate) fn random_secret(length: usize, rng: &mut dyn CryptoRng) -> Secret {
+    let mut bytes = zeroize::Zeroizing::new(vec![0; length]);
+    rng.fill_bytes(&mut bytes);
+    Secret::from(bytes)
+}

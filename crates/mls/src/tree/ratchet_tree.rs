@@ -1,0 +1,70 @@
+//! The whole tree as a message (RFC 9420, section 12.4.3.3).
+
+use super::node::Node;
+use super::{Tree, TreeError};
+use crate::codec::{Decode, Encode, Reader, encode_prefixed};
+use crate::tree_math::{MAX_DEPTH, NodeIndex};
+
+impl Tree {
+    /// The encoding of the `ratchet_tree`: all nodes from left to right, up to the last that is not
+    /// blank.
+    #[must_use]
+    pub fn to_ratchet_tree(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        encode_prefixed(&mut out, |out| {
+            let last = self.last_node().map_or(0, |node| node.0 + 1);
+            (0..last).for_each(|place| self.node(NodeIndex(place)).encode(out));
+        });
+        out
+    }
+
+    /// Reads a `ratchet_tree`. What is checked is that the nodes fit their places and that no two
+    /// have the same key; what makes the tree the group's is checked by
+    /// [`validate`](Tree::validate).
+    ///
+    /// # Errors
+    /// [`TreeError::Malformed`], [`TreeError::TrailingBlank`], [`TreeError::MisplacedNode`],
+    /// [`TreeError::TooLarge`], [`TreeError::DuplicateEncryptionKey`],
+    /// [`TreeError::DuplicateSignatureKey`], to the blame of whoever made it.
+    pub fn from_ratchet_tree(bytes: &[u8]) -> Result<Self, TreeError> {
+        let mut reader = Reader::new(bytes);
+        let mut nodes = Reader::new(reader.prefixed()?);
+        reader.finish()?;
+        let mut tree = Self::blank(0);
+        let mut place = 0;
+        let mut last_is_blank = true;
+        while !nodes.is_empty() {
+            let node = NodeIndex(place);
+            if place >= (1 << (tree.depth() + 1)) - 1 {
+                if tree.depth() == MAX_DEPTH {
+                    return Err(TreeError::TooLarge);
+                }
+                tree.trie.extend();
+            }
+            let content = Option::<Node>::decode(&mut nodes)?;
+            last_is_blank = content.is_none();
+            if let Some(content) = content {
+                if content.leaf().is_some() != node.leaf().is_some() {
+                    return Err(TreeError::MisplacedNode(node));
+                }
+                tree.put(node, Some(content))?;
+            }
+            place += 1;
+        }
+        if last_is_blank {
+            Err(TreeError::TrailingBlank)
+        } else {
+            Ok(tree)
+        }
+    }
+
+    /// The last node that is not blank. Above and to the right of the last leaf there can be
+    /// parents only, all of them on the leaf's direct path.
+    fn last_node(&self) -> Option<NodeIndex> {
+        let leaf = self.trie.last_leaf()?.node()?;
+        let above = leaf
+            .direct_path(self.depth())
+            .filter(|node| self.node(*node).is_some());
+        above.chain([leaf]).max()
+    }
+}
