@@ -1,3 +1,6 @@
 //! The SDK: accounts, conversations, sync, local store.
 
+#[cfg(feature = "sqlite")]
+pub mod key;
+pub mod store;
 pub mod transport;
