@@ -4,6 +4,7 @@ use crate::code_point::{ProtocolVersion, WireFormat};
 use crate::codec::DecodeError;
 use crate::context::CredentialError;
 use crate::crypto::{CipherSuite, CryptoError};
+use crate::framing::ContentType;
 use crate::records::DamagedRecord;
 use crate::tree_math::LeafIndex;
 
@@ -36,6 +37,9 @@ pub enum Error {
     /// The message is of another kind than this call takes: the caller's fault.
     #[error("a message of kind {0} cannot be processed here")]
     UnexpectedWireFormat(WireFormat),
+    /// The message holds something else than this call takes: the caller's fault.
+    #[error("a message with content {0:?} cannot be processed here")]
+    UnexpectedContent(ContentType),
     /// The message is for another group: the caller's fault.
     #[error("the message is for another group")]
     WrongGroup,

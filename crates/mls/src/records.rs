@@ -25,8 +25,8 @@ pub enum RecordKind {
     SecretTreeNode = 17,
     /// A sender's ratchet in an epoch.
     Ratchet = 18,
-    /// A node of an epoch's exporter tree.
-    ExporterNode = 19,
+    /// What is left of an epoch's exporter tree.
+    Exporter = 19,
 }
 
 /// Names a record within one group: its kind, then numbers. The client puts the group in front.

@@ -10,7 +10,7 @@ use crate::code_point::WireFormat;
 use crate::codec::{Bytes, Decode, Encode, Reader};
 use crate::crypto::{Secret, Suite};
 use crate::error::{Error, InvalidMessage};
-use crate::secret_tree::MessageKey;
+use crate::ratchet::MessageKey;
 use crate::tree_math::LeafIndex;
 
 crate::tls_struct! {
