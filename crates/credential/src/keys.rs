@@ -5,6 +5,7 @@
 
 use ed25519_zebra::{Signature, SigningKey as Ed25519SigningKey, VerificationKey};
 use folkmoot_mls::codec::{Decode, DecodeError, Encode, Reader, encode_bytes};
+use folkmoot_mls::crypto::SignatureKeyPair;
 use rand_core::CryptoRng;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
@@ -44,6 +45,15 @@ impl SigningKey {
     #[must_use]
     pub fn public(&self) -> PublicKey {
         PublicKey(VerificationKey::from(&*self.expanded()).into())
+    }
+
+    /// The same key as the engine takes it, for the leaves of cipher suites that sign with Ed25519.
+    #[must_use]
+    pub fn signature_key_pair(&self) -> SignatureKeyPair {
+        SignatureKeyPair {
+            private_key: self.0.as_slice().into(),
+            public_key: self.public().0.into(),
+        }
     }
 
     /// Signs `statement` for the purpose that `label` names. 64 bytes.

@@ -1,0 +1,165 @@
+//! What a group's GroupContext says in Folkmoot's own extensions, from the range for private use
+//! (RFC 9420, section 17.3).
+
+use folkmoot_mls::codec::{Decode, DecodeError, Encode, Reader, encode_bytes};
+use folkmoot_mls::extension::{ExtensionContent, ExtensionType};
+use folkmoot_mls::tls_struct;
+
+use crate::keys::PublicKey;
+use crate::{Domain, Version};
+
+/// The kinds of this module's extensions, for a leaf's capabilities.
+pub const EXTENSION_TYPES: [ExtensionType; 3] = [
+    AcceptedKeys::EXTENSION_TYPE,
+    Policy::EXTENSION_TYPE,
+    Title::EXTENSION_TYPE,
+];
+
+tls_struct! {
+    /// An AS key that a group accepts, and the domain that it speaks for.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct AcceptedKey {
+        /// The part after the `@` of its users.
+        pub domain: Domain,
+        /// The AS's key.
+        pub key: PublicKey,
+    }
+}
+
+tls_struct! {
+    /// The AS keys that a group accepts. A commit that adds a user of a new domain, or under a
+    /// rotated key, adds the key too.
+    #[derive(Clone, Debug, Default, PartialEq, Eq)]
+    pub struct AcceptedKeys {
+        /// 1.
+        pub version: Version,
+        /// Without repetitions.
+        pub keys: Vec<AcceptedKey>,
+    }
+}
+
+impl AcceptedKeys {
+    /// A group that accepts one key.
+    #[must_use]
+    pub fn of(domain: Domain, key: PublicKey) -> Self {
+        let keys = vec![AcceptedKey { domain, key }];
+        Self {
+            version: Version,
+            keys,
+        }
+    }
+
+    /// Whether `key` is accepted for `domain`.
+    #[must_use]
+    pub fn contains(&self, domain: &Domain, key: &PublicKey) -> bool {
+        self.iter().any(|known| known == (domain, key))
+    }
+
+    /// Adds a key. Returns whether it was new.
+    pub fn insert(&mut self, domain: Domain, key: PublicKey) -> bool {
+        let new = !self.contains(&domain, &key);
+        if new {
+            self.keys.push(AcceptedKey { domain, key });
+        }
+        new
+    }
+
+    /// All of them, as [`DeviceCredential::verify`](crate::DeviceCredential::verify) takes them.
+    pub fn iter(&self) -> impl Iterator<Item = (&Domain, &PublicKey)> {
+        self.keys.iter().map(|known| (&known.domain, &known.key))
+    }
+}
+
+impl ExtensionContent for AcceptedKeys {
+    const EXTENSION_TYPE: ExtensionType = ExtensionType(0xf041);
+}
+
+tls_struct! {
+    /// Who may do what in a group. Version 0, until roles exist: any member may add and remove.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct Policy {
+        /// 0.
+        pub version: Version<0>,
+    }
+}
+
+impl ExtensionContent for Policy {
+    const EXTENSION_TYPE: ExtensionType = ExtensionType(0xf042);
+}
+
+/// What a group is called: at most 256 bytes of UTF-8 without control characters, which could
+/// play tricks on a terminal.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Title(String);
+
+impl Title {
+    /// The most bytes that a title may have.
+    pub const MAX: usize = 256;
+
+    /// A title; `None` if it is too long or has control characters.
+    #[must_use]
+    pub fn new(text: &str) -> Option<Self> {
+        let allowed = text.len() <= Self::MAX && !text.chars().any(char::is_control);
+        allowed.then(|| Self(text.to_owned()))
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Encode for Title {
+    fn encode(&self, out: &mut Vec<u8>) {
+        Version::<1>.encode(out);
+        encode_bytes(self.0.as_bytes(), out);
+    }
+}
+
+impl Decode for Title {
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Version::<1>::decode(reader)?;
+        std::str::from_utf8(reader.prefixed()?)
+            .ok()
+            .and_then(Self::new)
+            .ok_or(DecodeError::InvalidValue("title"))
+    }
+}
+
+impl ExtensionContent for Title {
+    const EXTENSION_TYPE: ExtensionType = ExtensionType(0xf043);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_accepted_once_and_for_its_domain_only() {
+        let here: Domain = "here".parse().unwrap();
+        let there: Domain = "there".parse().unwrap();
+        let key = PublicKey([1; 32]);
+        let mut keys = AcceptedKeys::of(here.clone(), key);
+        assert!(!keys.insert(here.clone(), key));
+        assert!(!keys.contains(&there, &key));
+        assert!(keys.insert(there.clone(), key));
+        assert!(keys.contains(&there, &key));
+        assert_eq!(keys.keys.len(), 2);
+    }
+
+    #[test]
+    fn titles_are_short_and_harmless() {
+        assert_eq!(Title::new("Moot 1").unwrap().as_str(), "Moot 1");
+        assert_eq!(Title::new("\x1b[2J"), None);
+        assert_eq!(Title::new(&"a".repeat(257)), None);
+        assert_eq!(
+            Title::from_bytes(b"\x00\x01\x01\x07"),
+            Err(DecodeError::InvalidValue("title"))
+        );
+        assert_eq!(
+            Policy::from_bytes(&[0, 1]),
+            Err(DecodeError::InvalidValue("version"))
+        );
+    }
+}
