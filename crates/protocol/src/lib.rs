@@ -6,20 +6,24 @@
 //!   `.proto` files of this crate. They carry fields from here to there and nothing more.
 //! - **Statements** are TLS-encoded structures that begin with a version. Everything that is
 //!   signed, hashed or compared is one: [`log`] (entries, chain, heads), [`proof`] (who may do what),
-//!   [`mailbox`] (mailboxes and shelves), [`invitation`] (what members seal for each other), and those
-//!   of the crate `credential`, which [`directory`] reads.
+//!   [`mailbox`] (mailboxes and shelves), [`invitation`] (what members seal for each other, with
+//!   [`sealed`]), [`plaintext`] (what they say to each other), and those of the crate `credential`,
+//!   which [`directory`] reads.
 //!
 //! [`call`] lists every call of both services once, typed, so that a state machine can ask and answer
 //! without knowing what carries its words. A refusal is a [`Refusal`], the same in a gRPC status and in a test without any network.
 
 pub mod call;
 pub mod directory;
+pub mod fence;
 pub mod ids;
 pub mod invitation;
 pub mod log;
 pub mod mailbox;
+pub mod plaintext;
 pub mod proof;
 mod refusal;
+pub mod sealed;
 pub mod well_known;
 
 pub use folkmoot_credential::keys;
