@@ -13,6 +13,9 @@ pub enum Failure {
     /// A computed value differs from the vector's, or a check did not hold.
     #[error("{0} is not as the vector says")]
     Mismatch(&'static str),
+    /// The case is not of the form that its kind has.
+    #[error("the case is malformed: {0}")]
+    Malformed(#[from] serde_json::Error),
     /// The engine refused something that is valid.
     #[error("the engine refused: {0}")]
     Engine(#[from] Error),
