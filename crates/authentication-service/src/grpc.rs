@@ -1,0 +1,91 @@
+//! The gRPC skin: requests come in, the logic answers on a thread where it may block.
+
+use std::sync::Arc;
+
+use folkmoot_protocol::Refusal;
+use folkmoot_protocol::authentication::accounts_server::{Accounts, AccountsServer};
+use folkmoot_protocol::authentication::directory_server::{Directory, DirectoryServer};
+use folkmoot_protocol::authentication::{
+    LookUpRequest, LookUpResponse, RegisterRequest, RegisterResponse,
+};
+use folkmoot_protocol::call::{Answer, Call};
+use tokio::sync::Semaphore;
+use tonic::service::Routes;
+use tonic::{Request, Response, Status};
+
+use crate::AuthenticationService;
+use crate::store::Store;
+
+/// The largest request, in bytes.
+const MAX_REQUEST: usize = 16 << 10;
+
+/// Calls that may block at the same time; more wait.
+const AT_ONCE: usize = 32;
+
+/// The routes of all of the AS's gRPC services. `clock` gives milliseconds since 1970.
+pub fn routes<S: Store>(service: Arc<AuthenticationService<S>>, clock: fn() -> u64) -> Routes {
+    let skin = Skin {
+        service,
+        clock,
+        turns: Arc::new(Semaphore::new(AT_ONCE)),
+    };
+    let accounts = AccountsServer::new(skin.clone()).max_decoding_message_size(MAX_REQUEST);
+    let directory = DirectoryServer::new(skin).max_decoding_message_size(MAX_REQUEST);
+    Routes::new(accounts).add_service(directory)
+}
+
+struct Skin<S> {
+    service: Arc<AuthenticationService<S>>,
+    clock: fn() -> u64,
+    turns: Arc<Semaphore>,
+}
+
+impl<S> Clone for Skin<S> {
+    fn clone(&self) -> Self {
+        Self {
+            service: self.service.clone(),
+            clock: self.clock,
+            turns: self.turns.clone(),
+        }
+    }
+}
+
+impl<S: Store> Skin<S> {
+    async fn answer(&self, call: Call) -> Result<Answer, Status> {
+        let turns = self.turns.clone();
+        // Neither fails but when the program ends.
+        let turn = turns.acquire_owned().await.map_err(|_| Refusal::Busy(0))?;
+        let (service, clock) = (self.service.clone(), self.clock);
+        let answer = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            service.answer(call, clock(), &mut rand::rng())
+        });
+        Ok(answer.await.map_err(|_| Refusal::Internal)??)
+    }
+}
+
+#[tonic::async_trait]
+impl<S: Store> Accounts for Skin<S> {
+    async fn register(
+        &self,
+        request: Request<RegisterRequest>,
+    ) -> Result<Response<RegisterResponse>, Status> {
+        match self.answer(Call::Register(request.into_inner())).await? {
+            Answer::Register(response) => Ok(Response::new(response)),
+            _ => Err(Refusal::Internal.into()),
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl<S: Store> Directory for Skin<S> {
+    async fn look_up(
+        &self,
+        request: Request<LookUpRequest>,
+    ) -> Result<Response<LookUpResponse>, Status> {
+        match self.answer(Call::LookUp(request.into_inner())).await? {
+            Answer::LookUp(response) => Ok(Response::new(response)),
+            _ => Err(Refusal::Internal.into()),
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! One call, one answer.
+
+use folkmoot_credential::keys::{PublicKey, SigningKey};
+use folkmoot_credential::{Domain, IdentityError, Name, Registration};
+use folkmoot_mls::codec::{Decode, DecodeError, Encode};
+use folkmoot_protocol::Refusal;
+use folkmoot_protocol::authentication::{
+    LookUpRequest, LookUpResponse, RegisterRequest, RegisterResponse,
+};
+use folkmoot_protocol::call::{Answer, Call};
+use rand_core::CryptoRng;
+
+use crate::account::Account;
+use crate::store::{Store, StoreError, Stored};
+
+/// The largest registration, in bytes: a few times what one needs.
+const MAX_REGISTRATION: usize = 4096;
+
+/// How far a device's clock may be ahead of ours, in seconds.
+const MAX_AHEAD: u64 = 24 * 3600;
+
+/// How often a change is tried again that lost a race against another of the same name.
+const ATTEMPTS: usize = 4;
+
+/// When to come back after that, in milliseconds.
+const RETRY: u64 = 100;
+
+/// A domain's AS.
+#[derive(Debug)]
+pub struct AuthenticationService<S> {
+    store: S,
+    key: SigningKey,
+    domain: Domain,
+    report: fn(&StoreError),
+}
+
+impl<S: Store> AuthenticationService<S> {
+    /// The AS of `domain`, which signs with `key`. `report` hears of failures of the store, for
+    /// the operator's log; they carry no names.
+    #[must_use]
+    pub fn new(store: S, key: SigningKey, domain: Domain, report: fn(&StoreError)) -> Self {
+        Self {
+            store,
+            key,
+            domain,
+            report,
+        }
+    }
+
+    /// The key that signs bindings.
+    #[must_use]
+    pub fn public_key(&self) -> PublicKey {
+        self.key.public()
+    }
+
+    /// The part after the `@` of its users.
+    #[must_use]
+    pub fn domain(&self) -> &Domain {
+        &self.domain
+    }
+
+    /// One call, one answer. `now` is in milliseconds since 1970. What an answer says has been made
+    /// durable before.
+    ///
+    /// # Errors
+    /// [`Refusal`]; the variant says who is to blame.
+    pub fn answer(
+        &self,
+        call: Call,
+        now: u64,
+        _rng: &mut dyn CryptoRng,
+    ) -> Result<Answer, Refusal> {
+        match call {
+            Call::Register(request) => self.register(&request, now / 1000).map(Answer::Register),
+            Call::LookUp(request) => self.look_up(&request).map(Answer::LookUp),
+            _ => Err(Refusal::Malformed("method".into())),
+        }
+    }
+
+    fn register(&self, request: &RegisterRequest, now: u64) -> Result<RegisterResponse, Refusal> {
+        let registration = self.read(request, now)?;
+        for _ in 0..ATTEMPTS {
+            let stored = self.load(&registration.name)?;
+            let known = stored.as_ref().map(|(_, account)| account);
+            let account = Account::register(known, registration.clone(), &self.key, now)?;
+            let revision = stored.as_ref().map(|(revision, _)| *revision);
+            let made = known == Some(&account)
+                || self
+                    .store
+                    .save(&registration.name, revision, account.to_bytes())
+                    .map_err(|error| self.failed(&error))?;
+            if made {
+                let binding = account.binding.to_bytes();
+                return Ok(RegisterResponse { binding });
+            }
+        }
+        Err(Refusal::Busy(RETRY))
+    }
+
+    /// Reads a registration and checks all that can be checked without the account.
+    fn read(&self, request: &RegisterRequest, now: u64) -> Result<Registration, Refusal> {
+        if request.registration.len() > MAX_REGISTRATION {
+            return Err(Refusal::TooLarge);
+        }
+        let malformed = |field: &str| Err(Refusal::Malformed(field.into()));
+        let registration = match Registration::from_bytes(&request.registration) {
+            Ok(registration) => registration,
+            Err(DecodeError::InvalidValue("name")) => return Err(Refusal::NameInvalid),
+            Err(_) => return malformed("registration"),
+        };
+        if registration.domain != self.domain {
+            return malformed("domain");
+        }
+        if registration.authentication_service != self.key.public() {
+            return malformed("authentication_service");
+        }
+        if registration.device.issued > now.saturating_add(MAX_AHEAD) {
+            return malformed("device.issued");
+        }
+        match registration.verify(&request.identity_signature, &request.device_signature, now) {
+            Ok(()) => Ok(registration),
+            Err(IdentityError::WrongUser) => malformed("device.user"),
+            Err(IdentityError::NotYetValid | IdentityError::Expired) => {
+                malformed("device.certificate.validity")
+            }
+            Err(_) => Err(Refusal::BadProof),
+        }
+    }
+
+    fn look_up(&self, request: &LookUpRequest) -> Result<LookUpResponse, Refusal> {
+        let name: Name = request.name.parse().map_err(|_| Refusal::UnknownUser)?;
+        let (_, account) = self.load(&name)?.ok_or(Refusal::UnknownUser)?;
+        Ok(account.look_up())
+    }
+
+    fn load(&self, name: &Name) -> Result<Option<(u64, Account)>, Refusal> {
+        let stored = self.store.load(name).map_err(|error| self.failed(&error))?;
+        stored
+            .map(|Stored { revision, value }| {
+                Account::from_bytes(&value)
+                    .map(|account| (revision, account))
+                    .map_err(|_| self.failed(&StoreError::Damaged))
+            })
+            .transpose()
+    }
+
+    fn failed(&self, error: &StoreError) -> Refusal {
+        (self.report)(error);
+        Refusal::Internal
+    }
+}
