@@ -4,7 +4,8 @@ use crate::code_point::{ProtocolVersion, WireFormat};
 use crate::codec::DecodeError;
 use crate::context::CredentialError;
 use crate::crypto::{CipherSuite, CryptoError};
-use crate::framing::ContentType;
+use crate::framing::{ContentType, Sender};
+use crate::group::{CommitError, JoinError, ProposalError};
 use crate::records::DamagedRecord;
 use crate::tree_math::LeafIndex;
 
@@ -27,7 +28,23 @@ pub enum Error {
     /// The message is an invalid one: the sender's fault.
     #[error("the sender misbehaved: {0}")]
     InvalidMessage(#[from] InvalidMessage),
+    /// The proposals cannot be committed: the committer's fault, but for
+    /// [`ProposalError::UnknownPsk`] and [`ProposalError::Unsupported`].
+    #[error(transparent)]
+    Proposal(#[from] ProposalError),
+    /// The commit is not valid: the committer's fault.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+    /// The group cannot be joined: the inviter's fault, unless the variant says otherwise.
+    #[error(transparent)]
+    Join(#[from] JoinError),
 
+    /// The signature key is not the one in our leaf: the caller's fault.
+    #[error("the signature key is not the one in our leaf")]
+    WrongSigner,
+    /// The message is from outside the group, which is not acted on yet: nobody's fault.
+    #[error("messages of sender {0:?} are not implemented")]
+    UnsupportedSender(Sender),
     /// We do not implement the suite: nobody's fault.
     #[error("cipher suite {0} is not implemented")]
     UnsupportedCipherSuite(CipherSuite),

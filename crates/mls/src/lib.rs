@@ -10,6 +10,7 @@ pub mod crypto;
 pub mod error;
 pub mod extension;
 pub mod framing;
+pub mod group;
 pub mod group_context;
 pub mod group_info;
 pub mod key_package;

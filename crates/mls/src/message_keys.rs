@@ -316,11 +316,13 @@ impl MessageKeys {
         Ok((secret, changes))
     }
 
-    /// What to delete from storage when the epoch's keys go.
+    /// What to delete from storage when the epoch's keys go. Those of earlier epochs go first, since
+    /// their signature keys are found through this epoch's.
     #[must_use]
     pub fn deletion(&self) -> Changes {
         let epoch = self.epoch();
-        let mut delete = vec![self.epoch_key(), self.exporter_key()];
+        let signature_keys = RecordKey::new(RecordKind::SignatureKeys, &epoch);
+        let mut delete = vec![self.epoch_key(), self.exporter_key(), signature_keys];
         delete.extend(self.tree.secrets().map(|(node, _)| node_key(epoch, node)));
         delete.extend(
             self.ratchets

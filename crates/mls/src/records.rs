@@ -19,6 +19,8 @@ pub enum RecordKind {
     PrivateKeys = 3,
     /// A proposal that was not committed yet.
     Proposal = 4,
+    /// Signature keys that the commit after an epoch replaced.
+    SignatureKeys = 5,
     /// What the message keys of an epoch have in common.
     MessageKeys = 16,
     /// A node of an epoch's secret tree.

@@ -8,7 +8,7 @@ use crate::context::{AuthenticationService, CredentialError};
 use crate::credential::CredentialType;
 use crate::crypto::{CryptoError, Suite};
 use crate::extension::{ExtensionType, Extensions, RequiredCapabilities};
-use crate::leaf_node::{LeafNode, LeafNodeSource, LeafPosition};
+use crate::leaf_node::{LeafNode, LeafNodeSource};
 
 /// Why a leaf node is not valid. The leaf's owner is to blame, and whoever brought it into the
 /// group.
@@ -74,40 +74,34 @@ pub enum Standing<'a> {
     Update {
         /// The leaf that it replaces.
         old: &'a LeafNode,
-        /// Where that is.
-        position: LeafPosition<'a>,
     },
     /// In a path, in place of the old leaf.
     Commit {
         /// The leaf that it replaces.
         old: &'a LeafNode,
-        /// Where that is.
-        position: LeafPosition<'a>,
     },
 }
 
 impl LeafRules<'_> {
-    /// Checks one leaf node that newly comes into the group, with its signature.
+    /// Checks one leaf node that newly comes into the group, but for its signature, which is checked
+    /// with others in a batch.
     ///
     /// # Errors
     /// [`LeafNodeError`], to the blame of the leaf's owner.
     pub fn check_new(
         &self,
         leaf_node: &LeafNode,
-        encoded: &[u8],
         standing: Standing<'_>,
     ) -> Result<(), LeafNodeError> {
-        let (old, position) = match (standing, &leaf_node.leaf_node_source) {
+        let old = match (standing, &leaf_node.leaf_node_source) {
             (Standing::KeyPackage, LeafNodeSource::KeyPackage(lifetime)) => {
                 if let Some(now) = self.now.filter(|now| !lifetime.contains(*now)) {
                     return Err(LeafNodeError::Lifetime { now });
                 }
-                (None, None)
+                None
             }
-            (Standing::Update { old, position }, LeafNodeSource::Update)
-            | (Standing::Commit { old, position }, LeafNodeSource::Commit(_)) => {
-                (Some(old), Some(position))
-            }
+            (Standing::Update { old }, LeafNodeSource::Update)
+            | (Standing::Commit { old }, LeafNodeSource::Commit(_)) => Some(old),
             _ => return Err(LeafNodeError::Source),
         };
         if let Some(old) = old {
@@ -128,10 +122,7 @@ impl LeafRules<'_> {
         }) {
             self.check_credential(leaf_node, self.now)?;
         }
-        self.check_capabilities(leaf_node)?;
-        leaf_node
-            .verify_signature(self.suite, encoded, position)
-            .map_err(LeafNodeError::Signature)
+        self.check_capabilities(leaf_node)
     }
 
     /// Checks one leaf node of a tree that is joined, but for its signature. Nothing here depends

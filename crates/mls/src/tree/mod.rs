@@ -25,7 +25,7 @@ mod trie;
 mod validation;
 
 pub use index::Capability;
-pub use leaf_validation::LeafNodeError;
+pub use leaf_validation::{LeafNodeError, LeafRules};
 pub use node::{Leaf, Node};
 
 use std::sync::Arc;

@@ -293,6 +293,12 @@ impl Tree {
 }
 
 impl NewPath {
+    /// The committer's new leaf node.
+    #[must_use]
+    pub fn leaf_node(&self) -> &LeafNode {
+        &self.leaf_node
+    }
+
     /// Encrypts the path secrets to the other members. `context` is the encoded provisional
     /// GroupContext, `tree` the tree with the new path.
     ///
@@ -367,6 +373,11 @@ impl OwnKeys {
         self.keys
             .iter()
             .map(|(node, pair)| (*node, &pair.public_key))
+    }
+
+    /// Whether both are the same value in memory: a cheap test that never says yes wrongly.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.leaf == other.leaf && Arc::ptr_eq(&self.keys, &other.keys)
     }
 
     /// Takes over the key pair of an own Update, which is now in the tree.

@@ -1,12 +1,12 @@
 //! The tree as records: one for each chunk, so that a change writes what it changed.
 
 use super::Tree;
-use super::node::Node;
+use super::node::{Leaf, Node};
 use super::trie::{CHILDREN, Chunk, ChunkId, NODES};
 use crate::codec::{Decode, DecodeError, Encode, Reader};
-use crate::crypto::Suite;
+use crate::crypto::{SignaturePublicKey, Suite};
 use crate::records::{Changes, DamagedRecord, RecordKey, RecordKind, Records};
-use crate::tree_math::MAX_DEPTH;
+use crate::tree_math::{LeafIndex, MAX_DEPTH};
 
 /// The version of a chunk's record.
 const VERSION: u8 = 1;
@@ -35,6 +35,25 @@ impl Tree {
             Some(before) => self.trie.changes(&before.trie, visit),
             None => self.trie.chunks(visit),
         }
+    }
+
+    /// The signature keys that leaves had in `before` and no longer have in this tree. Only what the
+    /// two do not share is looked at.
+    pub(crate) fn replaced_signature_keys(
+        &self,
+        before: &Self,
+    ) -> Vec<(LeafIndex, Option<SignaturePublicKey>)> {
+        let mut replaced = Vec::new();
+        let visit = &mut |id: ChunkId, _: Option<&Chunk>| {
+            for leaf in (0..NODES).filter_map(|slot| id.node(slot).leaf()) {
+                let old = before.leaf(leaf).map(Leaf::signature_key);
+                if old != self.leaf(leaf).map(Leaf::signature_key) {
+                    replaced.push((leaf, old.map(SignaturePublicKey::from)));
+                }
+            }
+        };
+        self.trie.changes(&before.trie, visit);
+        replaced
     }
 
     /// Reads a tree of 2^`depth` leaves back.

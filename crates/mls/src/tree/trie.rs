@@ -330,7 +330,7 @@ impl Trie {
     /// Doubles the number of leaves (RFC 9420, section 7.7).
     pub(super) fn extend(&mut self) {
         self.depth += 1;
-        if self.depth % LEVELS == 0 {
+        if self.depth.is_multiple_of(LEVELS) {
             let mut root = Chunk::new(self.depth / LEVELS);
             root.leaves = self.root.leaves;
             if let Some(children) = &mut root.children
@@ -346,7 +346,7 @@ impl Trie {
     /// blank.
     pub(super) fn truncate(&mut self) {
         debug_assert!(self.get(self.root()).is_none());
-        if self.depth % LEVELS == 0 {
+        if self.depth.is_multiple_of(LEVELS) {
             self.root = match self.root.child(0) {
                 Some(chunk) => chunk.clone(),
                 None => Arc::new(Chunk::new(self.depth / LEVELS - 1)),

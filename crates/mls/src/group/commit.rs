@@ -1,0 +1,488 @@
+//! Making a commit (RFC 9420, section 12.4.1).
+
+use std::collections::BTreeSet;
+
+use rand_core::CryptoRng;
+use zeroize::Zeroizing;
+
+use super::Group;
+use super::epoch::Transition;
+use super::error::CommitError;
+use super::process::CommitEffects;
+use super::proposals::{Applied, Sourced};
+use crate::code_point::WireFormat;
+use crate::codec::{Bytes, Encode};
+use crate::commit::Commit;
+use crate::context::Context;
+use crate::crypto::{Secret, SignatureKeyPair};
+use crate::error::Error;
+use crate::extension::Extensions;
+use crate::framing::{AuthenticatedContent, Content, FramedContent, PublicMessage, Sender};
+use crate::group_info::GroupInfo;
+use crate::key_package::KeyPackage;
+use crate::key_schedule::WelcomeKey;
+use crate::leaf_node::LeafParameters;
+use crate::message::MlsMessage;
+use crate::message_keys::MessageKeys;
+use crate::proposal::{Proposal, ProposalOrRef, ProposalRef};
+use crate::psk::PreSharedKeyID;
+use crate::records::Changes;
+use crate::transcript::confirmation_tag;
+use crate::tree::path::NewPath;
+use crate::tree_math::LeafIndex;
+use crate::welcome::{EncryptedGroupSecrets, GroupSecrets, PathSecret, WELCOME, Welcome};
+
+/// Which of the pending proposals a commit takes in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum IncludeProposals {
+    /// All that can be committed together. Where two exclude each other: a Remove before an Update,
+    /// a later Update before an earlier one, else the one that came first.
+    #[default]
+    All,
+    /// None.
+    None,
+    /// These, each of which must be known and valid.
+    Only(Vec<ProposalRef>),
+}
+
+/// A commit in the making. Its methods say what it is to do; [`build`](Self::build) makes it.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct CommitBuilder {
+    group: Group,
+    include: IncludeProposals,
+    proposals: Vec<Proposal>,
+    leaf: Option<LeafParameters>,
+    new_signer: Option<SignatureKeyPair>,
+    without_path: bool,
+    wire_format: WireFormat,
+    authenticated_data: Bytes,
+    tree_in_welcome: bool,
+    group_info_extensions: Extensions,
+    padding: usize,
+}
+
+/// A commit that was made and not yet ordered, with all that follows from it. Dropping it is how it
+/// is given up. It holds the new epoch only: to merge it, take `group` and `keys`, or apply
+/// `changes` to the records and load both.
+#[derive(Debug)]
+pub struct PendingCommit {
+    /// For the members.
+    pub message: MlsMessage,
+    /// For those added, if there are any.
+    pub welcome: Option<Welcome>,
+    /// The GroupInfo of the new epoch, as in the Welcome.
+    pub group_info: GroupInfo,
+    /// The group in the new epoch.
+    pub group: Group,
+    /// The message keys of the new epoch.
+    pub keys: MessageKeys,
+    /// What to store when the commit is merged: from the old epoch's records to the new one's.
+    pub changes: Changes,
+    /// What to store before the commit is sent: the key of the old epoch that encrypted it is used
+    /// up, whatever becomes of it.
+    pub sent: Changes,
+    /// What the commit does.
+    pub effects: CommitEffects,
+}
+
+impl Group {
+    /// Begins a commit. Unless told otherwise it takes in all pending proposals, has a path, is
+    /// encrypted, and puts the tree into the Welcome.
+    pub fn commit(&self) -> CommitBuilder {
+        CommitBuilder {
+            group: self.clone(),
+            include: IncludeProposals::All,
+            proposals: Vec::new(),
+            leaf: None,
+            new_signer: None,
+            without_path: false,
+            wire_format: WireFormat::PRIVATE_MESSAGE,
+            authenticated_data: Bytes::default(),
+            tree_in_welcome: true,
+            group_info_extensions: Extensions::default(),
+            padding: 0,
+        }
+    }
+}
+
+/// A list of proposals that can be committed.
+struct Gathered {
+    /// As in the message.
+    proposals: Vec<ProposalOrRef>,
+    /// With their authors.
+    sourced: Vec<Sourced>,
+    /// What they do.
+    applied: Applied,
+}
+
+impl CommitBuilder {
+    /// Adds a client.
+    #[allow(clippy::should_implement_trait)] // The RFC's word, and nothing else would be added.
+    pub fn add(self, key_package: KeyPackage) -> Self {
+        self.proposal(Proposal::add(key_package))
+    }
+
+    /// Removes a member.
+    pub fn remove(self, leaf: LeafIndex) -> Self {
+        self.proposal(Proposal::remove(leaf))
+    }
+
+    /// Replaces the group's extensions.
+    pub fn group_context_extensions(self, extensions: Extensions) -> Self {
+        self.proposal(Proposal::group_context_extensions(extensions))
+    }
+
+    /// Brings a pre-shared key in, which `ctx.psks` must have when the commit is built.
+    pub fn psk(self, psk: PreSharedKeyID) -> Self {
+        self.proposal(Proposal::PreSharedKey(crate::proposal::PreSharedKey {
+            psk,
+        }))
+    }
+
+    /// Takes in a proposal by value.
+    pub fn proposal(mut self, proposal: Proposal) -> Self {
+        self.proposals.push(proposal);
+        self
+    }
+
+    /// Which pending proposals to take in.
+    pub fn include_proposals(mut self, include: IncludeProposals) -> Self {
+        self.include = include;
+        self
+    }
+
+    /// Gives our leaf other parameters. The commit will have a path.
+    pub fn own_leaf(mut self, leaf: LeafParameters) -> Self {
+        self.leaf = Some(leaf);
+        self
+    }
+
+    /// Gives our leaf another signature key, which signs from the new epoch on. The commit will have
+    /// a path.
+    pub fn signature_key(mut self, signer: SignatureKeyPair) -> Self {
+        self.new_signer = Some(signer);
+        self
+    }
+
+    /// Leaves the path out where the proposals allow it. Such a commit does not renew our own keys.
+    pub fn without_path(mut self) -> Self {
+        self.without_path = true;
+        self
+    }
+
+    /// How the message is framed: `PRIVATE_MESSAGE` or `PUBLIC_MESSAGE`.
+    pub fn wire_format(mut self, wire_format: WireFormat) -> Self {
+        self.wire_format = wire_format;
+        self
+    }
+
+    /// Data in clear that the commit's signature covers.
+    pub fn authenticated_data(mut self, data: impl Into<Bytes>) -> Self {
+        self.authenticated_data = data.into();
+        self
+    }
+
+    /// Whether the Welcome's GroupInfo holds the ratchet tree.
+    pub fn tree_in_welcome(mut self, tree_in_welcome: bool) -> Self {
+        self.tree_in_welcome = tree_in_welcome;
+        self
+    }
+
+    /// Further extensions of the GroupInfo.
+    pub fn group_info_extensions(mut self, extensions: Extensions) -> Self {
+        self.group_info_extensions = extensions;
+        self
+    }
+
+    /// Zero bytes to add to the message if it is encrypted.
+    pub fn padding(mut self, padding: usize) -> Self {
+        self.padding = padding;
+        self
+    }
+
+    /// Makes the commit. `keys` are the message keys of the group's epoch, `signer` is the key in
+    /// our leaf. If this fails, `keys` is unchanged.
+    ///
+    /// # Errors
+    /// All to the blame of the caller, or of the author of a proposal that the caller took in:
+    /// - [`Error::Proposal`]: the proposals cannot be committed.
+    /// - [`Error::Commit`]: our new leaf is not valid, or somebody's key cannot be encrypted to.
+    /// - [`Error::WrongSigner`], [`Error::WrongEpoch`], [`Error::RatchetExhausted`],
+    ///   [`Error::UnexpectedWireFormat`].
+    pub fn build(
+        mut self,
+        keys: &mut MessageKeys,
+        signer: &SignatureKeyPair,
+        ctx: &mut Context<'_>,
+    ) -> Result<PendingCommit, Error> {
+        let group = self.group.clone();
+        let suite = group.suite();
+        let own = group.own_index();
+        group.check_suite(ctx)?;
+        group.check_signer(signer)?;
+        let Gathered {
+            proposals,
+            sourced,
+            mut applied,
+        } = self.gather(ctx)?;
+        let new_members = applied.new_members();
+        let new_signer = self.new_signer.take();
+        let leaf_signer = new_signer.as_ref().unwrap_or(signer);
+        let wants_path = !self.without_path || self.leaf.is_some() || new_signer.is_some();
+
+        let mut tree = applied.tree.clone();
+        let new_path = if applied.path_required || wants_path {
+            let parameters = self
+                .leaf
+                .take()
+                .unwrap_or_else(|| group.own_leaf().parameters());
+            let id = group.group_id();
+            let path = tree
+                .renew_path(suite, own, parameters, leaf_signer, id, ctx.rng)
+                .map_err(CommitError::Path)?;
+            group.check_path_leaf(&applied, own, path.leaf_node(), &tree, ctx)?;
+            Some(path)
+        } else {
+            None
+        };
+        let provisional =
+            group.provisional_context(&mut tree, std::mem::take(&mut applied.extensions))?;
+        let path = match &new_path {
+            Some(path) => {
+                let context = provisional.to_bytes();
+                let path = path.encrypt(suite, &tree, &context, &new_members, ctx.rng);
+                Some(path.map_err(CommitError::Path)?)
+            }
+            None => None,
+        };
+
+        let content = FramedContent {
+            group_id: group.state().context.group_id.clone(),
+            epoch: group.epoch(),
+            sender: Sender::Member(own),
+            authenticated_data: std::mem::take(&mut self.authenticated_data),
+            content: Content::Commit(Box::new(Commit { proposals, path })),
+        };
+        let mut commit = AuthenticatedContent::sign(
+            suite,
+            signer,
+            self.wire_format,
+            content,
+            group.group_context(),
+        )?;
+        let commit_secret = new_path.as_ref().map(|path| path.commit_secret.clone());
+        let Transition {
+            context,
+            joiner_secret,
+            member_secret,
+            secrets,
+        } = group.advance(provisional, &commit, commit_secret, &applied.psks, ctx)?;
+        let confirmed = &context.confirmed_transcript_hash;
+        let tag = confirmation_tag(suite, &secrets.confirmation_key, confirmed);
+        commit.auth.confirmation_tag = Some(tag.clone());
+
+        let own_keys = match &new_path {
+            Some(path) => path.own_keys.clone(),
+            None => {
+                let mut own_keys = group.state().own_keys.clone();
+                own_keys.retain_current(&tree);
+                own_keys
+            }
+        };
+        let (next, next_keys, mut changes) =
+            Group::enter(suite, context, tree, own_keys, secrets, tag);
+        next.record_changes(Some(&group), &mut changes);
+        let extensions = std::mem::take(&mut self.group_info_extensions);
+        let group_info = next.signed_group_info(leaf_signer, self.tree_in_welcome, extensions)?;
+        let welcome = if applied.added.is_empty() {
+            None
+        } else {
+            let sealed =
+                WelcomeKey::derive(suite, &member_secret).seal(suite, &group_info.to_bytes());
+            Some(self.welcome(&applied, new_path.as_ref(), &joiner_secret, sealed, ctx.rng)?)
+        };
+        let effects = CommitEffects::new(own, new_path.is_some(), sourced, applied);
+        // Last, so that nothing is used up if anything fails.
+        let (message, sent) = group.protect(commit, keys, self.padding, ctx.rng)?;
+        Ok(PendingCommit {
+            message,
+            welcome,
+            group_info,
+            group: next,
+            keys: next_keys,
+            changes,
+            sent,
+            effects,
+        })
+    }
+
+    /// The proposals of the commit: those by reference, then those by value.
+    fn gather(&mut self, ctx: &mut Context<'_>) -> Result<Gathered, Error> {
+        let by_value = std::mem::take(&mut self.proposals);
+        let candidates = match std::mem::take(&mut self.include) {
+            IncludeProposals::None => Vec::new(),
+            IncludeProposals::Only(references) => references,
+            IncludeProposals::All => {
+                let candidates = self.compatible(&by_value, ctx);
+                match self.judge(&candidates, &by_value, ctx) {
+                    Err(_) if !candidates.is_empty() => self.valid(candidates, &by_value, ctx),
+                    gathered => return gathered,
+                }
+            }
+        };
+        self.judge(&candidates, &by_value, ctx)
+    }
+
+    fn judge(
+        &self,
+        references: &[ProposalRef],
+        by_value: &[Proposal],
+        ctx: &mut Context<'_>,
+    ) -> Result<Gathered, Error> {
+        let references = references.iter().cloned().map(ProposalOrRef::Reference);
+        let by_value = by_value
+            .iter()
+            .map(|proposal| ProposalOrRef::Proposal(Box::new(proposal.clone())));
+        let proposals: Vec<_> = references.chain(by_value).collect();
+        let own = self.group.own_index();
+        let sourced = self.group.resolve(own, &proposals)?;
+        let applied = self.group.apply(own, &sourced, ctx)?;
+        Ok(Gathered {
+            proposals,
+            sourced,
+            applied,
+        })
+    }
+
+    /// The pending proposals that do not exclude each other or those by value, in the order in which
+    /// they came (RFC 9420, section 12.2).
+    fn compatible(&self, by_value: &[Proposal], ctx: &Context<'_>) -> Vec<ProposalRef> {
+        let own = self.group.own_index();
+        let pending = self.group.pending_proposals();
+        let mut touched = BTreeSet::from([own]);
+        let mut has_extensions = false;
+        for proposal in by_value {
+            match proposal {
+                Proposal::Remove(remove) => {
+                    touched.insert(remove.removed);
+                }
+                Proposal::GroupContextExtensions(_) => has_extensions = true,
+                _ => {}
+            }
+        }
+        let mut chosen = Vec::new();
+        for (reference, pending) in &pending {
+            let fits = match &pending.proposal {
+                Proposal::Remove(remove) => touched.insert(remove.removed),
+                Proposal::GroupContextExtensions(_) => {
+                    !std::mem::replace(&mut has_extensions, true)
+                }
+                Proposal::PreSharedKey(psk) => ctx.psks.psk(&psk.psk).is_some(),
+                Proposal::Add(_) => true,
+                // The latest of each member, which is why these have a loop of their own.
+                Proposal::Update(_) => false,
+                Proposal::ReInit(_) | Proposal::ExternalInit(_) => false,
+            };
+            if fits {
+                chosen.push((pending.number, (*reference).clone()));
+            }
+        }
+        for (reference, pending) in pending.iter().rev() {
+            if matches!(pending.proposal, Proposal::Update(_)) && touched.insert(pending.sender) {
+                chosen.push((pending.number, (*reference).clone()));
+            }
+        }
+        chosen.sort();
+        chosen.into_iter().map(|(_, reference)| reference).collect()
+    }
+
+    /// Leaves out what does not hold beside the rest. The slow way, for when some proposal is not
+    /// valid: each is tried with those before it.
+    fn valid(
+        &self,
+        candidates: Vec<ProposalRef>,
+        by_value: &[Proposal],
+        ctx: &mut Context<'_>,
+    ) -> Vec<ProposalRef> {
+        let mut accepted: Vec<ProposalRef> = Vec::new();
+        for candidate in candidates {
+            accepted.push(candidate);
+            if self.judge(&accepted, by_value, ctx).is_err() {
+                accepted.pop();
+            }
+        }
+        accepted
+    }
+
+    /// One Welcome for all who are added. What does not depend on the recipient is hashed once.
+    fn welcome(
+        &self,
+        applied: &Applied,
+        path: Option<&NewPath>,
+        joiner_secret: &Secret,
+        encrypted_group_info: Vec<u8>,
+        rng: &mut dyn CryptoRng,
+    ) -> Result<Welcome, Error> {
+        let suite = self.group.suite();
+        let info = suite.encrypt_info(WELCOME, &encrypted_group_info);
+        let mut secrets = Vec::with_capacity(applied.added.len());
+        for (leaf, key_package) in &applied.added {
+            let path_secret =
+                path.and_then(|path| path.secret_for(*leaf))
+                    .map(|secret| PathSecret {
+                        path_secret: secret.clone(),
+                    });
+            let group_secrets = GroupSecrets {
+                joiner_secret: joiner_secret.clone(),
+                path_secret,
+                psks: applied.psks.clone(),
+            };
+            let mut plaintext = Zeroizing::new(Vec::with_capacity(256));
+            group_secrets.encode(&mut plaintext);
+            secrets.push(EncryptedGroupSecrets {
+                new_member: Bytes::from(key_package.reference(suite)),
+                encrypted_group_secrets: suite.hpke_seal(
+                    &key_package.init_key,
+                    &info,
+                    &[],
+                    &plaintext,
+                    rng,
+                )?,
+            });
+        }
+        Ok(Welcome {
+            cipher_suite: self.group.cipher_suite(),
+            secrets,
+            encrypted_group_info: encrypted_group_info.into(),
+        })
+    }
+}
+
+impl Group {
+    /// Frames our own signed proposal or commit.
+    pub(super) fn protect(
+        &self,
+        content: AuthenticatedContent,
+        keys: &mut MessageKeys,
+        padding: usize,
+        rng: &mut dyn CryptoRng,
+    ) -> Result<(MlsMessage, Changes), Error> {
+        match content.wire_format {
+            WireFormat::PUBLIC_MESSAGE => {
+                let key = &self.state().secrets.membership_key;
+                let context = self.group_context();
+                let message = PublicMessage::protect(self.suite(), key, context, content)?;
+                Ok((
+                    MlsMessage::PublicMessage(Box::new(message)),
+                    Changes::default(),
+                ))
+            }
+            WireFormat::PRIVATE_MESSAGE => {
+                let (message, changes) = keys.protect(&content, padding, rng)?;
+                Ok((MlsMessage::PrivateMessage(message), changes))
+            }
+            other => Err(Error::UnexpectedWireFormat(other)),
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! What can be wrong with proposals, commits and Welcomes.
+
+use crate::context::CredentialError;
+use crate::credential::CredentialType;
+use crate::crypto::CryptoError;
+use crate::extension::ExtensionType;
+use crate::proposal::ProposalType;
+use crate::tree::path::PathError;
+use crate::tree::{Capability, LeafNodeError, TreeError};
+use crate::tree_math::LeafIndex;
+
+/// Why a KeyPackage is not valid for a group (RFC 9420, section 10.1). Its owner is to blame.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeyPackageError {
+    /// It is for another version of the protocol.
+    #[error("the key package is for another protocol version")]
+    Version,
+    /// It is for another cipher suite.
+    #[error("the key package is for another cipher suite")]
+    CipherSuite,
+    /// Its leaf node is not valid.
+    #[error("leaf node of the key package: {0}")]
+    LeafNode(#[from] LeafNodeError),
+    /// Its signature is not valid.
+    #[error("the signature of the key package is not valid: {0}")]
+    Signature(CryptoError),
+    /// The init key is also the leaf's encryption key.
+    #[error("the init key of the key package is also its encryption key")]
+    InitKeyReused,
+    /// The init key is no key of the suite.
+    #[error("the init key of the key package is not valid: {0}")]
+    InitKey(CryptoError),
+}
+
+/// Why a list of proposals cannot be committed (RFC 9420, sections 12.1 and 12.2). The committer is
+/// to blame, who may have been misled by the author of a proposal.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProposalError {
+    /// A reference to a proposal that did not reach us in this epoch.
+    #[error("a proposal is referenced that is not known")]
+    UnknownReference,
+    /// An Update by the committer, who has to use the path.
+    #[error("the committer updates itself by a proposal")]
+    UpdateOfCommitter,
+    /// A Remove of the committer.
+    #[error("the committer removes itself")]
+    RemoveOfCommitter,
+    /// A Remove or Update of a leaf that is blank or outside the tree.
+    #[error("leaf {0} has no member")]
+    NoSuchMember(LeafIndex),
+    /// Two Updates or Removes of one leaf.
+    #[error("leaf {0} is updated or removed twice")]
+    SameLeafTwice(LeafIndex),
+    /// A KeyPackage is not valid for the group.
+    #[error(transparent)]
+    KeyPackage(#[from] KeyPackageError),
+    /// The leaf node of an Update is not valid.
+    #[error("update of leaf {leaf}: {error}")]
+    Update {
+        /// Whose.
+        leaf: LeafIndex,
+        /// What is wrong.
+        error: LeafNodeError,
+    },
+    /// A key is in the group twice after the changes: for one, a client is added that is a member.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    /// More than one GroupContextExtensions.
+    #[error("the group's extensions are replaced twice")]
+    SecondGroupContextExtensions,
+    /// A known extension has a content that cannot be read.
+    #[error("extension {0} is malformed")]
+    MalformedExtension(ExtensionType),
+    /// The Authentication Service refuses a new external sender.
+    #[error("an external sender's credential is not accepted: {0}")]
+    ExternalSender(CredentialError),
+    /// Some member lacks what the new extensions need.
+    #[error("a member lacks {0:?}, which the new extensions of the group need")]
+    MemberLacks(Capability),
+    /// Some member does not support a credential type that is in use.
+    #[error("not every member supports credentials of type {0}")]
+    UnsupportedCredential(CredentialType),
+    /// A PSK's nonce is not as long as the suite's hash.
+    #[error("the nonce of a PSK has the wrong length")]
+    PskNonce,
+    /// A resumption PSK for a reinitialization or a branch, outside of one.
+    #[error("a PSK's usage does not fit a commit")]
+    PskUsage,
+    /// One PSK twice.
+    #[error("a PSK is used twice")]
+    RepeatedPsk,
+    /// We do not have the PSK. Nobody is to blame.
+    #[error("a PSK is not known")]
+    UnknownPsk,
+    /// More PSKs than their counter can hold.
+    #[error("more PSKs than a commit can carry")]
+    TooManyPsks,
+    /// A ReInit together with other proposals.
+    #[error("a ReInit is not alone")]
+    ReInitNotAlone,
+    /// An ExternalInit by a member.
+    #[error("an ExternalInit in a member's commit")]
+    ExternalInit,
+    /// We do not act on this kind yet. Nobody is to blame.
+    #[error("proposals of type {0} are not implemented")]
+    Unsupported(ProposalType),
+}
+
+/// Why a commit is refused (RFC 9420, section 12.4). The committer is to blame, or the caller when
+/// it is the committer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CommitError {
+    /// No path, where the proposals need one.
+    #[error("the commit needs a path and has none")]
+    MissingPath,
+    /// The leaf node of the path is not valid.
+    #[error("leaf node of the path: {0}")]
+    LeafNode(#[from] LeafNodeError),
+    /// The path does not fit the tree, or does not open.
+    #[error(transparent)]
+    Path(#[from] PathError),
+    /// The committer's new leaf has a credential type that not everybody supports, or does not
+    /// support one in use.
+    #[error("not every member supports credentials of type {0}")]
+    UnsupportedCredential(CredentialType),
+    /// The confirmation tag is wrong: the committer has another view of the group.
+    #[error("the confirmation tag does not match")]
+    ConfirmationTag,
+    /// The group is at its last epoch, 2^64 - 1.
+    #[error("the group has no more epochs")]
+    LastEpoch,
+}
+
+/// Why a Welcome is refused (RFC 9420, section 12.4.3.1). The committer is to blame unless noted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum JoinError {
+    /// The Welcome has no part for this KeyPackage. The caller is to blame, or who delivered it.
+    #[error("the Welcome is not for this key package")]
+    NotForUs,
+    /// The suites of Welcome, KeyPackage and GroupInfo differ.
+    #[error("the Welcome's cipher suite is not that of the key package")]
+    CipherSuite,
+    /// The group has another version of the protocol.
+    #[error("the group has another protocol version")]
+    Version,
+    /// A PSK cannot be used.
+    #[error(transparent)]
+    Psk(#[from] ProposalError),
+    /// A part of the Welcome does not open.
+    #[error("the Welcome cannot be decrypted: {0}")]
+    Decryption(CryptoError),
+    /// There is no tree, neither in the Welcome nor from the caller.
+    #[error("the ratchet tree is missing")]
+    MissingTree,
+    /// The tree is not valid, or not the group's.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    /// A known extension of the group has a content that cannot be read.
+    #[error("extension {0} is malformed")]
+    MalformedExtension(ExtensionType),
+    /// The GroupInfo's signer is no member.
+    #[error("leaf {0}, which signed the GroupInfo, has no member")]
+    NoSigner(LeafIndex),
+    /// The GroupInfo's signature is not valid.
+    #[error("the signature of the GroupInfo is not valid: {0}")]
+    Signature(CryptoError),
+    /// Our leaf is not in the tree.
+    #[error("our leaf is not in the tree")]
+    NoLeaf,
+    /// The path secret does not fit the tree.
+    #[error("the path secret does not fit the tree: {0}")]
+    Path(#[from] PathError),
+    /// The confirmation tag is wrong.
+    #[error("the confirmation tag does not match")]
+    ConfirmationTag,
+    /// The private keys are not those of the KeyPackage. The caller is to blame.
+    #[error("the private keys are not those of the key package")]
+    PrivateKeys,
+}

@@ -1,0 +1,215 @@
+//! Joining by a Welcome (RFC 9420, section 12.4.3.1).
+
+use super::Group;
+use super::error::{JoinError, ProposalError};
+use super::proposals::{check_psks, known};
+use crate::code_point::ProtocolVersion;
+use crate::codec::Decode;
+use crate::context::Context;
+use crate::crypto::{HpkeKeyPair, HpkePublicKey, Secret, Suite};
+use crate::error::Error;
+use crate::extension::ExtensionType;
+use crate::group_info::GroupInfo;
+use crate::key_package::{KeyPackage, KeyPackageBundle};
+use crate::key_schedule::{EpochSecrets, WelcomeKey, member_secret};
+use crate::message_keys::MessageKeys;
+use crate::psk::psk_secret;
+use crate::records::Changes;
+use crate::transcript::verify_confirmation_tag;
+use crate::tree::path::{OwnKeys, PathError};
+use crate::tree::{Leaf, LeafRules, Tree, TreeError};
+use crate::tree_math::{LeafIndex, NodeIndex};
+use crate::welcome::{GroupSecrets, PathSecret, WELCOME, Welcome};
+
+/// A group that was joined.
+#[derive(Debug)]
+pub struct Joined {
+    /// The group.
+    pub group: Group,
+    /// The message keys of its epoch.
+    pub keys: MessageKeys,
+    /// What to store. The private keys of the KeyPackage are to be deleted with it, unless it is one
+    /// of last resort.
+    pub changes: Changes,
+    /// What the inviter signed, with extensions that may be the application's.
+    pub group_info: GroupInfo,
+}
+
+impl Group {
+    /// Joins a group. `tree` is the encoded `ratchet_tree`, where the Welcome does not hold it. That
+    /// we are not in the group already is the caller's to check.
+    ///
+    /// The time of `ctx` is not used: leaves of sitting members may be older than their lifetime.
+    ///
+    /// # Errors
+    /// - [`Error::UnsupportedCipherSuite`]: nobody's fault.
+    /// - [`JoinError::NotForUs`], [`JoinError::PrivateKeys`], [`JoinError::MissingTree`]: the
+    ///   caller's fault, or of whoever delivered the Welcome.
+    /// - any other [`JoinError`], [`Error::Decode`]: the inviter's fault.
+    pub fn join(
+        ctx: &mut Context<'_>,
+        welcome: &Welcome,
+        bundle: &KeyPackageBundle,
+        tree: Option<&[u8]>,
+    ) -> Result<Joined, Error> {
+        let key_package = &bundle.key_package;
+        let suite = ctx.suite(welcome.cipher_suite)?;
+        if key_package.cipher_suite != welcome.cipher_suite {
+            return Err(JoinError::CipherSuite.into());
+        }
+        let (init_key, leaf_key) = key_pairs(suite, bundle)?;
+        let group_secrets = open_group_secrets(suite, welcome, key_package, &init_key)?;
+        check_psks(&group_secrets.psks, suite).map_err(JoinError::Psk)?;
+        let psks = Self::psk_secrets(&group_secrets.psks, ctx).map_err(JoinError::Psk)?;
+        let psk_secret =
+            psk_secret(suite, &psks).map_err(|_| JoinError::Psk(ProposalError::TooManyPsks))?;
+        let member_secret = member_secret(suite, &group_secrets.joiner_secret, &psk_secret);
+        let group_info = WelcomeKey::derive(suite, &member_secret)
+            .open(suite, &welcome.encrypted_group_info)
+            .map_err(JoinError::Decryption)?;
+        let group_info = GroupInfo::from_bytes(&group_info)?;
+        let context = group_info.group_context.clone();
+        if context.version != ProtocolVersion::MLS10 {
+            return Err(JoinError::Version.into());
+        }
+        if context.cipher_suite != welcome.cipher_suite {
+            return Err(JoinError::CipherSuite.into());
+        }
+
+        let tree = tree
+            .or_else(|| {
+                group_info
+                    .extensions
+                    .data(ExtensionType::RATCHET_TREE)
+                    .map(|b| &**b)
+            })
+            .ok_or(JoinError::MissingTree)?;
+        let tree = joined_tree(suite, tree, &group_info, ctx)?;
+        let own = tree
+            .find_signature_key(&key_package.leaf_node.signature_key)
+            .filter(|leaf| tree.leaf(*leaf) == Some(&Leaf::from(&key_package.leaf_node)))
+            .ok_or(JoinError::NoLeaf)?;
+        let mut own_keys = OwnKeys::new(own, leaf_key);
+        if let Some(PathSecret { path_secret }) = group_secrets.path_secret {
+            let nodes = path_nodes(&tree, own, group_info.signer).map_err(JoinError::Path)?;
+            own_keys
+                .follow(suite, &tree, nodes.into_iter(), path_secret)
+                .map_err(JoinError::Path)?;
+        }
+        let secrets = EpochSecrets::derive(suite, &member_secret, &context);
+        let tag = group_info.confirmation_tag.clone();
+        let confirmed = &context.confirmed_transcript_hash;
+        verify_confirmation_tag(suite, &secrets.confirmation_key, confirmed, &tag)
+            .map_err(|_| JoinError::ConfirmationTag)?;
+        let (group, keys, mut changes) = Self::enter(suite, context, tree, own_keys, secrets, tag);
+        group.record_changes(None, &mut changes);
+        Ok(Joined {
+            group,
+            keys,
+            changes,
+            group_info,
+        })
+    }
+}
+
+/// The key pairs of a KeyPackage, after checking that they are its own.
+fn key_pairs(
+    suite: &dyn Suite,
+    bundle: &KeyPackageBundle,
+) -> Result<(HpkeKeyPair, HpkeKeyPair), JoinError> {
+    let pair = |private_key: &Secret, expected: &HpkePublicKey| {
+        let public_key = suite
+            .kem_public_key(private_key)
+            .map_err(|_| JoinError::PrivateKeys)?;
+        if public_key == *expected {
+            Ok(HpkeKeyPair {
+                private_key: private_key.clone(),
+                public_key,
+            })
+        } else {
+            Err(JoinError::PrivateKeys)
+        }
+    };
+    let key_package = &bundle.key_package;
+    Ok((
+        pair(&bundle.init_private_key, &key_package.init_key)?,
+        pair(
+            &bundle.encryption_private_key,
+            &key_package.leaf_node.encryption_key,
+        )?,
+    ))
+}
+
+/// Our own part of the Welcome.
+fn open_group_secrets(
+    suite: &dyn Suite,
+    welcome: &Welcome,
+    key_package: &KeyPackage,
+    init_key: &HpkeKeyPair,
+) -> Result<GroupSecrets, Error> {
+    let reference = key_package.reference(suite);
+    let ours = welcome
+        .secrets
+        .iter()
+        .find(|part| *part.new_member == *reference)
+        .ok_or(JoinError::NotForUs)?;
+    let secrets = suite
+        .decrypt_with_label(
+            init_key,
+            WELCOME,
+            &welcome.encrypted_group_info,
+            &ours.encrypted_group_secrets,
+        )
+        .map_err(JoinError::Decryption)?;
+    Ok(GroupSecrets::from_bytes(&secrets)?)
+}
+
+/// The tree, once it and the GroupInfo's signature are found valid.
+fn joined_tree(
+    suite: &'static dyn Suite,
+    tree: &[u8],
+    group_info: &GroupInfo,
+    ctx: &mut Context<'_>,
+) -> Result<Tree, JoinError> {
+    let context = &group_info.group_context;
+    let mut tree = Tree::from_ratchet_tree(tree)?;
+    if *tree.tree_hash(suite) != *context.tree_hash {
+        return Err(TreeError::TreeHash.into());
+    }
+    let signer = tree
+        .leaf(group_info.signer)
+        .ok_or(JoinError::NoSigner(group_info.signer))?;
+    group_info
+        .verify_signature(suite, signer.signature_key())
+        .map_err(JoinError::Signature)?;
+    let required = known(&context.extensions).map_err(|error| match error {
+        ProposalError::MalformedExtension(kind) => JoinError::MalformedExtension(kind),
+        other => JoinError::Psk(other),
+    })?;
+    let rules = LeafRules {
+        suite,
+        extensions: &context.extensions,
+        required: required.as_ref(),
+        authentication_service: ctx.authentication_service,
+        now: None,
+    };
+    tree.validate(&context.group_id, &rules, ctx.rng)?;
+    Ok(tree)
+}
+
+/// The nodes whose keys a new member derives from its path secret: the committer's path from where
+/// it meets ours.
+fn path_nodes(
+    tree: &Tree,
+    own: LeafIndex,
+    committer: LeafIndex,
+) -> Result<Vec<NodeIndex>, PathError> {
+    let common = NodeIndex::common_ancestor(own, committer);
+    if own == committer || tree.node(common).is_none() {
+        return Err(PathError::WrongSecret(common));
+    }
+    let above = common
+        .direct_path(tree.depth())
+        .filter(|node| tree.node(*node).is_some());
+    Ok(std::iter::once(common).chain(above).collect())
+}

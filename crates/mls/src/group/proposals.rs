@@ -1,0 +1,447 @@
+//! Lists of proposals: whether they can be committed, and what they do (RFC 9420, sections 12.1 to
+//! 12.3). Committer and members call the same function, so that they agree.
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+
+use super::error::{KeyPackageError, ProposalError};
+use super::{Group, PendingProposal};
+use crate::code_point::ProtocolVersion;
+use crate::codec::Encode;
+use crate::context::{AuthenticationService, Context};
+use crate::crypto::{CryptoError, HpkeKeyPair, Secret, SignedData, Suite, labels};
+use crate::error::Error;
+use crate::extension::{ExtensionContent, ExtensionType};
+use crate::extension::{Extensions, ExternalSenders, RequiredCapabilities};
+use crate::key_package::{KEY_PACKAGE_TBS, KeyPackage};
+use crate::leaf_node::{LEAF_NODE_TBS, LeafNode, LeafPosition};
+use crate::proposal::{Proposal, ProposalOrRef};
+use crate::psk::{PreSharedKeyID, PskType, ResumptionPSKUsage};
+use crate::tree::leaf_validation::{Standing, needed};
+use crate::tree::{Leaf, LeafNodeError, LeafRules, Tree};
+use crate::tree_math::LeafIndex;
+
+/// A proposal of a commit, with its author.
+#[derive(Clone, Debug)]
+pub(super) struct Sourced {
+    pub sender: LeafIndex,
+    pub proposal: Proposal,
+    /// The key pair of our own Update.
+    pub own_leaf_key: Option<HpkeKeyPair>,
+}
+
+impl From<&PendingProposal> for Sourced {
+    fn from(pending: &PendingProposal) -> Self {
+        Self {
+            sender: pending.sender,
+            proposal: pending.proposal.clone(),
+            own_leaf_key: pending.own_leaf_key.clone(),
+        }
+    }
+}
+
+/// What a list of proposals makes of the group, before any path.
+pub(super) struct Applied {
+    pub tree: Tree,
+    pub extensions: Extensions,
+    pub required: Option<RequiredCapabilities>,
+    pub added: Vec<(LeafIndex, KeyPackage)>,
+    pub removed: Vec<(LeafIndex, LeafNode)>,
+    pub updated: Vec<LeafIndex>,
+    /// The key pair of our own Update, if it is among the updates.
+    pub own_leaf_key: Option<HpkeKeyPair>,
+    pub psks: Vec<PreSharedKeyID>,
+    pub path_required: bool,
+}
+
+impl Applied {
+    /// The rules for leaf nodes after the commit.
+    pub fn rules<'a>(
+        &'a self,
+        suite: &'a dyn Suite,
+        authentication_service: &'a dyn AuthenticationService,
+        now: Option<u64>,
+    ) -> LeafRules<'a> {
+        let (extensions, required) = (&self.extensions, self.required.as_ref());
+        LeafRules {
+            suite,
+            extensions,
+            required,
+            authentication_service,
+            now,
+        }
+    }
+
+    pub fn new_members(&self) -> BTreeSet<LeafIndex> {
+        self.added.iter().map(|(leaf, _)| *leaf).collect()
+    }
+}
+
+impl Group {
+    /// Finds what a commit refers to.
+    pub(super) fn resolve(
+        &self,
+        committer: LeafIndex,
+        proposals: &[ProposalOrRef],
+    ) -> Result<Vec<Sourced>, ProposalError> {
+        proposals
+            .iter()
+            .map(|proposal| match proposal {
+                ProposalOrRef::Proposal(proposal) => Ok(Sourced {
+                    sender: committer,
+                    proposal: (**proposal).clone(),
+                    own_leaf_key: None,
+                }),
+                ProposalOrRef::Reference(reference) => {
+                    let pending = self.state().proposals.get(reference);
+                    Ok(Sourced::from(
+                        &**pending.ok_or(ProposalError::UnknownReference)?,
+                    ))
+                }
+            })
+            .collect()
+    }
+
+    /// Judges a list of proposals and applies it to the tree and the extensions.
+    pub(super) fn apply(
+        &self,
+        committer: LeafIndex,
+        proposals: &[Sourced],
+        ctx: &mut Context<'_>,
+    ) -> Result<Applied, Error> {
+        let list = List::sort(proposals, &self.state().tree, committer, self.suite())?;
+        let extensions = match list.extensions {
+            Some(new) => new.clone(),
+            None => self.extensions().clone(),
+        };
+        let required: Option<RequiredCapabilities> = known(&extensions)?;
+        if list.extensions.is_some() {
+            self.check_external_senders(&extensions, ctx)?;
+        }
+        let mut applied = Applied {
+            tree: self.state().tree.clone(),
+            extensions,
+            required,
+            added: Vec::new(),
+            removed: Vec::with_capacity(list.removals.len()),
+            updated: list.updates.iter().map(|(leaf, _)| *leaf).collect(),
+            own_leaf_key: list.own_leaf_key,
+            psks: list.psks,
+            path_required: list.path_required,
+        };
+        self.check_leaves(&applied, &list.updates, &list.additions, ctx)?;
+        for leaf in &list.removals {
+            let old = member(&applied.tree, *leaf)?;
+            applied.removed.push((*leaf, old.leaf_node()));
+        }
+        let updates: Vec<_> = list
+            .updates
+            .iter()
+            .map(|(leaf, new)| (*leaf, Leaf::from(*new)))
+            .collect();
+        let additions: Vec<_> = list
+            .additions
+            .iter()
+            .map(|new| Leaf::from(&new.leaf_node))
+            .collect();
+        let places = applied
+            .tree
+            .apply(&updates, &list.removals, &additions)
+            .map_err(ProposalError::Tree)?;
+        applied.added = places
+            .into_iter()
+            .zip(list.additions.into_iter().cloned())
+            .collect();
+        self.check_everybody(&applied, list.extensions.is_some())?;
+        Ok(applied)
+    }
+
+    /// RFC 9420, section 5.3.1: new external senders are the Authentication Service's to judge.
+    fn check_external_senders(
+        &self,
+        extensions: &Extensions,
+        ctx: &Context<'_>,
+    ) -> Result<(), Error> {
+        let senders: Option<ExternalSenders> = known(extensions)?;
+        for sender in senders.into_iter().flat_map(|list| list.external_senders) {
+            ctx.authentication_service
+                .validate(
+                    &sender.credential,
+                    &sender.signature_key,
+                    extensions,
+                    ctx.now,
+                )
+                .map_err(ProposalError::ExternalSender)?;
+        }
+        Ok(())
+    }
+
+    /// Checks new leaf nodes and KeyPackages, all their signatures in one batch.
+    fn check_leaves(
+        &self,
+        applied: &Applied,
+        updates: &[(LeafIndex, &LeafNode)],
+        additions: &[&KeyPackage],
+        ctx: &mut Context<'_>,
+    ) -> Result<(), Error> {
+        let suite = self.suite();
+        let rules = applied.rules(suite, ctx.authentication_service, ctx.now);
+        let mut signatures = Signatures::default();
+        for (leaf, new) in updates {
+            let leaf = *leaf;
+            let old = member(&applied.tree, leaf)?.leaf_node();
+            rules
+                .check_new(new, Standing::Update { old: &old })
+                .map_err(|error| ProposalError::Update { leaf, error })?;
+            let position = LeafPosition {
+                group_id: self.group_id(),
+                leaf_index: leaf,
+            };
+            signatures.leaf_node(new, Some(position), move |error| ProposalError::Update {
+                leaf,
+                error: LeafNodeError::Signature(error),
+            });
+        }
+        for key_package in additions {
+            check_key_package(key_package, &rules, &mut signatures)
+                .map_err(ProposalError::KeyPackage)?;
+        }
+        signatures.verify(suite, ctx)?;
+        Ok(())
+    }
+
+    /// What depends on all members after the changes.
+    fn check_everybody(
+        &self,
+        applied: &Applied,
+        new_extensions: bool,
+    ) -> Result<(), ProposalError> {
+        if new_extensions
+            && let Some(lacking) = needed(&applied.extensions, applied.required.as_ref())
+                .find(|capability| !applied.tree.everybody_has(*capability))
+        {
+            return Err(ProposalError::MemberLacks(lacking));
+        }
+        // Every credential type in use has to be supported by everybody.
+        match applied.tree.unsupported_credential() {
+            Some(credential) => Err(ProposalError::UnsupportedCredential(credential)),
+            None => Ok(()),
+        }
+    }
+
+    /// The PSKs of a commit or Welcome, in order.
+    pub(super) fn psk_secrets(
+        ids: &[PreSharedKeyID],
+        ctx: &Context<'_>,
+    ) -> Result<Vec<(PreSharedKeyID, Secret)>, ProposalError> {
+        ids.iter()
+            .map(|id| {
+                Ok((
+                    id.clone(),
+                    ctx.psks.psk(id).ok_or(ProposalError::UnknownPsk)?,
+                ))
+            })
+            .collect()
+    }
+}
+
+/// Checks a KeyPackage before it is offered to a group (RFC 9420, section 10.1).
+///
+/// # Errors
+/// [`KeyPackageError`], to the blame of its owner.
+pub(super) fn check_key_package<'a>(
+    key_package: &'a KeyPackage,
+    rules: &LeafRules<'_>,
+    signatures: &mut Signatures<'a>,
+) -> Result<(), KeyPackageError> {
+    let suite = rules.suite;
+    if key_package.version != ProtocolVersion::MLS10 {
+        return Err(KeyPackageError::Version);
+    }
+    if key_package.cipher_suite != suite.id() {
+        return Err(KeyPackageError::CipherSuite);
+    }
+    rules.check_new(&key_package.leaf_node, Standing::KeyPackage)?;
+    if key_package.init_key == key_package.leaf_node.encryption_key {
+        return Err(KeyPackageError::InitKeyReused);
+    }
+    suite
+        .kem_check_public_key(&key_package.init_key)
+        .map_err(KeyPackageError::InitKey)?;
+    signatures.leaf_node(&key_package.leaf_node, None, |error| {
+        KeyPackageError::from(LeafNodeError::Signature(error)).into()
+    });
+    signatures.items.push(Signature {
+        public_key: &key_package.leaf_node.signature_key,
+        data: labels::signed_data(KEY_PACKAGE_TBS, &key_package.tbs()),
+        signature: &key_package.signature,
+        blame: Box::new(|error| KeyPackageError::Signature(error).into()),
+    });
+    Ok(())
+}
+
+/// Refuses PSKs that cannot be part of a commit or Welcome (RFC 9420, section 12.1.4).
+pub(super) fn check_psks(ids: &[PreSharedKeyID], suite: &dyn Suite) -> Result<(), ProposalError> {
+    let mut seen = BTreeSet::new();
+    for id in ids {
+        if id.psk_nonce.len() != suite.hash_length() {
+            return Err(ProposalError::PskNonce);
+        }
+        if let PskType::Resumption(psk) = &id.psktype
+            && psk.usage != ResumptionPSKUsage::Application
+        {
+            return Err(ProposalError::PskUsage);
+        }
+        if !seen.insert(id.to_bytes()) {
+            return Err(ProposalError::RepeatedPsk);
+        }
+    }
+    Ok(())
+}
+
+/// A list in the order of application.
+struct List<'a> {
+    extensions: Option<&'a Extensions>,
+    updates: Vec<(LeafIndex, &'a LeafNode)>,
+    removals: Vec<LeafIndex>,
+    additions: Vec<&'a KeyPackage>,
+    psks: Vec<PreSharedKeyID>,
+    own_leaf_key: Option<HpkeKeyPair>,
+    path_required: bool,
+}
+
+impl<'a> List<'a> {
+    /// The rules of section 12.2 that need no cryptography.
+    fn sort(
+        proposals: &'a [Sourced],
+        tree: &Tree,
+        committer: LeafIndex,
+        suite: &dyn Suite,
+    ) -> Result<Self, ProposalError> {
+        let mut list = Self {
+            extensions: None,
+            updates: Vec::new(),
+            removals: Vec::new(),
+            additions: Vec::new(),
+            psks: Vec::new(),
+            own_leaf_key: None,
+            path_required: proposals.is_empty(),
+        };
+        let mut touched = BTreeSet::new();
+        for Sourced {
+            sender,
+            proposal,
+            own_leaf_key,
+        } in proposals
+        {
+            match proposal {
+                Proposal::Add(add) => list.additions.push(&add.key_package),
+                Proposal::Update(_) if *sender == committer => {
+                    return Err(ProposalError::UpdateOfCommitter);
+                }
+                Proposal::Update(update) => {
+                    member(tree, *sender)?;
+                    if !touched.insert(*sender) {
+                        return Err(ProposalError::SameLeafTwice(*sender));
+                    }
+                    list.updates.push((*sender, &update.leaf_node));
+                    if own_leaf_key.is_some() {
+                        list.own_leaf_key.clone_from(own_leaf_key);
+                    }
+                    list.path_required = true;
+                }
+                Proposal::Remove(remove) if remove.removed == committer => {
+                    return Err(ProposalError::RemoveOfCommitter);
+                }
+                Proposal::Remove(remove) => {
+                    member(tree, remove.removed)?;
+                    if !touched.insert(remove.removed) {
+                        return Err(ProposalError::SameLeafTwice(remove.removed));
+                    }
+                    list.removals.push(remove.removed);
+                    list.path_required = true;
+                }
+                Proposal::PreSharedKey(psk) => list.psks.push(psk.psk.clone()),
+                Proposal::ReInit(_) if proposals.len() > 1 => {
+                    return Err(ProposalError::ReInitNotAlone);
+                }
+                Proposal::ReInit(_) => {
+                    return Err(ProposalError::Unsupported(proposal.proposal_type()));
+                }
+                Proposal::ExternalInit(_) => return Err(ProposalError::ExternalInit),
+                Proposal::GroupContextExtensions(new) => {
+                    if list.extensions.replace(&new.extensions).is_some() {
+                        return Err(ProposalError::SecondGroupContextExtensions);
+                    }
+                    list.path_required = true;
+                }
+            }
+        }
+        check_psks(&list.psks, suite)?;
+        Ok(list)
+    }
+}
+
+/// Signatures that are checked together.
+#[derive(Default)]
+pub(super) struct Signatures<'a> {
+    items: Vec<Signature<'a>>,
+}
+
+struct Signature<'a> {
+    public_key: &'a [u8],
+    data: Vec<u8>,
+    signature: &'a [u8],
+    blame: Box<dyn Fn(CryptoError) -> ProposalError + 'a>,
+}
+
+impl<'a> Signatures<'a> {
+    fn leaf_node(
+        &mut self,
+        leaf_node: &'a LeafNode,
+        position: Option<LeafPosition<'_>>,
+        blame: impl Fn(CryptoError) -> ProposalError + 'a,
+    ) {
+        let tbs = leaf_node.tbs(&leaf_node.to_bytes(), position);
+        self.items.push(Signature {
+            public_key: &leaf_node.signature_key,
+            data: labels::signed_data(LEAF_NODE_TBS, &tbs),
+            signature: &leaf_node.signature,
+            blame: Box::new(blame),
+        });
+    }
+
+    /// Checks all of them, and blames the first that is wrong.
+    pub(super) fn verify(
+        &self,
+        suite: &dyn Suite,
+        ctx: &mut Context<'_>,
+    ) -> Result<(), ProposalError> {
+        let items: Vec<_> = self
+            .items
+            .iter()
+            .map(|item| SignedData {
+                public_key: item.public_key,
+                data: Cow::Borrowed(&item.data),
+                signature: item.signature,
+            })
+            .collect();
+        suite
+            .verify_batch(&items, ctx.rng)
+            .map_err(|(index, error)| (self.items[index].blame)(error))
+    }
+}
+
+/// The content of a known extension.
+pub(super) fn known<T: ExtensionContent>(
+    extensions: &Extensions,
+) -> Result<Option<T>, ProposalError> {
+    let kind: ExtensionType = T::EXTENSION_TYPE;
+    extensions
+        .get()
+        .map_err(|_| ProposalError::MalformedExtension(kind))
+}
+
+fn member(tree: &Tree, leaf: LeafIndex) -> Result<&Leaf, ProposalError> {
+    tree.leaf(leaf).ok_or(ProposalError::NoSuchMember(leaf))
+}

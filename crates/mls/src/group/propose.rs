@@ -1,0 +1,178 @@
+//! Proposing a change without making it (RFC 9420, section 12.1).
+
+use super::error::ProposalError;
+use super::proposals::{Signatures, check_key_package, known};
+use super::{Group, PendingProposal};
+use crate::code_point::WireFormat;
+use crate::codec::Bytes;
+use crate::context::Context;
+use crate::crypto::{HpkeKeyPair, SignatureKeyPair};
+use crate::error::Error;
+use crate::framing::{AuthenticatedContent, Content, FramedContent, Sender};
+use crate::key_package::KeyPackage;
+use crate::leaf_node::{LeafNode, LeafNodeSource, LeafParameters, LeafPosition};
+use crate::message::MlsMessage;
+use crate::message_keys::MessageKeys;
+use crate::proposal::{Proposal, ProposalRef};
+use crate::records::Changes;
+use crate::tree::LeafRules;
+
+/// A proposal that was made.
+#[derive(Debug)]
+pub struct Proposed {
+    /// For the members.
+    pub message: MlsMessage,
+    /// What a commit names it by.
+    pub reference: ProposalRef,
+    /// The group that knows the proposal.
+    pub group: Group,
+    /// What to store before the message is sent.
+    pub changes: Changes,
+}
+
+impl Group {
+    /// Proposes anything but an Update of our own leaf, which [`propose_update`](Self::propose_update)
+    /// does. `keys` are the message keys of the group's epoch, `signer` is the key in our leaf. If
+    /// this fails, `keys` is unchanged.
+    ///
+    /// # Errors
+    /// All the caller's: [`Error::WrongSigner`], [`Error::WrongEpoch`], [`Error::WrongGroup`],
+    /// [`Error::RatchetExhausted`], [`Error::UnexpectedWireFormat`],
+    /// [`ProposalError::UpdateOfCommitter`] for an Update, [`ProposalError::NoSuchMember`] for a
+    /// Remove of nobody, [`ProposalError::KeyPackage`] for an Add that is not valid.
+    #[allow(clippy::too_many_arguments)]
+    pub fn propose(
+        &self,
+        keys: &mut MessageKeys,
+        signer: &SignatureKeyPair,
+        proposal: Proposal,
+        authenticated_data: &[u8],
+        wire_format: WireFormat,
+        ctx: &mut Context<'_>,
+    ) -> Result<Proposed, Error> {
+        match &proposal {
+            Proposal::Update(_) => return Err(ProposalError::UpdateOfCommitter.into()),
+            Proposal::Remove(remove) if self.tree().leaf(remove.removed).is_none() => {
+                return Err(ProposalError::NoSuchMember(remove.removed).into());
+            }
+            Proposal::Add(add) => self.check_key_package(&add.key_package, ctx)?,
+            _ => {}
+        }
+        self.send_proposal(
+            keys,
+            signer,
+            proposal,
+            None,
+            authenticated_data,
+            wire_format,
+            ctx,
+        )
+    }
+
+    /// Proposes to replace our own leaf by one with fresh keys. The private key waits with the
+    /// proposal.
+    ///
+    /// # Errors
+    /// As [`propose`](Self::propose).
+    pub fn propose_update(
+        &self,
+        keys: &mut MessageKeys,
+        signer: &SignatureKeyPair,
+        leaf: Option<LeafParameters>,
+        authenticated_data: &[u8],
+        wire_format: WireFormat,
+        ctx: &mut Context<'_>,
+    ) -> Result<Proposed, Error> {
+        let leaf_key = self.suite().kem_key_pair(ctx.rng);
+        let leaf_node = LeafNode::sign(
+            self.suite(),
+            signer,
+            leaf.unwrap_or_else(|| self.own_leaf().parameters()),
+            leaf_key.public_key.clone(),
+            LeafNodeSource::Update,
+            Some(LeafPosition {
+                group_id: self.group_id(),
+                leaf_index: self.own_index(),
+            }),
+        )?;
+        let proposal = Proposal::update(leaf_node);
+        let key = Some(leaf_key);
+        self.send_proposal(
+            keys,
+            signer,
+            proposal,
+            key,
+            authenticated_data,
+            wire_format,
+            ctx,
+        )
+    }
+
+    /// Checks a KeyPackage as it has to be before its client is added (RFC 9420, section 10.1). Its
+    /// lifetime is judged at `ctx.now`.
+    ///
+    /// # Errors
+    /// [`ProposalError::KeyPackage`], to the blame of its owner.
+    pub fn check_key_package(
+        &self,
+        key_package: &KeyPackage,
+        ctx: &mut Context<'_>,
+    ) -> Result<(), Error> {
+        let required = known(self.extensions())?;
+        let rules = LeafRules {
+            suite: self.suite(),
+            extensions: self.extensions(),
+            required: required.as_ref(),
+            authentication_service: ctx.authentication_service,
+            now: ctx.now,
+        };
+        let mut signatures = Signatures::default();
+        check_key_package(key_package, &rules, &mut signatures)
+            .map_err(ProposalError::KeyPackage)?;
+        Ok(signatures.verify(self.suite(), ctx)?)
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn send_proposal(
+        &self,
+        keys: &mut MessageKeys,
+        signer: &SignatureKeyPair,
+        proposal: Proposal,
+        own_leaf_key: Option<HpkeKeyPair>,
+        authenticated_data: &[u8],
+        wire_format: WireFormat,
+        ctx: &mut Context<'_>,
+    ) -> Result<Proposed, Error> {
+        self.check_suite(ctx)?;
+        self.check_keys(keys)?;
+        self.check_signer(signer)?;
+        let sender = self.own_index();
+        let content = FramedContent {
+            group_id: self.state().context.group_id.clone(),
+            epoch: self.epoch(),
+            sender: Sender::Member(sender),
+            authenticated_data: Bytes::from(authenticated_data),
+            content: Content::Proposal(Box::new(proposal.clone())),
+        };
+        let context = self.group_context();
+        let content =
+            AuthenticatedContent::sign(self.suite(), signer, wire_format, content, context)?;
+        let reference = ProposalRef::from(content.proposal_ref(self.suite()));
+        let number = self.next_number();
+        let pending = PendingProposal {
+            number,
+            sender,
+            proposal,
+            own_leaf_key,
+        };
+        let group = self.with_proposal(reference.clone(), pending);
+        let (message, mut changes) = self.protect(content, keys, 0, ctx.rng)?;
+        group.record_changes(Some(self), &mut changes);
+        Ok(Proposed {
+            message,
+            reference,
+            group,
+            changes,
+        })
+    }
+}

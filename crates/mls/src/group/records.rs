@@ -1,0 +1,206 @@
+//! A group as records, written by change.
+//!
+//! One record holds what an epoch has in common, one our private keys, one each pending proposal, one
+//! each chunk of the tree. A commit rewrites the first two and the chunks that it changed. One more
+//! for each past epoch holds the signature keys that its successor changed, so that messages of a
+//! past epoch can be judged after a restart.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::{Group, PendingProposal, Secrets, State};
+use crate::codec::{Bytes, Decode, DecodeError, Encode, Reader};
+use crate::crypto::{CryptoProvider, SignaturePublicKey};
+use crate::error::Error;
+use crate::group_context::GroupContext;
+use crate::message_keys::{MessageKeys, SignatureKeys};
+use crate::proposal::ProposalRef;
+use crate::records::{Changes, DamagedRecord, RecordKey, RecordKind, Records};
+use crate::tree::Tree;
+use crate::tree::path::OwnKeys;
+use crate::tree_math::LeafIndex;
+
+/// The version of the records below.
+const VERSION: u8 = 1;
+
+crate::tls_struct! {
+    /// What an epoch has in common.
+    struct StoredGroup {
+        context: GroupContext,
+        confirmation_tag: Bytes,
+        interim_transcript_hash: Bytes,
+        tree_depth: u8,
+        proposals: Vec<ProposalRef>,
+        secrets: Secrets,
+    }
+}
+
+impl Group {
+    /// Adds what is to be stored to come from the records of `before`, or from none, to those of
+    /// this group.
+    pub(super) fn record_changes(&self, before: Option<&Self>, changes: &mut Changes) {
+        let state = self.state();
+        let stored = StoredGroup {
+            context: state.context.clone(),
+            confirmation_tag: state.confirmation_tag.clone(),
+            interim_transcript_hash: state.interim_transcript_hash.clone(),
+            tree_depth: state.tree.depth() as u8,
+            proposals: state.proposals.keys().cloned().collect(),
+            secrets: state.secrets.clone(),
+        };
+        changes.put(group_key(), versioned(&stored));
+        let before_group = before;
+        let before = before.map(Self::state);
+        if before.is_none_or(|before| !before.own_keys.is_same(&state.own_keys)) {
+            changes.put(own_keys_key(), versioned(&state.own_keys));
+        }
+        state
+            .tree
+            .record_changes(before.map(|before| &before.tree), changes);
+        if let Some(before) = before_group.filter(|before| before.epoch() != self.epoch()) {
+            self.record_old_signature_keys(before, changes);
+        }
+        for reference in before.iter().flat_map(|before| before.proposals.keys()) {
+            if !state.proposals.contains_key(reference) {
+                changes.delete(proposal_key(reference));
+            }
+        }
+        for (reference, pending) in &state.proposals {
+            if before.is_none_or(|before| !before.proposals.contains_key(reference)) {
+                changes.put(proposal_key(reference), versioned(&**pending));
+            }
+        }
+    }
+
+    /// Adds what makes messages of `before`'s epoch readable after a restart in a later one.
+    fn record_old_signature_keys(&self, before: &Self, changes: &mut Changes) {
+        let old = self
+            .state()
+            .tree
+            .replaced_signature_keys(&before.state().tree);
+        changes.put(signature_keys_key(before.epoch()), versioned(&old));
+    }
+
+    /// Reads the message keys of an epoch back: of this one, or of a past one whose keys, and those
+    /// of the epochs since, were not deleted.
+    ///
+    /// # Errors
+    /// [`Error::DamagedRecord`], our own storage's fault, or the caller's who deleted the epoch;
+    /// [`Error::UnsupportedCipherSuite`].
+    pub fn load_keys(
+        &self,
+        provider: &dyn CryptoProvider,
+        epoch: u64,
+        records: &dyn Records,
+    ) -> Result<MessageKeys, Error> {
+        let mut replaced = BTreeMap::new();
+        for past in epoch..self.epoch() {
+            let old: ReplacedKeys = load(records, signature_keys_key(past))?;
+            for (leaf, key) in old {
+                // The earliest replacement tells what the key was.
+                replaced.entry(leaf).or_insert(key);
+            }
+        }
+        let keys = PastSignatureKeys {
+            tree: self.state().tree.clone(),
+            replaced,
+        };
+        MessageKeys::load(provider, epoch, records, Arc::new(keys))
+    }
+
+    /// Reads the group back from its records.
+    ///
+    /// # Errors
+    /// [`Error::DamagedRecord`], our own storage's fault; [`Error::UnsupportedCipherSuite`].
+    pub fn load(provider: &dyn CryptoProvider, records: &dyn Records) -> Result<Self, Error> {
+        let stored: StoredGroup = load(records, group_key())?;
+        let cipher_suite = stored.context.cipher_suite;
+        let suite = provider
+            .suite(cipher_suite)
+            .ok_or(Error::UnsupportedCipherSuite(cipher_suite))?;
+        let tree = Tree::load(stored.tree_depth.into(), suite, records)?;
+        let own_keys: OwnKeys = load(records, own_keys_key())?;
+        if tree.leaf(own_keys.leaf_index()).is_none() {
+            return Err(DamagedRecord(own_keys_key()).into());
+        }
+        let mut proposals = imbl::OrdMap::new();
+        for reference in stored.proposals {
+            let pending: PendingProposal = load(records, proposal_key(&reference))?;
+            proposals.insert(reference, Arc::new(pending));
+        }
+        Ok(Self(Arc::new(State {
+            suite,
+            context: stored.context,
+            tree,
+            own_keys,
+            confirmation_tag: stored.confirmation_tag,
+            interim_transcript_hash: stored.interim_transcript_hash,
+            secrets: stored.secrets,
+            proposals,
+        })))
+    }
+}
+
+/// Leaves whose signature keys a commit changed, with the keys that they had.
+pub(crate) type ReplacedKeys = Vec<(LeafIndex, Option<SignaturePublicKey>)>;
+
+/// The signature keys of a past epoch: today's, but for those replaced since.
+struct PastSignatureKeys {
+    tree: Tree,
+    replaced: BTreeMap<LeafIndex, Option<SignaturePublicKey>>,
+}
+
+impl SignatureKeys for PastSignatureKeys {
+    fn signature_key(&self, leaf: LeafIndex) -> Option<SignaturePublicKey> {
+        match self.replaced.get(&leaf) {
+            Some(key) => key.clone(),
+            None => self.tree.signature_key(leaf),
+        }
+    }
+}
+
+fn signature_keys_key(epoch: u64) -> RecordKey {
+    RecordKey::new(RecordKind::SignatureKeys, &epoch)
+}
+
+fn group_key() -> RecordKey {
+    RecordKey::new(RecordKind::Group, &Nothing)
+}
+
+fn own_keys_key() -> RecordKey {
+    RecordKey::new(RecordKind::PrivateKeys, &Nothing)
+}
+
+fn proposal_key(reference: &ProposalRef) -> RecordKey {
+    RecordKey::new(RecordKind::Proposal, reference)
+}
+
+/// What tells the only record of a kind from others.
+struct Nothing;
+
+impl Encode for Nothing {
+    fn encode(&self, _out: &mut Vec<u8>) {}
+}
+
+fn versioned(value: &impl Encode) -> Vec<u8> {
+    let mut out = Vec::with_capacity(4096);
+    VERSION.encode(&mut out);
+    value.encode(&mut out);
+    out
+}
+
+fn load<T: Decode>(records: &dyn Records, key: RecordKey) -> Result<T, DamagedRecord> {
+    let read = |bytes: &[u8]| -> Result<T, DecodeError> {
+        let mut reader = Reader::new(bytes);
+        if u8::decode(&mut reader)? != VERSION {
+            return Err(DecodeError::InvalidValue("version of a record"));
+        }
+        let value = T::decode(&mut reader)?;
+        reader.finish()?;
+        Ok(value)
+    };
+    match records.get(&key).map(|bytes| read(&bytes)) {
+        Some(Ok(value)) => Ok(value),
+        _ => Err(DamagedRecord(key)),
+    }
+}
