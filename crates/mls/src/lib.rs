@@ -13,6 +13,7 @@ pub mod framing;
 pub mod group;
 pub mod group_context;
 pub mod group_info;
+pub mod inspect;
 pub mod key_package;
 pub mod key_schedule;
 pub mod leaf_node;
