@@ -14,6 +14,7 @@ pub mod deserialization;
 pub mod key_schedule;
 pub mod message_protection;
 pub mod messages;
+pub mod passive_client;
 pub mod psk_secret;
 pub mod secret_tree;
 pub mod transcript_hashes;
@@ -21,6 +22,7 @@ pub mod tree_math;
 pub mod tree_operations;
 pub mod tree_validation;
 pub mod treekem;
+pub mod welcome;
 
 /// What became of one case.
 #[derive(Debug)]
@@ -160,6 +162,20 @@ pub static KINDS: &[Kind] = &[
         name: "treekem",
         fields: &["leaves_private", "update_paths"],
         run: |case, rng| run_with_suite(case, |case: treekem::Case, suite| case.verify(suite, rng)),
+    },
+    Kind {
+        name: "welcome",
+        fields: &["signer_pub", "welcome"],
+        run: |case, _| run_with_suite(case, |case: welcome::Case, suite| case.verify(suite)),
+    },
+    Kind {
+        name: "passive-client",
+        fields: &["initial_epoch_authenticator"],
+        run: |case, rng| {
+            run_with_suite(case, |case: passive_client::Case, suite| {
+                case.verify(suite, rng)
+            })
+        },
     },
 ];
 
