@@ -1,0 +1,299 @@
+//! Appending: the checks in the order of the protocol's rule 8, then compare and set.
+//!
+//! An append goes through two steps. [`Parsed::check`] runs on the caller's thread, against what
+//! is durable: known id, size, log and branch, fence signature, header. Nothing of that can change
+//! afterwards, for fence keys stay as they are. [`Checked`] is then what the committer decides on:
+//! known id once more, and compare and set.
+
+use std::ops::ControlFlow;
+
+use folkmoot_mls::codec::{Bytes, Encode};
+use folkmoot_protocol::ids::EntryId;
+use folkmoot_protocol::keys::PublicKey;
+use folkmoot_protocol::log::{CommitDeclaration, Head};
+use folkmoot_protocol::proof::{FenceProof, Method};
+use folkmoot_protocol::{Conflict, Refusal, VERSION};
+
+use super::parse::{COMMIT, PROPOSAL, Parsed};
+use super::records::{
+    BranchRecord, CutRecord, EntryRecord, EpochRecord, PickupRecord, PositionRecord,
+    ProposalRecord, SharedPartRecord, first_cut, numbered, visible_head,
+};
+use crate::decision::{Decision, Denial, Request};
+use crate::fields::ensure;
+use crate::store::{Change, RECORD_VERSION, StoreError, View, get, scan};
+
+/// Proposals that an epoch may have. Beyond, a commit has to come first.
+pub(crate) const PROPOSALS_PER_EPOCH: u32 = 1000;
+
+/// A commit must have seen proposals that are older than this, milliseconds.
+const UNSEEN_AFTER: u64 = 2000;
+
+/// What the first step rests on.
+pub(crate) struct CheckView {
+    known: Option<PositionRecord>,
+    epoch: Option<EpochRecord>,
+}
+
+/// What the first step comes to.
+pub(crate) enum Check {
+    /// The append was made before: its receipt.
+    Known(Head),
+    /// It may be decided on.
+    New(Checked),
+}
+
+/// An append that some member of the epoch signed, and whose message is what it declares.
+pub(crate) struct Checked(Parsed);
+
+impl Parsed {
+    /// Loads what [`Parsed::check`] needs.
+    pub(crate) fn load(&self, records: &dyn View) -> Result<CheckView, StoreError> {
+        let Self { append, id, .. } = self;
+        let epoch_key = numbered(append.branch, append.epoch);
+        Ok(CheckView {
+            known: get(records, append.log, &id.0)?,
+            epoch: get(records, append.log, &epoch_key)?,
+        })
+    }
+
+    /// All checks before compare and set.
+    ///
+    /// # Errors
+    /// `TooLarge`; `NotFound` for an unknown log, branch or epoch and for a signature by another
+    /// key, which all look alike; `HeaderMismatch`; `Malformed`.
+    pub(crate) fn check(
+        self,
+        view: CheckView,
+        delivery_service: PublicKey,
+    ) -> Result<Check, Refusal> {
+        let append = &self.append;
+        if let Some(position) = view.known {
+            return Ok(Check::Known(position.receipt(append.log)));
+        }
+        self.size()?;
+        let epoch = view.epoch.ok_or(Refusal::NotFound)?;
+        let proof = FenceProof {
+            version: VERSION,
+            delivery_service,
+            log: append.log,
+            branch: append.branch,
+            epoch: append.epoch,
+            method: Method::Append,
+            subject: self.id.0.into(),
+        };
+        proof
+            .verify(&epoch.fence_key, &self.fence_signature)
+            .map_err(|_| Refusal::NotFound)?;
+        self.header()?;
+        // On one branch an epoch is made by one commit, so who names another one errs.
+        ensure(append.parent == epoch.commit, "parent")?;
+        Ok(Check::New(Checked(self)))
+    }
+}
+
+/// What the second step rests on.
+pub(crate) struct AppendView {
+    known: Option<PositionRecord>,
+    branch: Option<BranchRecord>,
+    cut: Option<CutRecord>,
+    /// Of a commit: the proposals of its epoch, sequence and time.
+    proposals: Vec<(u64, u64)>,
+    /// Of a commit: whether another one left something at an address that this one names.
+    address_taken: bool,
+}
+
+impl Request for Checked {
+    type View = AppendView;
+    type Outcome = Head;
+
+    fn load(&self, records: &dyn View) -> Result<AppendView, StoreError> {
+        let Parsed { append, id, .. } = &self.0;
+        let (log, branch) = (append.log, append.branch);
+        let mut proposals = Vec::new();
+        let mut address_taken = false;
+        if append.content_type == COMMIT {
+            let (from, through) = (numbered(branch, 0), numbered(branch, u64::MAX));
+            scan(
+                records,
+                log,
+                &from,
+                &through,
+                |key, proposal: ProposalRecord| {
+                    if let Some(sequence) = key.last_chunk() {
+                        proposals.push((u64::from_be_bytes(*sequence), proposal.time));
+                    }
+                    ControlFlow::Continue(())
+                },
+            )?;
+            for address in self.0.addresses() {
+                address_taken |= get::<PickupRecord>(records, log, &address.0)?.is_some();
+            }
+        }
+        Ok(AppendView {
+            known: get(records, log, &id.0)?,
+            branch: get(records, log, &branch.0)?,
+            cut: first_cut(records, log, branch, append.epoch)?,
+            proposals,
+            address_taken,
+        })
+    }
+
+    fn decide(&self, view: AppendView, now: u64) -> Result<Decision<Head>, Denial> {
+        let append = &self.0.append;
+        if let Some(position) = view.known {
+            return Ok(Decision::unchanged(position.receipt(append.log)));
+        }
+        let at = view.branch.ok_or(Refusal::NotFound)?;
+        // The service's clock, which on a log never runs back.
+        let now = now.max(at.time);
+        let conflict = |kind| {
+            let head = visible_head(append.log, append.branch, &at, view.cut.as_ref(), now);
+            Err(Denial::Conflict(kind, head))
+        };
+        let commit = append.commit.as_ref();
+        if append.epoch != at.epoch || append.parent != at.tip {
+            return conflict(match commit {
+                Some(_) => Conflict::TipMoved,
+                None => Conflict::EpochOver,
+            });
+        }
+        if let Some(commit) = commit {
+            ensure(commit.last_seen <= at.sequence, "last_seen")?;
+            let unseen = view
+                .proposals
+                .iter()
+                .any(|(sequence, time)| *sequence > commit.last_seen && now - time > UNSEEN_AFTER);
+            if unseen {
+                return conflict(Conflict::UnseenProposals);
+            }
+            let interval = u64::from(at.commit_interval) * 1000;
+            let passed = now - at.tip_time;
+            if passed < interval {
+                return Err(Refusal::CommitInterval(interval - passed).into());
+            }
+            if view.address_taken {
+                return Err(Refusal::Taken.into());
+            }
+        }
+        if append.content_type == PROPOSAL && at.proposals >= PROPOSALS_PER_EPOCH {
+            return Err(Refusal::Rate(UNSEEN_AFTER).into());
+        }
+        let mut next = Next::after(&at, &self.0, now);
+        if let Some(commit) = commit {
+            next.commit(commit, &self.0, &view.proposals);
+        } else if append.content_type == PROPOSAL {
+            next.proposal(append.branch);
+        }
+        Ok(next.finish(&at, &self.0))
+    }
+}
+
+/// The change that an append makes, while it is put together.
+struct Next {
+    change: Change,
+    at: BranchRecord,
+    entry: EntryId,
+}
+
+impl Next {
+    /// The branch, one entry further.
+    fn after(at: &BranchRecord, parsed: &Parsed, now: u64) -> Self {
+        let sequence = at.sequence + 1;
+        let chain = at.chain.next(parsed.append.log, sequence, now, parsed.id);
+        Self {
+            change: Change::of(parsed.append.log),
+            at: BranchRecord {
+                sequence,
+                chain,
+                time: now,
+                ..at.clone()
+            },
+            entry: parsed.id,
+        }
+    }
+
+    /// A new epoch: its fence key, the cut, the parts of the Welcome.
+    fn commit(&mut self, commit: &CommitDeclaration, parsed: &Parsed, proposals: &[(u64, u64)]) {
+        let (version, branch, at) = (RECORD_VERSION, parsed.append.branch, &mut self.at);
+        if commit.cut {
+            let cut = CutRecord {
+                version,
+                sequence: at.sequence,
+                chain: at.chain,
+                time: at.time,
+            };
+            self.change.put(&numbered(branch, at.epoch), &cut);
+        }
+        for (sequence, _) in proposals {
+            self.change
+                .delete::<ProposalRecord>(&numbered(branch, *sequence));
+        }
+        at.tip = self.entry;
+        at.tip_time = at.time;
+        at.epoch += 1;
+        at.proposals = 0;
+        at.commit_interval = commit.commit_interval.unwrap_or(at.commit_interval);
+        let epoch = EpochRecord {
+            version,
+            fence_key: commit.next_fence_key,
+            commit: self.entry,
+            start: at.sequence,
+        };
+        self.change.put(&numbered(branch, at.epoch), &epoch);
+        if commit.shared_part.is_some() {
+            let part = parsed.shared_part.clone();
+            self.change
+                .put(&self.entry.0, &SharedPartRecord { version, part });
+        }
+        for (address, own_part) in parsed.addresses().zip(&parsed.own_parts) {
+            let pickup = PickupRecord {
+                version,
+                commit: self.entry,
+                own_part: own_part.clone(),
+            };
+            self.change.put(&address.0, &pickup);
+        }
+    }
+
+    /// Something that the next commit must have seen.
+    fn proposal(&mut self, branch: EntryId) {
+        let at = &mut self.at;
+        at.proposals += 1;
+        let proposal = ProposalRecord {
+            version: RECORD_VERSION,
+            time: at.time,
+        };
+        self.change.put(&numbered(branch, at.sequence), &proposal);
+    }
+
+    /// The entry itself, if the branch still stands where it stood.
+    fn finish(mut self, before: &BranchRecord, parsed: &Parsed) -> Decision<Head> {
+        let (version, append, at) = (RECORD_VERSION, &parsed.append, &self.at);
+        let position = PositionRecord {
+            version,
+            branch: append.branch,
+            sequence: at.sequence,
+            chain: at.chain,
+            time: at.time,
+        };
+        let entry = EntryRecord {
+            version,
+            id: self.entry,
+            time: at.time,
+            chain: at.chain,
+            content: append.to_bytes().into(),
+            fence_signature: parsed.fence_signature.clone(),
+            committer_signature: Bytes::default(),
+        };
+        self.change.require(&append.branch.0, Some(before));
+        self.change.put(&append.branch.0, at);
+        self.change.put(&self.entry.0, &position);
+        self.change
+            .put(&numbered(append.branch, at.sequence), &entry);
+        Decision {
+            change: Some(self.change),
+            outcome: position.receipt(append.log),
+        }
+    }
+}

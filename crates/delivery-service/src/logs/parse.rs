@@ -1,0 +1,157 @@
+//! An append's form: everything that can be checked without knowing the log.
+
+use folkmoot_mls::codec::Bytes;
+use folkmoot_protocol::Refusal;
+use folkmoot_protocol::delivery::AppendRequest;
+use folkmoot_protocol::ids::{EntryId, PickupAddress};
+use folkmoot_protocol::limits;
+use folkmoot_protocol::log::{Append, CommitDeclaration, part_hash};
+
+use crate::fields::{bound, ensure, statement};
+use crate::header::Header;
+
+/// MLS ContentType application (RFC 9420, section 6).
+pub(super) const APPLICATION: u8 = 1;
+/// MLS ContentType proposal.
+pub(super) const PROPOSAL: u8 = 2;
+/// MLS ContentType commit.
+pub(super) const COMMIT: u8 = 3;
+
+/// Welcome parts in one commit.
+const PICKUPS: usize = 50_000;
+
+/// Seconds between commits that a commit may ask for at most, so that one member cannot shut a
+/// log.
+pub(super) const COMMIT_INTERVAL: u32 = 3600;
+
+/// An append of the right form, its sizes within bounds.
+pub(crate) struct Parsed {
+    pub(super) append: Append,
+    pub(super) id: EntryId,
+    pub(super) fence_signature: Bytes,
+    pub(super) shared_part: Bytes,
+    pub(super) own_parts: Vec<Bytes>,
+    size: Result<(), Refusal>,
+}
+
+impl Parsed {
+    /// Reads an append. Whether it is too large is told only by [`Parsed::size`], for a repeated
+    /// append is looked up first.
+    ///
+    /// # Errors
+    /// `Malformed`: the writer is to blame.
+    pub(crate) fn read(request: AppendRequest) -> Result<Self, Refusal> {
+        let append: Append = statement(&request.append, "append")?;
+        let content_type = append.content_type;
+        ensure(
+            (APPLICATION..=COMMIT).contains(&content_type),
+            "content_type",
+        )?;
+        ensure(
+            (content_type == COMMIT) == append.commit.is_some(),
+            "commit",
+        )?;
+        ensure(
+            request.committer_signature.is_empty(),
+            "committer_signature",
+        )?;
+        ensure(request.pages.is_empty(), "pages")?;
+        match &append.commit {
+            Some(commit) => declared_parts(commit, &request)?,
+            None => {
+                ensure(request.shared_part.is_empty(), "shared_part")?;
+                ensure(request.own_parts.is_empty(), "own_parts")?;
+            }
+        }
+        let size = sizes(&append, &request);
+        Ok(Self {
+            id: append.id(),
+            append,
+            fence_signature: request.fence_signature.into(),
+            shared_part: request.shared_part.into(),
+            own_parts: request.own_parts.into_iter().map(Bytes::from).collect(),
+            size,
+        })
+    }
+
+    /// Whether message and parts are within their limits.
+    ///
+    /// # Errors
+    /// `TooLarge`.
+    pub(super) fn size(&self) -> Result<(), Refusal> {
+        self.size.clone()
+    }
+
+    /// Compares the message's own header, and the parts, with what is declared.
+    ///
+    /// # Errors
+    /// `HeaderMismatch`; `Malformed` if the message is none, or a part is not the declared one.
+    pub(super) fn header(&self) -> Result<(), Refusal> {
+        let append = &self.append;
+        let header = Header::read(&append.message)
+            .map_err(|_| crate::fields::malformed("message"))?
+            // Anything but a PrivateMessage would show who writes and what is proposed.
+            .ok_or(Refusal::HeaderMismatch)?;
+        let declared = Header {
+            group_id: append.log.as_ref(),
+            epoch: append.epoch,
+            content_type: append.content_type,
+            authenticated_data: header.authenticated_data,
+        };
+        if header != declared {
+            return Err(Refusal::HeaderMismatch);
+        }
+        let Some(commit) = &append.commit else {
+            return Ok(());
+        };
+        if let Some(declared) = commit.shared_part {
+            ensure(declared == part_hash(&self.shared_part), "shared_part")?;
+        }
+        let declared = commit.pickups.iter().map(|pickup| pickup.own_part);
+        let same = declared.eq(self.own_parts.iter().map(|part| part_hash(part)));
+        ensure(same, "own_parts")
+    }
+
+    /// The addresses of the joiners' parts.
+    pub(super) fn addresses(&self) -> impl Iterator<Item = PickupAddress> {
+        let commit = self.append.commit.as_ref();
+        commit
+            .into_iter()
+            .flat_map(|commit| commit.pickups.iter().map(|pickup| pickup.address))
+    }
+}
+
+/// Whether the parts that a commit declares are those that come with it, by number.
+fn declared_parts(commit: &CommitDeclaration, request: &AppendRequest) -> Result<(), Refusal> {
+    ensure(commit.pages.is_empty(), "pages")?;
+    ensure(
+        commit
+            .commit_interval
+            .is_none_or(|interval| interval <= COMMIT_INTERVAL),
+        "commit_interval",
+    )?;
+    ensure(commit.pickups.len() == request.own_parts.len(), "own_parts")?;
+    ensure(
+        commit.shared_part.is_some() != request.shared_part.is_empty(),
+        "shared_part",
+    )?;
+    ensure(
+        commit.shared_part.is_some() != commit.pickups.is_empty(),
+        "pickups",
+    )?;
+    let mut addresses: Vec<_> = commit.pickups.iter().map(|pickup| pickup.address).collect();
+    addresses.sort_unstable();
+    ensure(addresses.windows(2).all(|two| two[0] != two[1]), "pickups")
+}
+
+fn sizes(append: &Append, request: &AppendRequest) -> Result<(), Refusal> {
+    let message = match append.content_type {
+        APPLICATION => limits::APPLICATION_MESSAGE,
+        _ => limits::HANDSHAKE_MESSAGE,
+    };
+    bound(append.message.len(), message)?;
+    bound(request.shared_part.len(), limits::SHARED_PART)?;
+    bound(request.own_parts.len(), PICKUPS)?;
+    let largest = request.own_parts.iter().map(Vec::len).max();
+    bound(largest.unwrap_or(0), limits::OWN_PART)
+}

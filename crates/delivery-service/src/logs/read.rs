@@ -1,0 +1,189 @@
+//! Reading: what the fence key of an epoch opens, batch by batch.
+//!
+//! A key of epoch e opens the entries after the commit that made e, up to and including the first
+//! cut among the commits of epoch e or later. Unknown logs, branches and keys, and keys that are
+//! too old, get the same answer.
+
+use std::collections::VecDeque;
+use std::ops::ControlFlow;
+
+use folkmoot_protocol::delivery::read_response::End;
+use folkmoot_protocol::delivery::{Entry, LogRead, ReadRequest, ReadResponse};
+use folkmoot_protocol::ids::{EntryId, LogId};
+use folkmoot_protocol::keys::{PublicKey, SigningKey};
+use folkmoot_protocol::limits;
+use folkmoot_protocol::log::SignedHead;
+use folkmoot_protocol::proof::{FenceProof, Method};
+use folkmoot_protocol::{Refusal, VERSION};
+
+use super::records::{BranchRecord, EntryRecord, EpochRecord, first_cut, numbered, visible_head};
+use crate::fields::{self, bound};
+use crate::nonce::NonceKey;
+use crate::store::{StoreError, Table, View, get, scan};
+
+/// What an entry takes on the wire beside its content, at most.
+const ENTRY_OVERHEAD: usize = 128;
+
+/// A read in progress: the logs that are not read to their ends yet.
+pub struct Reading {
+    logs: VecDeque<LogReading>,
+}
+
+struct LogReading {
+    log: LogId,
+    branch: EntryId,
+    epoch: u64,
+    proof: FenceProof,
+    signature: Vec<u8>,
+    after: u64,
+}
+
+impl Reading {
+    /// Begins a read. Proofs are checked when a log's turn comes.
+    ///
+    /// # Errors
+    /// `TooLarge` for too many logs; `Malformed`; `StaleNonce`.
+    pub(crate) fn begin(
+        request: ReadRequest,
+        delivery_service: PublicKey,
+        nonces: &NonceKey,
+        now: u64,
+    ) -> Result<Self, Refusal> {
+        bound(request.logs.len(), limits::LOGS_PER_READ)?;
+        let one = |log| LogReading::begin(log, delivery_service, nonces, now);
+        Ok(Self {
+            logs: request
+                .logs
+                .into_iter()
+                .map(one)
+                .collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// The next batch; `None` when all logs are read to their ends. Once a batch has been handed
+    /// out, the next begins after it.
+    pub(crate) fn next(
+        &mut self,
+        records: &dyn View,
+        key: &SigningKey,
+        now: u64,
+    ) -> Result<Option<ReadResponse>, StoreError> {
+        let Some(reading) = self.logs.front_mut() else {
+            return Ok(None);
+        };
+        let batch = reading.next(records, key, now)?;
+        if batch.end() != End::Unspecified {
+            self.logs.pop_front();
+        }
+        Ok(Some(batch))
+    }
+}
+
+impl LogReading {
+    fn begin(
+        request: LogRead,
+        delivery_service: PublicKey,
+        nonces: &NonceKey,
+        now: u64,
+    ) -> Result<Self, Refusal> {
+        let log = fields::log(&request.log)?;
+        let branch = fields::branch(&request.branch)?;
+        if !nonces.is_fresh(&request.nonce, now) {
+            return Err(Refusal::StaleNonce);
+        }
+        Ok(Self {
+            log,
+            branch,
+            epoch: request.epoch,
+            proof: FenceProof {
+                version: VERSION,
+                delivery_service,
+                log,
+                branch,
+                epoch: request.epoch,
+                method: Method::Read,
+                subject: request.nonce.into(),
+            },
+            signature: request.proof,
+            after: request.after,
+        })
+    }
+
+    fn next(
+        &mut self,
+        records: &dyn View,
+        key: &SigningKey,
+        now: u64,
+    ) -> Result<ReadResponse, StoreError> {
+        let (log, branch) = (self.log, self.branch);
+        let epoch: Option<EpochRecord> = get(records, log, &numbered(branch, self.epoch))?;
+        let at: Option<BranchRecord> = get(records, log, &branch.0)?;
+        let (Some(epoch), Some(at)) = (epoch, at) else {
+            return Ok(self.end(End::Blind));
+        };
+        let proven = self.proof.verify(&epoch.fence_key, &self.signature);
+        if proven.is_err() {
+            return Ok(self.end(End::Blind));
+        }
+        self.after = self.after.max(epoch.start);
+        if self.after.saturating_add(1) < at.floor {
+            return Ok(self.end(End::Gap));
+        }
+        let cut = first_cut(records, log, branch, self.epoch)?;
+        let last = cut.as_ref().map_or(at.sequence, |cut| cut.sequence);
+        let mut batch = self.end(End::Unspecified);
+        batch.entries = self.entries(records, last)?;
+        if let Some(entry) = batch.entries.last() {
+            self.after = entry.sequence;
+        }
+        if self.after >= last {
+            batch.set_end(if cut.is_some() { End::Cut } else { End::Head });
+            let head = visible_head(log, branch, &at, cut.as_ref(), now);
+            batch.head = Some(SignedHead::sign(head, key).into());
+        } else if batch.entries.is_empty() {
+            // Every entry up to the head is there, or the store has lost some.
+            return Err(StoreError::Corrupt(Table::Entries));
+        }
+        Ok(batch)
+    }
+
+    /// Entries after the cursor, as many as a batch holds and at least one if there is one.
+    fn entries(&self, records: &dyn View, last: u64) -> Result<Vec<Entry>, StoreError> {
+        let mut entries: Vec<Entry> = Vec::new();
+        let mut room = limits::READ_BATCH;
+        let from = numbered(self.branch, self.after.saturating_add(1));
+        let through = numbered(self.branch, last);
+        scan(
+            records,
+            self.log,
+            &from,
+            &through,
+            |key, entry: EntryRecord| {
+                let size = entry.content.len() + ENTRY_OVERHEAD;
+                if size > room && !entries.is_empty() {
+                    return ControlFlow::Break(());
+                }
+                room = room.saturating_sub(size);
+                if let Some(sequence) = key.last_chunk() {
+                    entries.push(Entry {
+                        sequence: u64::from_be_bytes(*sequence),
+                        time: entry.time,
+                        content: entry.content.into_vec(),
+                        fence_signature: entry.fence_signature.into_vec(),
+                    });
+                }
+                ControlFlow::Continue(())
+            },
+        )?;
+        Ok(entries)
+    }
+
+    fn end(&self, end: End) -> ReadResponse {
+        ReadResponse {
+            log: self.log.into(),
+            entries: Vec::new(),
+            head: None,
+            end: end.into(),
+        }
+    }
+}

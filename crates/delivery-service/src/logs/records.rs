@@ -1,0 +1,166 @@
+//! What is stored of a log, and under which keys.
+
+use std::ops::ControlFlow;
+
+use folkmoot_mls::codec::Bytes;
+use folkmoot_protocol::VERSION;
+use folkmoot_protocol::ids::{ChainHash, EntryId, LogId};
+use folkmoot_protocol::keys::PublicKey;
+use folkmoot_protocol::log::Head;
+
+use crate::store::{StoreError, View, record, scan};
+
+record! {
+    /// What opened a log. Its first branch is named by it.
+    LogRecord in Logs {
+        open: EntryId,
+    }
+}
+
+record! {
+    /// Where a branch stands. Every append rests on it and replaces it.
+    BranchRecord in Branches {
+        sequence: u64,
+        chain: ChainHash,
+        /// Of the last entry.
+        time: u64,
+        /// The last commit, or the Open.
+        tip: EntryId,
+        tip_time: u64,
+        /// The one that the tip made.
+        epoch: u64,
+        /// Proposals in this epoch.
+        proposals: u32,
+        /// Seconds between commits.
+        commit_interval: u32,
+        /// Entries before this sequence are no longer kept.
+        floor: u64,
+    }
+}
+
+record! {
+    /// One entry.
+    EntryRecord in Entries {
+        id: EntryId,
+        time: u64,
+        chain: ChainHash,
+        content: Bytes,
+        fence_signature: Bytes,
+        committer_signature: Bytes,
+    }
+}
+
+record! {
+    /// Where an entry stands: all that its receipt needs.
+    PositionRecord in Positions {
+        branch: EntryId,
+        sequence: u64,
+        chain: ChainHash,
+        time: u64,
+    }
+}
+
+record! {
+    /// An epoch of a branch.
+    EpochRecord in Epochs {
+        fence_key: PublicKey,
+        /// The commit that made it, or the Open.
+        commit: EntryId,
+        /// That commit's sequence number.
+        start: u64,
+    }
+}
+
+record! {
+    /// A commit at which readers with keys of its epoch or older stop.
+    CutRecord in Cuts {
+        sequence: u64,
+        chain: ChainHash,
+        time: u64,
+    }
+}
+
+record! {
+    /// A proposal of the current epoch.
+    ProposalRecord in Proposals {
+        time: u64,
+    }
+}
+
+record! {
+    /// One joiner's part of a Welcome.
+    PickupRecord in Pickups {
+        commit: EntryId,
+        own_part: Bytes,
+    }
+}
+
+record! {
+    /// The part of a Welcome that all joiners share.
+    SharedPartRecord in SharedParts {
+        part: Bytes,
+    }
+}
+
+/// The key of a thing with a number on a branch: entries, epochs, cuts, proposals.
+pub(super) fn numbered(branch: EntryId, number: u64) -> Vec<u8> {
+    [&branch.0[..], &number.to_be_bytes()].concat()
+}
+
+impl PositionRecord {
+    /// The head after the entry, as a receipt holds it.
+    pub(super) fn receipt(&self, log: LogId) -> Head {
+        head(log, self.branch, self.sequence, self.chain, self.time)
+    }
+}
+
+/// A head at an entry, issued at the entry's time.
+pub(super) fn head(
+    log: LogId,
+    branch: EntryId,
+    sequence: u64,
+    chain: ChainHash,
+    entry_time: u64,
+) -> Head {
+    Head {
+        version: VERSION,
+        log,
+        branch,
+        sequence,
+        chain,
+        entry_time,
+        issued: entry_time,
+    }
+}
+
+/// The first cut among the commits of `epoch` or later.
+pub(super) fn first_cut(
+    records: &dyn View,
+    log: LogId,
+    branch: EntryId,
+    epoch: u64,
+) -> Result<Option<CutRecord>, StoreError> {
+    let mut first = None;
+    let (from, through) = (numbered(branch, epoch), numbered(branch, u64::MAX));
+    scan(records, log, &from, &through, |_, cut| {
+        first = Some(cut);
+        ControlFlow::Break(())
+    })?;
+    Ok(first)
+}
+
+/// The head that a key of an epoch may see, issued at `now`: at the first cut, if there is one.
+pub(super) fn visible_head(
+    log: LogId,
+    branch: EntryId,
+    at: &BranchRecord,
+    cut: Option<&CutRecord>,
+    now: u64,
+) -> Head {
+    let mut visible = match cut {
+        Some(cut) => head(log, branch, cut.sequence, cut.chain, cut.time),
+        None => head(log, branch, at.sequence, at.chain, at.time),
+    };
+    visible.issued = now.max(visible.entry_time);
+    visible
+}

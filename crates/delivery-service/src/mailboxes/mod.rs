@@ -1,0 +1,41 @@
+//! Mailboxes: letter boxes for sealed envelopes (DESIGN, "Mailboxes, shelves, blobs, tokens").
+
+pub(crate) mod create;
+pub(crate) mod letters;
+pub(crate) mod owner;
+pub(crate) mod ticket;
+
+use folkmoot_mls::codec::Bytes;
+use folkmoot_protocol::keys::PublicKey;
+
+use crate::store::record;
+
+/// Envelopes that a mailbox holds at most.
+pub(crate) const ENVELOPES: u32 = 1000;
+
+record! {
+    /// A mailbox: whose it is and how full.
+    MailboxRecord in Mailboxes {
+        owner_key: PublicKey,
+        /// Of the newest envelope; the first has 1.
+        last_number: u64,
+        envelopes: u32,
+    }
+}
+
+record! {
+    /// A sealed envelope.
+    EnvelopeRecord in Envelopes {
+        envelope: Bytes,
+    }
+}
+
+record! {
+    /// A drop ticket, under its hash.
+    TicketRecord in Tickets {
+        /// Milliseconds since 1970 until which it is good.
+        until: u64,
+        /// Hash of the envelope that it was used for.
+        used_for: Option<[u8; 32]>,
+    }
+}

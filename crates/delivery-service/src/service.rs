@@ -1,0 +1,293 @@
+//! Every call of the service, from its fields to its answer.
+
+use std::sync::Arc;
+
+use folkmoot_protocol::call::{Answer, Call};
+use folkmoot_protocol::delivery::{
+    AcknowledgeRequest, AcknowledgeResponse, AppendRequest, CollectRequest, CollectResponse,
+    CountRequest, CountResponse, CreateMailboxRequest, CreateMailboxResponse, DiscardRequest,
+    DiscardResponse, DropRequest, DropResponse, NonceResponse, OpenRequest, PickUpRequest,
+    PickUpResponse, ReadRequest, ReadResponse, ReadResponses, Receipt, StockRequest, StockResponse,
+    TakeRequest, TakeResponse,
+};
+use folkmoot_protocol::ids::MailboxId;
+use folkmoot_protocol::keys::{PublicKey, SigningKey};
+use folkmoot_protocol::log::{Head, SignedHead};
+use folkmoot_protocol::mailbox::OwnerContent;
+use folkmoot_protocol::proof::Method;
+use folkmoot_protocol::{Refusal, delivery};
+use rand_core::CryptoRng;
+
+use crate::decision::{Committer, Request};
+use crate::fields::malformed;
+use crate::logs::append::Check;
+use crate::logs::open::SignedOpen;
+use crate::logs::parse::Parsed;
+use crate::logs::pickup::PickUp;
+use crate::logs::read::Reading;
+use crate::mailboxes::create::Create;
+use crate::mailboxes::letters::{self, Acknowledge, Drop};
+use crate::mailboxes::owner::Claim;
+use crate::mailboxes::ticket::TicketKey;
+use crate::nonce::NonceKey;
+use crate::shelves::count;
+use crate::shelves::discard::{self, Discard};
+use crate::shelves::stock::{self, ClaimPackage, Stock};
+use crate::shelves::take::Take;
+use crate::store::{Store, StoreError, View};
+
+/// Told of every failure of the store. What it is told carries no ids.
+type OnFailure = dyn Fn(&StoreError) + Send + Sync;
+
+/// The Delivery Service over a store. Shared by all threads that answer calls.
+///
+/// It has no clock: `now` is an argument, in milliseconds since 1970.
+pub struct DeliveryService<S> {
+    store: S,
+    key: SigningKey,
+    public_key: PublicKey,
+    nonces: NonceKey,
+    tickets: TicketKey,
+    committer: Committer,
+    on_failure: Arc<OnFailure>,
+}
+
+impl<S: Store> DeliveryService<S> {
+    /// A service that signs with `key`. The key names the service: proofs are made for it, and
+    /// clients pin it, so it has to be the same after a restart.
+    pub fn new(store: S, key: SigningKey, rng: &mut dyn CryptoRng) -> Self {
+        Self {
+            store,
+            public_key: key.public(),
+            tickets: TicketKey::of(&key),
+            key,
+            nonces: NonceKey::generate(rng),
+            committer: Committer::new(),
+            on_failure: Arc::new(|error| eprintln!("delivery service: {error}")),
+        }
+    }
+
+    /// Sends reports of failures of the store elsewhere than to standard error.
+    #[must_use]
+    pub fn on_failure(mut self, told: impl Fn(&StoreError) + Send + Sync + 'static) -> Self {
+        self.on_failure = Arc::new(told);
+        self
+    }
+
+    /// The public half of the signing key.
+    #[must_use]
+    pub fn public_key(&self) -> PublicKey {
+        self.public_key
+    }
+
+    /// Answers one call. It returns when what the answer says is durable.
+    ///
+    /// # Errors
+    /// [`Refusal`]: its documentation says who is to blame for each. A call of the Authentication
+    /// Service is `Malformed`.
+    pub fn answer(&self, call: Call, now: u64, rng: &mut dyn CryptoRng) -> Result<Answer, Refusal> {
+        Ok(match call {
+            Call::Open(request) => Answer::Open(self.open(request, now)?),
+            Call::Append(request) => Answer::Append(self.append(request, now)?),
+            Call::LogNonce(_) => Answer::LogNonce(self.nonce(now, rng)),
+            Call::Read(request) => Answer::Read(self.read(request, now)?),
+            Call::PickUp(request) => Answer::PickUp(self.pick_up(&request)?),
+            Call::CreateMailbox(request) => {
+                Answer::CreateMailbox(self.create_mailbox(&request, now)?)
+            }
+            Call::MailboxNonce(_) => Answer::MailboxNonce(self.nonce(now, rng)),
+            Call::Drop(request) => Answer::Drop(self.drop_envelope(request, now)?),
+            Call::Collect(request) => Answer::Collect(self.collect(&request, now)?),
+            Call::Acknowledge(request) => Answer::Acknowledge(self.acknowledge(&request, now)?),
+            Call::ShelfNonce(_) => Answer::ShelfNonce(self.nonce(now, rng)),
+            Call::Stock(request) => Answer::Stock(self.stock(request, now)?),
+            Call::Discard(request) => Answer::Discard(self.discard(&request, now)?),
+            Call::Count(request) => Answer::Count(self.count(&request, now)?),
+            Call::Take(request) => Answer::Take(self.take(&request, now)?),
+            _ => return Err(malformed("call")),
+        })
+    }
+
+    /// Begins a read whose batches are fetched one by one, as a stream does.
+    ///
+    /// # Errors
+    /// `TooLarge` for too many logs; `Malformed`; `StaleNonce`.
+    pub fn begin_read(&self, request: ReadRequest, now: u64) -> Result<Reading, Refusal> {
+        Reading::begin(request, self.public_key, &self.nonces, now)
+    }
+
+    /// The next batch of a read; `None` when all of its logs are read to their ends.
+    ///
+    /// # Errors
+    /// `Internal`.
+    pub fn next_batch(
+        &self,
+        reading: &mut Reading,
+        now: u64,
+    ) -> Result<Option<ReadResponse>, Refusal> {
+        self.look(|records| reading.next(records, &self.key, now))
+    }
+
+    /// Deletes what has expired: tickets, packages, answers kept for repeats. To be called from
+    /// time to time; what is over counts as gone before it is deleted.
+    ///
+    /// # Errors
+    /// `Internal`.
+    pub fn sweep(&self, now: u64) -> Result<usize, Refusal> {
+        const AT_ONCE: usize = 1000;
+        self.store
+            .sweep(now, AT_ONCE)
+            .map_err(|error| self.failed(&error))
+    }
+
+    fn nonce(&self, now: u64, rng: &mut dyn CryptoRng) -> NonceResponse {
+        NonceResponse {
+            nonce: self.nonces.make(now, rng),
+        }
+    }
+
+    fn open(&self, request: OpenRequest, now: u64) -> Result<Receipt, Refusal> {
+        let open = SignedOpen::check(request, self.public_key)?;
+        let head = self.commit(open, now)?;
+        Ok(self.receipt(head))
+    }
+
+    fn append(&self, request: AppendRequest, now: u64) -> Result<Receipt, Refusal> {
+        let parsed = Parsed::read(request)?;
+        let view = self.look(|records| parsed.load(records))?;
+        let head = match parsed.check(view, self.public_key)? {
+            Check::Known(head) => head,
+            Check::New(checked) => self.commit(checked, now)?,
+        };
+        Ok(self.receipt(head))
+    }
+
+    fn read(&self, request: ReadRequest, now: u64) -> Result<ReadResponses, Refusal> {
+        let mut reading = self.begin_read(request, now)?;
+        let mut batches = Vec::new();
+        while let Some(batch) = self.next_batch(&mut reading, now)? {
+            batches.push(batch);
+        }
+        Ok(ReadResponses { batches })
+    }
+
+    fn pick_up(&self, request: &PickUpRequest) -> Result<PickUpResponse, Refusal> {
+        let pickup = PickUp::read(request)?;
+        let found = self.look(|records| pickup.find(records))?;
+        let found = found.ok_or(Refusal::NotFound)?;
+        Ok(PickUpResponse {
+            commit: found.commit.into(),
+            receipt: Some(self.receipt(found.head)),
+            shared_part: found.shared_part,
+            own_part: found.own_part,
+        })
+    }
+
+    fn create_mailbox(
+        &self,
+        request: &CreateMailboxRequest,
+        now: u64,
+    ) -> Result<CreateMailboxResponse, Refusal> {
+        let create = Create::check(request, self.public_key, &self.nonces, now)?;
+        let mailbox = self.commit(create, now)?.into();
+        Ok(CreateMailboxResponse { mailbox })
+    }
+
+    fn drop_envelope(&self, request: DropRequest, now: u64) -> Result<DropResponse, Refusal> {
+        self.commit(Drop::read(request)?, now)?;
+        Ok(DropResponse {})
+    }
+
+    fn collect(&self, request: &CollectRequest, now: u64) -> Result<CollectResponse, Refusal> {
+        let owner = self.owner(request.owner.as_ref(), Method::Collect, request, now)?;
+        self.look(|records| letters::collect(records, owner, request.after))
+    }
+
+    fn acknowledge(
+        &self,
+        request: &AcknowledgeRequest,
+        now: u64,
+    ) -> Result<AcknowledgeResponse, Refusal> {
+        let owner = self.owner(request.owner.as_ref(), Method::Acknowledge, request, now)?;
+        let acknowledge = Acknowledge {
+            mailbox: owner,
+            through: request.through,
+        };
+        self.commit(acknowledge, now)?;
+        Ok(AcknowledgeResponse {})
+    }
+
+    fn stock(&self, request: StockRequest, now: u64) -> Result<StockResponse, Refusal> {
+        let mailbox = self.owner(request.owner.as_ref(), Method::Stock, &request, now)?;
+        let (packages, ids) = stock::read(request, now)?;
+        let claim = |package| ClaimPackage::of(mailbox, package);
+        self.commit_all(packages.iter().map(claim).collect(), now)?;
+        self.commit(Stock { mailbox, packages }, now)?;
+        Ok(StockResponse {
+            ids: ids.into_iter().map(Vec::from).collect(),
+        })
+    }
+
+    fn discard(&self, request: &DiscardRequest, now: u64) -> Result<DiscardResponse, Refusal> {
+        let mailbox = self.owner(request.owner.as_ref(), Method::Discard, request, now)?;
+        let ids = discard::read(request)?;
+        let discarded = self.commit(Discard { mailbox, ids }, now)?;
+        Ok(DiscardResponse { discarded })
+    }
+
+    fn count(&self, request: &CountRequest, now: u64) -> Result<CountResponse, Refusal> {
+        let mailbox = self.owner(request.owner.as_ref(), Method::Count, request, now)?;
+        self.look(|records| count::count(records, mailbox, now))
+    }
+
+    fn take(&self, request: &TakeRequest, now: u64) -> Result<TakeResponse, Refusal> {
+        let takes = Take::read(request, &self.tickets, now)?;
+        let taken = self.commit_all(takes, now)?;
+        Ok(TakeResponse { taken })
+    }
+
+    /// The mailbox whose owner has signed a request.
+    fn owner(
+        &self,
+        owner: Option<&delivery::Owner>,
+        method: Method,
+        request: &impl OwnerContent,
+        now: u64,
+    ) -> Result<MailboxId, Refusal> {
+        let claim = Claim::read(owner, method, request, self.public_key, &self.nonces, now)?;
+        let mailbox = self.look(|records| claim.prove(records))?;
+        mailbox.ok_or(Refusal::NotFound)
+    }
+
+    fn receipt(&self, head: Head) -> Receipt {
+        SignedHead::sign(head, &self.key).into()
+    }
+
+    fn look<T>(&self, work: impl FnOnce(&dyn View) -> Result<T, StoreError>) -> Result<T, Refusal> {
+        self.store.read(work).map_err(|error| self.failed(&error))
+    }
+
+    fn commit<R: Request>(&self, request: R, now: u64) -> Result<R::Outcome, Refusal> {
+        let mut outcomes = self.commit_all(vec![request], now)?;
+        outcomes.pop().ok_or(Refusal::Internal)
+    }
+
+    /// Commits requests together; the first refusal among them is the answer.
+    fn commit_all<R: Request>(
+        &self,
+        requests: Vec<R>,
+        now: u64,
+    ) -> Result<Vec<R::Outcome>, Refusal> {
+        let outcomes = self.committer.run(&self.store, requests, now);
+        outcomes
+            .map_err(|error| self.failed(&error))?
+            .into_iter()
+            .map(|outcome| outcome.map_err(|denial| denial.sign(&self.key)))
+            .collect()
+    }
+
+    fn failed(&self, error: &StoreError) -> Refusal {
+        (self.on_failure)(error);
+        Refusal::Internal
+    }
+}

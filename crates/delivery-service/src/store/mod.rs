@@ -1,0 +1,246 @@
+//! Where the service keeps things (DESIGN, "Stores").
+//!
+//! A store is a few ordered tables of records. Every record belongs to a [`Partition`], which is a
+//! log's, a mailbox's or a sealed KeyPackage's id; a [`Change`] touches one partition only, so a
+//! store may spread partitions over any number of nodes. Many changes can share one durable
+//! transaction, which is how a store of one file becomes fast.
+//!
+//! Logic never writes: it hands out [`Change`]s whose preconditions say on what they rest.
+
+pub(crate) mod at_rest;
+mod memory;
+mod record;
+mod sqlite;
+mod sqlite_schema;
+
+use std::ops::ControlFlow;
+
+use folkmoot_protocol::ids::{LogId, MailboxId, PackageId};
+
+pub use memory::{Crash, MemoryStore};
+pub(crate) use record::{Record, VERSION as RECORD_VERSION, get, record, scan};
+pub use sqlite::SqliteStore;
+
+/// Why a store could not do its work: its operator is to blame, or nobody. Carries no ids.
+#[derive(Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// SQLite failed.
+    #[error("the database failed: {0}")]
+    Sqlite(#[from] rusqlite::Error),
+    /// A stored record is not what this program writes there.
+    #[error("a record in table {} is damaged", .0.name())]
+    Corrupt(Table),
+    /// The file belongs to something else, or was made by a newer version of this program.
+    #[error("the database has schema {found}, this program knows up to {known}")]
+    Schema {
+        /// In the file.
+        found: i64,
+        /// The newest that this program knows.
+        known: i64,
+    },
+    /// The transaction that this change was a part of failed.
+    #[error("the transaction failed")]
+    Uncommitted,
+    /// The store has crashed and was not restarted.
+    #[error("the store is down")]
+    Down,
+}
+
+macro_rules! tables {
+    ($($(#[$meta:meta])* $table:ident = $name:literal, $layout:ident;)*) => {
+        /// The tables. The order of keys inside a partition is the order of their bytes.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Table {
+            $($(#[$meta])* $table,)*
+        }
+
+        impl Table {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$table,)*];
+
+            /// The name in a database.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$table => $name,)* }
+            }
+
+            /// Whether values may be larger than a small fraction of a database page.
+            #[must_use]
+            pub fn has_large_values(self) -> bool {
+                match self { $(Self::$table => tables!(@large $layout),)* }
+            }
+        }
+    };
+    (@large large) => { true };
+    (@large small) => { false };
+}
+
+tables! {
+    /// log, nothing: what opened it.
+    Logs = "logs", small;
+    /// log, branch: where the branch stands.
+    Branches = "branches", small;
+    /// log, branch and sequence: the entry.
+    Entries = "entries", large;
+    /// log, append id: the position that the entry got, for receipts.
+    Positions = "positions", small;
+    /// log, branch and epoch: the epoch's fence key and start.
+    Epochs = "epochs", small;
+    /// log, branch and epoch of the commit: a cut.
+    Cuts = "cuts", small;
+    /// log, branch and sequence: a proposal of the current epoch.
+    Proposals = "proposals", small;
+    /// log, address: one joiner's part of a Welcome.
+    Pickups = "pickups", large;
+    /// log, commit: the shared part of its Welcomes.
+    SharedParts = "shared_parts", large;
+    /// mailbox, nothing: its owner and how full it is.
+    Mailboxes = "mailboxes", small;
+    /// mailbox, number: an envelope.
+    Envelopes = "envelopes", large;
+    /// mailbox, hash of the ticket: a drop ticket.
+    Tickets = "tickets", small;
+    /// mailbox, then lane, last resort, expiry, package: what is on the shelf, in the order in
+    /// which it is handed out.
+    Shelves = "shelves", small;
+    /// mailbox, package: the sealed KeyPackage, or that it was taken.
+    Packages = "packages", large;
+    /// mailbox, hash of the request id: what a take got.
+    Takes = "takes", large;
+    /// package, nothing: the shelf that it belongs to.
+    Claims = "claims", small;
+}
+
+/// The id that a record belongs to.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Partition(pub [u8; 32]);
+
+/// Shows nothing: ids stay out of logs.
+impl std::fmt::Debug for Partition {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Partition(..)")
+    }
+}
+
+impl From<LogId> for Partition {
+    fn from(log: LogId) -> Self {
+        Self(log.0)
+    }
+}
+
+impl From<MailboxId> for Partition {
+    fn from(mailbox: MailboxId) -> Self {
+        Self(mailbox.0)
+    }
+}
+
+impl From<PackageId> for Partition {
+    fn from(package: PackageId) -> Self {
+        Self(package.0)
+    }
+}
+
+/// A record to write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Put {
+    /// The table.
+    pub table: Table,
+    /// The key inside the partition.
+    pub key: Vec<u8>,
+    /// The value.
+    pub value: Vec<u8>,
+    /// Milliseconds since 1970 from which on a sweep deletes the record.
+    pub expires: Option<u64>,
+}
+
+/// What must be so for a change to be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Precondition {
+    /// The table.
+    pub table: Table,
+    /// The key inside the partition.
+    pub key: Vec<u8>,
+    /// The value there; `None`: there is none.
+    pub value: Option<Vec<u8>>,
+}
+
+/// A change of one partition: all of it or, if a precondition does not hold, nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// What it changes.
+    pub partition: Partition,
+    /// What it rests on.
+    pub requires: Vec<Precondition>,
+    /// Records to delete, before those to put.
+    pub deletes: Vec<(Table, Vec<u8>)>,
+    /// Records to put, new or in the place of others.
+    pub puts: Vec<Put>,
+}
+
+/// What a scan calls for each record, with key and value. It says when it has enough.
+pub type Visit<'a> = dyn FnMut(&[u8], Vec<u8>) -> ControlFlow<()> + 'a;
+
+/// A consistent view of the records.
+pub trait View {
+    /// The value at a key.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn get(
+        &self,
+        table: Table,
+        partition: Partition,
+        key: &[u8],
+    ) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// Visits the records from the key `from` through the key `through`, in order.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn scan(
+        &self,
+        table: Table,
+        partition: Partition,
+        from: &[u8],
+        through: &[u8],
+        visit: &mut Visit<'_>,
+    ) -> Result<(), StoreError>;
+}
+
+/// A view that can be written, by one caller at a time.
+pub trait Transaction: View {
+    /// Makes a change; `false`, and nothing is changed, if a precondition does not hold.
+    ///
+    /// # Errors
+    /// [`StoreError`]; then the whole transaction is lost.
+    fn apply(&mut self, change: &Change) -> Result<bool, StoreError>;
+}
+
+/// A store. All backends pass one conformance suite.
+pub trait Store: Send + Sync + 'static {
+    /// Reads what is durable, as it is at one moment.
+    ///
+    /// # Errors
+    /// [`StoreError`], also what `work` returns.
+    fn read<T>(
+        &self,
+        work: impl FnOnce(&dyn View) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError>;
+
+    /// Runs `work` while nobody else writes, and returns when all of its changes are durable. If
+    /// it fails, none of them was made.
+    ///
+    /// # Errors
+    /// [`StoreError`], also what `work` returns.
+    fn write<T>(
+        &self,
+        work: impl FnOnce(&mut dyn Transaction) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError>;
+
+    /// Deletes at most `limit` records of each table whose time is over. Returns how many.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn sweep(&self, now: u64, limit: usize) -> Result<usize, StoreError>;
+}

@@ -1,0 +1,6 @@
+//! The Delivery Service from outside: scenarios with real fences, on both stores.
+
+mod appending;
+mod opening;
+mod reading;
+mod world;
