@@ -1,0 +1,141 @@
+//! HPKE: the values of RFC 9180, appendix A, and what is refused.
+
+use folkmoot_mls::codec::Bytes;
+use folkmoot_mls::commit::HpkeCiphertext;
+use folkmoot_mls::crypto::{CipherSuite, CryptoError, HpkeKeyPair};
+
+use super::{Given, rng, suite, suites, unhex};
+
+/// One setup of base mode with its first message.
+struct Published {
+    cipher_suite: CipherSuite,
+    ikm_e: &'static str,
+    pk_e: &'static str,
+    sk_r: &'static str,
+    pk_r: &'static str,
+    ciphertext: &'static str,
+}
+
+const INFO: &str = "4f6465206f6e2061204772656369616e2055726e";
+const AAD: &[u8] = b"Count-0";
+const PLAINTEXT: &[u8] = b"Beauty is truth, truth beauty";
+
+/// RFC 9180, appendices A.1.1 and A.3.1.
+const PUBLISHED: [Published; 2] = [
+    Published {
+        cipher_suite: CipherSuite::MLS_128_DHKEMX25519_AES128GCM_SHA256_ED25519,
+        ikm_e: "7268600d403fce431561aef583ee1613527cff655c1343f29812e66706df3234",
+        pk_e: "37fda3567bdbd628e88668c3c8d7e97d1d1253b6d4ea6d44c150f741f1bf4431",
+        sk_r: "4612c550263fc8ad58375df3f557aac531d26850903e55a9f23f21d8534e8ac8",
+        pk_r: "3948cfe0ad1ddb695d780e59077195da6c56506b027329794ab02bca80815c4d",
+        ciphertext: "f938558b5d72f1a23810b4be2ab4f84331acc02fc97babc53a52ae8218a355a9\
+                     6d8770ac83d07bea87e13c512a",
+    },
+    Published {
+        cipher_suite: CipherSuite::MLS_128_DHKEMP256_AES128GCM_SHA256_P256,
+        ikm_e: "4270e54ffd08d79d5928020af4686d8f6b7d35dbe470265f1f5aa22816ce860e",
+        pk_e: "04a92719c6195d5085104f469a8b9814d5838ff72b60501e2c4466e5e67b325ac9\
+               8536d7b61a1af4b78e5b7f951c0900be863c403ce65c9bfcb9382657222d18c4",
+        sk_r: "f3ce7fdae57e1a310d87f1ebbde6f328be0a99cdbcadf4d6589cf29de4b8ffd2",
+        pk_r: "04fe8c19ce0905191ebc298a9245792531f26f0cece2460639e8bc39cb7f706a82\
+               6a779b4cf969b8a0e539c7f62fb3d30ad6aa8f80e30f1d128aafd68a2ce72ea0",
+        ciphertext: "5ad590bb8baa577f8619db35a36311226a896e7342a6d836d8b7bcd2f20b6c7f\
+                     9076ac232e3ab2523f39513434",
+    },
+];
+
+#[test]
+fn sealing_gives_the_published_ciphertexts() {
+    for case in PUBLISHED {
+        for suite in suite(case.cipher_suite) {
+            let info = suite.hpke_info(&[&unhex(INFO)]);
+            let public_key = unhex(case.pk_r);
+            let mut rng = Given(unhex(case.ikm_e));
+            let sealed = suite
+                .hpke_seal(&public_key, &info, AAD, PLAINTEXT, &mut rng)
+                .unwrap();
+            assert_eq!(*sealed.kem_output, *unhex(case.pk_e));
+            assert_eq!(*sealed.ciphertext, *unhex(case.ciphertext));
+
+            let private_key = unhex(case.sk_r);
+            assert_eq!(*suite.kem_public_key(&private_key).unwrap(), *public_key);
+            let key_pair = HpkeKeyPair {
+                private_key: private_key.into(),
+                public_key: Bytes::from(public_key).into(),
+            };
+            let opened = suite.hpke_open(&key_pair, &info, AAD, &sealed).unwrap();
+            assert_eq!(*opened, *PLAINTEXT);
+        }
+    }
+}
+
+#[test]
+fn one_info_serves_many_recipients() {
+    for suite in suites() {
+        let info = suite.encrypt_info("Welcome", b"context");
+        for seed in 0..5 {
+            let pair = suite.kem_key_pair(&mut rng(seed));
+            let (key, rng) = (&pair.public_key, &mut rng(100 + seed));
+            let sealed = suite.hpke_seal(key, &info, &[], b"secret", rng).unwrap();
+            let open =
+                |label, context: &[u8]| suite.decrypt_with_label(&pair, label, context, &sealed);
+            assert_eq!(*open("Welcome", b"context").unwrap(), *b"secret");
+            let failed = Err(CryptoError::DecryptionFailed);
+            assert_eq!(open("Welcome", b"contexts"), failed);
+            assert_eq!(open("Other", b"context"), failed);
+        }
+    }
+}
+
+#[test]
+fn what_was_sealed_for_another_does_not_open() {
+    for suite in suites() {
+        let [pair, other] = [1, 2].map(|seed| suite.kem_key_pair(&mut rng(seed)));
+        let key = &pair.public_key;
+        let sealed = suite
+            .encrypt_with_label(key, "L", b"", b"secret", &mut rng(3))
+            .unwrap();
+        let opened = suite.decrypt_with_label(&other, "L", b"", &sealed);
+        assert_eq!(opened, Err(CryptoError::DecryptionFailed));
+        let no_point = HpkeCiphertext {
+            kem_output: Bytes::from([1; 7]),
+            ..sealed
+        };
+        let opened = suite.decrypt_with_label(&pair, "L", b"", &no_point);
+        assert_eq!(opened, Err(CryptoError::InvalidPublicKey));
+    }
+}
+
+#[test]
+fn both_sides_export_the_same_secret() {
+    for suite in suites() {
+        let pair = suite.kem_key_pair(&mut rng(1));
+        let info = suite.hpke_info(&[]);
+        let context = b"MLS 1.0 external init secret";
+        let (kem_output, sent) = suite
+            .hpke_export_sender(&pair.public_key, &info, context, 32, &mut rng(2))
+            .unwrap();
+        let received = suite.hpke_export_receiver(&pair, &kem_output, &info, context, 32);
+        assert_eq!(received, Ok(sent));
+    }
+}
+
+/// A key whose Diffie-Hellman is zero for everybody (RFC 9180, section 7.1.4).
+#[test]
+fn a_point_of_small_order_is_no_key() {
+    for suite in suite(CipherSuite::MLS_128_DHKEMX25519_AES128GCM_SHA256_ED25519) {
+        let zero = [0; 32];
+        let mut one = zero;
+        one[0] = 1;
+        let order_8 = unhex("e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800");
+        let refused = CryptoError::InvalidPublicKey;
+        for key in [&zero[..], &one, &order_8, &zero[..31]] {
+            assert_eq!(suite.kem_check_public_key(key), Err(refused));
+            assert_eq!(suite.kem_encap(key, &mut rng(1)).map(|_| ()), Err(refused));
+            let pair = suite.kem_key_pair(&mut rng(2));
+            assert_eq!(suite.kem_decap(&pair, key), Err(refused));
+        }
+        let good = suite.kem_key_pair(&mut rng(3)).public_key;
+        assert_eq!(suite.kem_check_public_key(&good), Ok(()));
+    }
+}

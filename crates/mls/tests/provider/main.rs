@@ -1,0 +1,67 @@
+//! One suite of tests for every crypto provider. A provider joins by a line in `PROVIDERS`.
+
+mod ed25519;
+mod hpke;
+mod primitives;
+
+use std::convert::Infallible;
+
+use folkmoot_mls::crypto::{CipherSuite, CryptoProvider, Suite, aws_lc};
+use rand_chacha::ChaCha20Rng;
+use rand_core::{SeedableRng, TryCryptoRng, TryRng};
+
+/// All providers under test.
+const PROVIDERS: &[&dyn CryptoProvider] = &[&aws_lc::PROVIDER];
+
+/// Every suite of every provider.
+fn suites() -> impl Iterator<Item = &'static dyn Suite> {
+    let suites = |provider: &'static &dyn CryptoProvider| {
+        provider
+            .suites()
+            .iter()
+            .map(|suite| provider.suite(*suite).expect("listed"))
+    };
+    PROVIDERS.iter().flat_map(suites)
+}
+
+/// The same suite of every provider that has it.
+fn suite(cipher_suite: CipherSuite) -> impl Iterator<Item = &'static dyn Suite> {
+    suites().filter(move |suite| suite.id() == cipher_suite)
+}
+
+fn rng(seed: u64) -> ChaCha20Rng {
+    ChaCha20Rng::seed_from_u64(seed)
+}
+
+fn unhex(text: &str) -> Vec<u8> {
+    hex::decode(text).expect("hex in a test")
+}
+
+/// Gives bytes that were chosen beforehand, and fails the test when they are used up.
+struct Given(Vec<u8>);
+
+impl TryRng for Given {
+    type Error = Infallible;
+
+    fn try_next_u32(&mut self) -> Result<u32, Infallible> {
+        let mut bytes = [0; 4];
+        self.try_fill_bytes(&mut bytes)?;
+        Ok(u32::from_le_bytes(bytes))
+    }
+
+    fn try_next_u64(&mut self) -> Result<u64, Infallible> {
+        let mut bytes = [0; 8];
+        self.try_fill_bytes(&mut bytes)?;
+        Ok(u64::from_le_bytes(bytes))
+    }
+
+    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Infallible> {
+        assert!(bytes.len() <= self.0.len(), "more randomness than expected");
+        let rest = self.0.split_off(bytes.len());
+        bytes.copy_from_slice(&self.0);
+        self.0 = rest;
+        Ok(())
+    }
+}
+
+impl TryCryptoRng for Given {}
