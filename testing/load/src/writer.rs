@@ -210,3 +210,57 @@ impl<T: Transport> Writer<T> {
         .sign(&self.fence)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use folkmoot_delivery_service::{DeliveryService, MemoryStore};
+    use rand_chacha::ChaCha20Rng;
+    use rand_core::SeedableRng;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    /// A service in the same process, which can be made to lie about what it keeps.
+    struct InProcess {
+        service: DeliveryService<MemoryStore>,
+        drops_last: AtomicBool,
+    }
+
+    impl Transport for &InProcess {
+        async fn call(&self, _: &ServiceAddress, call: Call) -> Result<Answer, TransportError> {
+            let mut rng = ChaCha20Rng::from_seed([2; 32]);
+            let answer = self.service.answer(call, 1000, &mut rng);
+            let mut answer = answer.map_err(TransportError::Refused)?;
+            if let (Answer::Read(read), true) =
+                (&mut answer, self.drops_last.load(Ordering::SeqCst))
+            {
+                read.batches
+                    .iter_mut()
+                    .for_each(|batch| drop(batch.entries.pop()));
+            }
+            Ok(answer)
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_written_is_read_back_and_a_loss_is_found() {
+        let mut rng = ChaCha20Rng::from_seed([1; 32]);
+        let key = SigningKey::generate(&mut rng);
+        let to = ServiceAddress {
+            url: "https://here".into(),
+            key: key.public(),
+            pin: None,
+        };
+        let service = DeliveryService::new(MemoryStore::default(), key, &mut rng);
+        let server = InProcess {
+            service,
+            drops_last: AtomicBool::new(false),
+        };
+        let mut writer = Writer::open(&server, to, &mut rng).await.unwrap();
+        for _ in 0..20 {
+            writer.append(b"load").await.unwrap();
+        }
+        writer.read_back().await.unwrap();
+        server.drops_last.store(true, Ordering::SeqCst);
+        assert!(matches!(writer.read_back().await, Err(Fault::Lost)));
+    }
+}
