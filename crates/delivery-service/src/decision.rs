@@ -45,7 +45,7 @@ pub(crate) enum Denial {
     /// As it stands.
     Refusal(Refusal),
     /// A conflict, with the head that the request's key may see.
-    Conflict(Conflict, Head),
+    Conflict(Conflict, Box<Head>),
 }
 
 impl Denial {
@@ -54,7 +54,7 @@ impl Denial {
         match self {
             Self::Refusal(refusal) => refusal,
             Self::Conflict(kind, head) => {
-                Refusal::Conflict(kind, Box::new(SignedHead::sign(head, key)))
+                Refusal::Conflict(kind, Box::new(SignedHead::sign(*head, key)))
             }
         }
     }

@@ -14,10 +14,11 @@
 //! - `decision`: load, decide, commit; many requests in one durable transaction;
 //! - [`store`]: the records, with backends for SQLite and for memory.
 //!
-//! The skin that puts it on a network is thin and comes on top.
+//! [`grpc`] is the thin skin that puts it on a network.
 
 mod decision;
 mod fields;
+pub mod grpc;
 mod header;
 mod logs;
 mod mailboxes;

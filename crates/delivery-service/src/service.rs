@@ -157,7 +157,7 @@ impl<S: Store> DeliveryService<S> {
         let view = self.look(|records| parsed.load(records))?;
         let head = match parsed.check(view, self.public_key)? {
             Check::Known(head) => head,
-            Check::New(checked) => self.commit(checked, now)?,
+            Check::New(checked) => self.commit(*checked, now)?,
         };
         Ok(self.receipt(head))
     }

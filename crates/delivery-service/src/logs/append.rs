@@ -40,7 +40,7 @@ pub(crate) enum Check {
     /// The append was made before: its receipt.
     Known(Head),
     /// It may be decided on.
-    New(Checked),
+    New(Box<Checked>),
 }
 
 /// An append that some member of the epoch signed, and whose message is what it declares.
@@ -88,7 +88,7 @@ impl Parsed {
         self.header()?;
         // On one branch an epoch is made by one commit, so who names another one errs.
         ensure(append.parent == epoch.commit, "parent")?;
-        Ok(Check::New(Checked(self)))
+        Ok(Check::New(Box::new(Checked(self))))
     }
 }
 
@@ -149,7 +149,7 @@ impl Request for Checked {
         let now = now.max(at.time);
         let conflict = |kind| {
             let head = visible_head(append.log, append.branch, &at, view.cut.as_ref(), now);
-            Err(Denial::Conflict(kind, head))
+            Err(Denial::Conflict(kind, Box::new(head)))
         };
         let commit = append.commit.as_ref();
         if append.epoch != at.epoch || append.parent != at.tip {

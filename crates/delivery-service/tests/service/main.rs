@@ -3,4 +3,5 @@
 mod appending;
 mod opening;
 mod reading;
+mod skin;
 mod world;

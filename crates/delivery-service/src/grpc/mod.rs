@@ -1,0 +1,230 @@
+//! The gRPC skin: requests come in, the logic answers on a thread where it may block, a read goes
+//! out batch by batch. It writes no log and counts nothing by id.
+
+mod rate;
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use folkmoot_protocol::Refusal;
+use folkmoot_protocol::call::{Answer, Call};
+use folkmoot_protocol::delivery::logs_server::{Logs, LogsServer};
+use folkmoot_protocol::delivery::mailboxes_server::{Mailboxes, MailboxesServer};
+use folkmoot_protocol::delivery::shelves_server::{Shelves, ShelvesServer};
+use folkmoot_protocol::delivery::{
+    AcknowledgeRequest, AcknowledgeResponse, AppendRequest, CollectRequest, CollectResponse,
+    CountRequest, CountResponse, CreateMailboxRequest, CreateMailboxResponse, DiscardRequest,
+    DiscardResponse, DropRequest, DropResponse, NonceRequest, NonceResponse, OpenRequest,
+    PickUpRequest, PickUpResponse, ReadRequest, ReadResponse, Receipt, StockRequest, StockResponse,
+    TakeRequest, TakeResponse,
+};
+use folkmoot_protocol::limits;
+use tokio::sync::{Semaphore, mpsc};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::service::Routes;
+use tonic::{Request, Response, Status};
+
+use rate::Limiter;
+pub use rate::Rate;
+
+use crate::service::DeliveryService;
+use crate::store::Store;
+
+/// Calls that may block at the same time; more wait. So many appends can share one transaction.
+const AT_ONCE: usize = 256;
+
+/// The largest request to a mailbox: an envelope with its ticket.
+const MAILBOX_REQUEST: usize = limits::ENVELOPE + 1024;
+
+/// The largest request to a shelf: it is stocked in parts of this size.
+const SHELF_REQUEST: usize = 4 << 20;
+
+/// Mailboxes that one unit of payment takes from.
+const MAILBOXES_PER_PAYMENT: usize = 64;
+
+/// Adds the service's gRPC servers to `routes`. `clock` gives milliseconds since 1970.
+///
+/// The address that `rate` counts by is tonic's connection info, or a [`SocketAddr`] among the
+/// request's extensions, put there by whoever accepted the connection. Without either, all share
+/// one rate.
+#[must_use]
+pub fn add_to<S: Store>(
+    routes: Routes,
+    service: Arc<DeliveryService<S>>,
+    clock: fn() -> u64,
+    rate: Rate,
+) -> Routes {
+    let skin = Skin {
+        service,
+        clock,
+        limiter: Arc::new(Limiter::new(rate)),
+        turns: Arc::new(Semaphore::new(AT_ONCE)),
+    };
+    let logs = LogsServer::new(skin.clone()).max_decoding_message_size(limits::REQUEST);
+    let mailboxes = MailboxesServer::new(skin.clone()).max_decoding_message_size(MAILBOX_REQUEST);
+    let shelves = ShelvesServer::new(skin).max_decoding_message_size(SHELF_REQUEST);
+    routes
+        .add_service(logs)
+        .add_service(mailboxes)
+        .add_service(shelves)
+}
+
+struct Skin<S> {
+    service: Arc<DeliveryService<S>>,
+    clock: fn() -> u64,
+    limiter: Arc<Limiter>,
+    turns: Arc<Semaphore>,
+}
+
+impl<S> Clone for Skin<S> {
+    fn clone(&self) -> Self {
+        Self {
+            service: self.service.clone(),
+            clock: self.clock,
+            limiter: self.limiter.clone(),
+            turns: self.turns.clone(),
+        }
+    }
+}
+
+impl<S: Store> Skin<S> {
+    /// Runs something that may block where it may.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&DeliveryService<S>, u64) -> T + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let turns = self.turns.clone();
+        // Neither fails but when the program ends.
+        let turn = turns.acquire_owned().await.map_err(|_| Refusal::Busy(0))?;
+        let (service, clock) = (self.service.clone(), self.clock);
+        let work = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            work(&service, clock())
+        });
+        work.await.map_err(|_| Refusal::Internal)
+    }
+
+    async fn answer(&self, call: Call) -> Result<Answer, Refusal> {
+        self.blocking(move |service, now| service.answer(call, now, &mut rand::rng()))
+            .await?
+    }
+
+    /// What is not paid for is counted.
+    fn pay<T>(&self, request: &Request<T>, cost: usize) -> Result<(), Refusal> {
+        let cost = u32::try_from(cost).unwrap_or(u32::MAX);
+        self.limiter.spend(address(request), cost, (self.clock)())
+    }
+
+    /// Sends a read's batches as the reader takes them. A slow reader holds no thread.
+    async fn stream(
+        self,
+        request: ReadRequest,
+        batches: mpsc::Sender<Result<ReadResponse, Status>>,
+    ) -> Result<(), Refusal> {
+        let mut reading = self
+            .blocking(move |service, now| service.begin_read(request, now))
+            .await??;
+        // Whoever gives up reading ends the loop.
+        while let Ok(place) = batches.reserve().await {
+            let (rest, batch) = self
+                .blocking(move |service, now| {
+                    let batch = service.next_batch(&mut reading, now);
+                    (reading, batch)
+                })
+                .await?;
+            reading = rest;
+            match batch? {
+                Some(batch) => place.send(Ok(batch)),
+                None => break,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn address<T>(request: &Request<T>) -> Option<IpAddr> {
+    let accepted = || request.extensions().get::<SocketAddr>().copied();
+    request
+        .remote_addr()
+        .or_else(accepted)
+        .map(|address| address.ip())
+}
+
+fn one<T>(_request: &T) -> usize {
+    1
+}
+
+fn payments(take: &TakeRequest) -> usize {
+    let mailboxes = take.mailboxes.len();
+    mailboxes.div_ceil(MAILBOXES_PER_PAYMENT).max(1)
+}
+
+/// Implements a server trait: each of its calls is answered by the logic's answer of that name.
+macro_rules! server {
+    (
+        $server:ident {
+            $($method:ident: $call:ident($request:ty) -> $response:ty $(, costs $cost:expr)?;)*
+        }
+        $($rest:item)*
+    ) => {
+        #[tonic::async_trait]
+        impl<S: Store> $server for Skin<S> {
+            $(async fn $method(
+                &self,
+                request: Request<$request>,
+            ) -> Result<Response<$response>, Status> {
+                $(self.pay(&request, $cost(request.get_ref()))?;)?
+                match self.answer(Call::$call(request.into_inner())).await? {
+                    Answer::$call(response) => Ok(Response::new(response)),
+                    _ => Err(Refusal::Internal.into()),
+                }
+            })*
+            $($rest)*
+        }
+    };
+}
+
+server! {
+    Logs {
+        open: Open(OpenRequest) -> Receipt, costs one;
+        append: Append(AppendRequest) -> Receipt;
+        nonce: LogNonce(NonceRequest) -> NonceResponse;
+        pick_up: PickUp(PickUpRequest) -> PickUpResponse;
+    }
+
+    type ReadStream = ReceiverStream<Result<ReadResponse, Status>>;
+
+    async fn read(
+        &self,
+        request: Request<ReadRequest>,
+    ) -> Result<Response<ReceiverStream<Result<ReadResponse, Status>>>, Status> {
+        let (sender, receiver) = mpsc::channel(1);
+        let skin = self.clone();
+        tokio::spawn(async move {
+            if let Err(refusal) = skin.stream(request.into_inner(), sender.clone()).await {
+                let _ = sender.send(Err(refusal.into())).await;
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+}
+
+server! {
+    Mailboxes {
+        create: CreateMailbox(CreateMailboxRequest) -> CreateMailboxResponse, costs one;
+        nonce: MailboxNonce(NonceRequest) -> NonceResponse;
+        drop: Drop(DropRequest) -> DropResponse;
+        collect: Collect(CollectRequest) -> CollectResponse;
+        acknowledge: Acknowledge(AcknowledgeRequest) -> AcknowledgeResponse;
+    }
+}
+
+server! {
+    Shelves {
+        nonce: ShelfNonce(NonceRequest) -> NonceResponse;
+        stock: Stock(StockRequest) -> StockResponse;
+        discard: Discard(DiscardRequest) -> DiscardResponse;
+        count: Count(CountRequest) -> CountResponse;
+        take: Take(TakeRequest) -> TakeResponse, costs payments;
+    }
+}

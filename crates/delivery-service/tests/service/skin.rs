@@ -1,0 +1,112 @@
+//! The same service behind gRPC.
+
+use std::sync::Arc;
+
+use folkmoot_delivery_service::grpc::{Rate, add_to};
+use folkmoot_delivery_service::{DeliveryService, MemoryStore};
+use folkmoot_protocol::Refusal;
+use folkmoot_protocol::delivery::logs_client::LogsClient;
+use folkmoot_protocol::delivery::read_response::End;
+use folkmoot_protocol::delivery::shelves_client::ShelvesClient;
+use folkmoot_protocol::delivery::{Lane, NonceRequest, ReadRequest, TakeRequest};
+use folkmoot_protocol::ids::LogId;
+use folkmoot_protocol::limits;
+use rand_chacha::ChaCha20Rng;
+use rand_chacha::rand_core::SeedableRng;
+use tonic::service::Routes;
+
+use crate::world::{Group, ReadLog, service_key, verified};
+
+const NOW: u64 = 1_700_000_000_000;
+
+/// A service as a client sees it, without a socket in between.
+fn routes(rate: Rate) -> Routes {
+    let mut rng = ChaCha20Rng::from_seed([3; 32]);
+    let service = DeliveryService::new(MemoryStore::new(), service_key(), &mut rng);
+    add_to(Routes::default(), Arc::new(service), || NOW, rate)
+}
+
+fn refusal(status: tonic::Status) -> Refusal {
+    Refusal::from_bytes(status.details()).expect("a refusal travels in the details")
+}
+
+#[tokio::test]
+async fn calls_streams_and_refusals_pass() {
+    let mut logs = LogsClient::new(routes(Rate::default()))
+        .max_decoding_message_size(limits::REQUEST)
+        .max_encoding_message_size(limits::REQUEST);
+    let mut rng = ChaCha20Rng::from_seed([4; 32]);
+    let fence = folkmoot_protocol::keys::SigningKey::generate(&mut rng);
+    let mut group = Group::new(LogId([1; 32]), fence);
+    let receipt = logs.open(group.open_request()).await.unwrap().into_inner();
+    assert_eq!(verified(&receipt).sequence, 0);
+    // More than one batch, and more than gRPC's usual message.
+    for size in [700_000, 700_001, 5 << 20] {
+        let content_type = if size > 1 << 20 { 2 } else { 1 };
+        let append = group.append(content_type, &vec![size as u8; size]);
+        let receipt = logs.append(group.sign(&append)).await.unwrap().into_inner();
+        group.sequence = verified(&receipt).sequence;
+    }
+    let nonce = logs
+        .nonce(NonceRequest {})
+        .await
+        .unwrap()
+        .into_inner()
+        .nonce;
+    let request = ReadRequest {
+        logs: vec![group.read(0, 0, nonce)],
+        follow: false,
+    };
+    let mut stream = logs.read(request).await.unwrap().into_inner();
+    let mut batches = Vec::new();
+    while let Some(batch) = stream.message().await.unwrap() {
+        batches.push(batch);
+    }
+    let read = ReadLog::gather(batches);
+    assert_eq!((read.sequences, read.batches), (vec![1, 2, 3], 3));
+    assert_eq!(read.end, End::Head);
+
+    let request = ReadRequest {
+        logs: vec![group.read(0, 0, vec![0; 32])],
+        follow: false,
+    };
+    let mut stream = logs.read(request).await.unwrap().into_inner();
+    let refused = stream.message().await.unwrap_err();
+    assert_eq!(refusal(refused), Refusal::StaleNonce);
+    let other = Group::new(group.log, service_key());
+    let refused = logs.open(other.open_request()).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::AlreadyExists);
+    assert_eq!(refusal(refused), Refusal::Taken);
+}
+
+#[tokio::test]
+async fn what_is_not_paid_for_is_counted() {
+    let routes = routes(Rate {
+        burst: 5,
+        per_second: 2,
+    });
+    let mut shelves = ShelvesClient::new(routes.clone());
+    let take = |mailboxes| TakeRequest {
+        request_id: vec![1; 32],
+        lane: Some(Lane {
+            version: 1,
+            cipher_suite: 1,
+        }),
+        mailboxes,
+        payment: None,
+    };
+    let mailboxes = (0..65u8).map(|number| vec![number; 32]).collect();
+    // 65 mailboxes cost two, each of the others one.
+    shelves.take(take(mailboxes)).await.unwrap();
+    for _ in 0..3 {
+        shelves.take(take(Vec::new())).await.unwrap();
+    }
+    let refused = shelves.take(take(Vec::new())).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
+    assert_eq!(refusal(refused), Refusal::Rate(500));
+    // Reading and appending are never counted so.
+    let mut logs = LogsClient::new(routes);
+    for _ in 0..10 {
+        logs.nonce(NonceRequest {}).await.unwrap();
+    }
+}
