@@ -22,8 +22,13 @@ const MAX_REQUEST: usize = 16 << 10;
 /// Calls that may block at the same time; more wait.
 const AT_ONCE: usize = 32;
 
-/// The routes of all of the AS's gRPC services. `clock` gives milliseconds since 1970.
-pub fn routes<S: Store>(service: Arc<AuthenticationService<S>>, clock: fn() -> u64) -> Routes {
+/// Adds the AS's gRPC services to `routes`. `clock` gives milliseconds since 1970.
+#[must_use]
+pub fn add_to<S: Store>(
+    routes: Routes,
+    service: Arc<AuthenticationService<S>>,
+    clock: fn() -> u64,
+) -> Routes {
     let skin = Skin {
         service,
         clock,
@@ -31,7 +36,7 @@ pub fn routes<S: Store>(service: Arc<AuthenticationService<S>>, clock: fn() -> u
     };
     let accounts = AccountsServer::new(skin.clone()).max_decoding_message_size(MAX_REQUEST);
     let directory = DirectoryServer::new(skin).max_decoding_message_size(MAX_REQUEST);
-    Routes::new(accounts).add_service(directory)
+    routes.add_service(accounts).add_service(directory)
 }
 
 struct Skin<S> {

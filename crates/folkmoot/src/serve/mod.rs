@@ -1,0 +1,208 @@
+//! `folkmoot serve`: both services, or one, on one port over TLS 1.3.
+//!
+//! All state is in one data folder: the services' signing keys, the certificate that is made on
+//! loopback, and one SQLite file for each service.
+
+mod data;
+mod error;
+mod limits;
+mod listen;
+mod tls;
+
+use std::io::Write;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use axum::Router;
+use axum::http::header::CONTENT_TYPE;
+use axum::routing::get;
+use folkmoot_authentication_service as authentication;
+use folkmoot_credential::Domain;
+use folkmoot_protocol::well_known::{self, Service, WellKnown};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tonic::service::Routes;
+
+use data::Data;
+pub use error::ServeError;
+use tls::Identity;
+
+/// What to serve, and where.
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// The folder for keys and databases. It is made if it is not there.
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    /// The address to listen on. Port 0 takes a free port.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8443")]
+    listen: SocketAddr,
+    /// The part after the @ of the users here, and the host name outside of loopback [default:
+    /// localhost]. It cannot change later.
+    #[arg(long, value_name = "NAME")]
+    domain: Option<Domain>,
+    /// Which services to run.
+    #[arg(long, value_enum, default_value_t = Roles::All)]
+    roles: Roles,
+    /// The certificate chain (PEM). On loopback the server makes its own.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// The certificate's private key (PEM).
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+}
+
+/// Which services to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Roles {
+    /// Both.
+    All,
+    /// The Authentication Service.
+    Authentication,
+    /// The Delivery Service.
+    Delivery,
+}
+
+/// Serves until it is told to stop (ctrl-c or SIGTERM).
+///
+/// # Errors
+/// [`ServeError`]: the operator is to blame, or the machine.
+pub fn run(options: &Options, json: bool) -> Result<(), ServeError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(ServeError::Runtime)?;
+    runtime.block_on(serve(options, json))
+}
+
+async fn serve(options: &Options, json: bool) -> Result<(), ServeError> {
+    let stop = stop_signal()?;
+    let data = Data::open(&options.data)?;
+    let domain = data.domain(options.domain.as_ref())?;
+    let identity = identity(options, &data)?;
+
+    let listener = TcpListener::bind(options.listen)
+        .await
+        .map_err(|error| ServeError::listen(options.listen, &error))?;
+    let address = listener
+        .local_addr()
+        .map_err(|error| ServeError::listen(options.listen, &error))?;
+    let url = public_url(address, &domain);
+
+    let services = Services::open(options.roles, &data, &domain)?;
+    let router = services.router(&url, &domain);
+    announce(&url, &identity, &domain, json);
+    listen::serve(listener, identity.config, router, stop).await;
+    Ok(())
+}
+
+/// Ends when the process is told to stop.
+fn stop_signal() -> Result<impl Future<Output = ()>, ServeError> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::Runtime)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::Runtime)?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+fn identity(options: &Options, data: &Data) -> Result<Identity, ServeError> {
+    match (&options.tls_cert, &options.tls_key) {
+        (Some(certificate), Some(key)) => Identity::read(certificate, key),
+        _ if options.listen.ip().is_loopback() => Identity::own(data, options.listen.ip()),
+        _ => Err(ServeError::NeedsCertificate(options.listen)),
+    }
+}
+
+/// Where clients find the server: on loopback by its address, elsewhere by the domain.
+fn public_url(address: SocketAddr, domain: &Domain) -> String {
+    let port = address.port();
+    match address.ip() {
+        ip if ip == Ipv4Addr::LOCALHOST || ip == Ipv6Addr::LOCALHOST => {
+            format!("https://localhost:{port}")
+        }
+        ip if ip.is_loopback() => format!("https://{address}"),
+        _ => format!("https://{domain}:{port}"),
+    }
+}
+
+/// The services that run.
+struct Services {
+    authentication: Option<Arc<Authentication>>,
+}
+
+type Authentication = authentication::AuthenticationService<authentication::store::SqliteStore>;
+
+impl Services {
+    fn open(roles: Roles, data: &Data, domain: &Domain) -> Result<Self, ServeError> {
+        let authentication = (roles != Roles::Delivery)
+            .then(|| {
+                let path = data.database("authentication.sqlite")?;
+                let store = authentication::store::SqliteStore::open(&path)
+                    .map_err(|error| ServeError::database(&path, &error))?;
+                let key = data.signing_key("authentication.key")?;
+                Ok(Arc::new(Authentication::new(
+                    store,
+                    key,
+                    domain.clone(),
+                    |error| eprintln!("folkmoot: authentication service: {error}"),
+                )))
+            })
+            .transpose()?;
+        Ok(Self { authentication })
+    }
+
+    /// Everything that is served.
+    fn router(&self, url: &str, domain: &Domain) -> Router {
+        let mut routes = Routes::default();
+        let mut document = WellKnown {
+            version: 1,
+            domain: domain.to_string(),
+            authentication: None,
+            delivery: None,
+        };
+        if let Some(service) = &self.authentication {
+            document.authentication = Some(Service {
+                url: url.to_owned(),
+                key: service.public_key(),
+            });
+            routes = authentication::grpc::add_to(routes, service.clone(), now);
+        }
+        let document = serde_json::to_string(&document).expect("plain text and numbers");
+        let page = move || async move { ([(CONTENT_TYPE, "application/json")], document) };
+        routes
+            .prepare()
+            .into_axum_router()
+            .route(well_known::PATH, get(page))
+    }
+}
+
+/// Prints the one line that a client needs.
+fn announce(url: &str, identity: &Identity, domain: &Domain, json: bool) {
+    let pin = hex::encode(identity.pin);
+    let server = format!("{url}#{pin}");
+    let line = if json {
+        serde_json::json!({
+            "server": server,
+            "url": url,
+            "pin": pin,
+            "domain": domain.as_str(),
+        })
+        .to_string()
+    } else {
+        format!("folkmoot register NAME --server {server}")
+    };
+    let mut out = std::io::stdout().lock();
+    // Nobody reads it if that fails; the server serves all the same.
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+}
+
+/// Milliseconds since 1970.
+fn now() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis() as u64)
+}
