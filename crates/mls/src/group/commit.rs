@@ -220,6 +220,7 @@ impl CommitBuilder {
         let suite = group.suite();
         let own = group.own_index();
         group.check_suite(ctx)?;
+        group.check_keys(keys)?;
         group.check_signer(signer)?;
         let Gathered {
             proposals,
@@ -427,6 +428,8 @@ impl CommitBuilder {
         let suite = self.group.suite();
         let info = suite.encrypt_info(WELCOME, &encrypted_group_info);
         let mut secrets = Vec::with_capacity(applied.added.len());
+        // Room for all of it, so that no copy of a secret is left behind by growing.
+        let capacity = 256 + applied.psks.to_bytes().len();
         for (leaf, key_package) in &applied.added {
             let path_secret =
                 path.and_then(|path| path.secret_for(*leaf))
@@ -438,7 +441,7 @@ impl CommitBuilder {
                 path_secret,
                 psks: applied.psks.clone(),
             };
-            let mut plaintext = Zeroizing::new(Vec::with_capacity(256));
+            let mut plaintext = Zeroizing::new(Vec::with_capacity(capacity));
             group_secrets.encode(&mut plaintext);
             secrets.push(EncryptedGroupSecrets {
                 new_member: Bytes::from(key_package.reference(suite)),

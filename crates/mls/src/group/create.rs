@@ -76,7 +76,7 @@ impl Group {
                 leaf_index: own,
             }),
         )?;
-        let required = known(&extensions)?;
+        let required = known(&extensions).map_err(ProposalError::MalformedExtension)?;
         let rules = LeafRules {
             suite,
             extensions: &extensions,

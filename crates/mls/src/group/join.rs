@@ -182,10 +182,7 @@ fn joined_tree(
     group_info
         .verify_signature(suite, signer.signature_key())
         .map_err(JoinError::Signature)?;
-    let required = known(&context.extensions).map_err(|error| match error {
-        ProposalError::MalformedExtension(kind) => JoinError::MalformedExtension(kind),
-        other => JoinError::Psk(other),
-    })?;
+    let required = known(&context.extensions).map_err(JoinError::MalformedExtension)?;
     let rules = LeafRules {
         suite,
         extensions: &context.extensions,

@@ -139,7 +139,7 @@ impl Group {
         match message {
             MlsMessage::PublicMessage(message) => {
                 let content = self.open_public(message)?;
-                self.process_content(content, None, keys, ctx)
+                self.process_content(&content, None, keys, ctx)
             }
             MlsMessage::PrivateMessage(message) => self.process_private(message, keys, ctx),
             other => Err(Error::UnexpectedWireFormat(other.wire_format())),
@@ -162,8 +162,7 @@ impl Group {
             });
         }
         let opened = keys.open(message)?;
-        let content = opened.content.clone();
-        self.process_content(content, Some(&opened), keys, ctx)
+        self.process_content(&opened.content, Some(&opened), keys, ctx)
     }
 
     /// Checks a PublicMessage up to its signature.
@@ -195,7 +194,7 @@ impl Group {
     /// the key, to be used up once all is well.
     fn process_content(
         &self,
-        content: AuthenticatedContent,
+        content: &AuthenticatedContent,
         opened: Option<&Opened>,
         keys: &mut MessageKeys,
         ctx: &mut Context<'_>,
@@ -232,7 +231,7 @@ impl Group {
             }
             Content::Commit(commit) => {
                 let Some((effects, group, next_keys, next_changes)) =
-                    self.process_commit(sender, &content, commit, ctx)?
+                    self.process_commit(sender, content, commit, ctx)?
                 else {
                     return Ok(Processed::Removed { by: sender });
                 };

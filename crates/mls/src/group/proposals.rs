@@ -114,7 +114,8 @@ impl Group {
             Some(new) => new.clone(),
             None => self.extensions().clone(),
         };
-        let required: Option<RequiredCapabilities> = known(&extensions)?;
+        let required: Option<RequiredCapabilities> =
+            known(&extensions).map_err(ProposalError::MalformedExtension)?;
         if list.extensions.is_some() {
             self.check_external_senders(&extensions, ctx)?;
         }
@@ -162,7 +163,8 @@ impl Group {
         extensions: &Extensions,
         ctx: &Context<'_>,
     ) -> Result<(), Error> {
-        let senders: Option<ExternalSenders> = known(extensions)?;
+        let senders: Option<ExternalSenders> =
+            known(extensions).map_err(ProposalError::MalformedExtension)?;
         for sender in senders.into_iter().flat_map(|list| list.external_senders) {
             ctx.authentication_service
                 .validate(
@@ -432,14 +434,11 @@ impl<'a> Signatures<'a> {
     }
 }
 
-/// The content of a known extension.
+/// The content of a known extension, or its type if it is malformed.
 pub(super) fn known<T: ExtensionContent>(
     extensions: &Extensions,
-) -> Result<Option<T>, ProposalError> {
-    let kind: ExtensionType = T::EXTENSION_TYPE;
-    extensions
-        .get()
-        .map_err(|_| ProposalError::MalformedExtension(kind))
+) -> Result<Option<T>, ExtensionType> {
+    extensions.get().map_err(|_| T::EXTENSION_TYPE)
 }
 
 fn member(tree: &Tree, leaf: LeafIndex) -> Result<&Leaf, ProposalError> {

@@ -118,7 +118,7 @@ impl Group {
         key_package: &KeyPackage,
         ctx: &mut Context<'_>,
     ) -> Result<(), Error> {
-        let required = known(self.extensions())?;
+        let required = known(self.extensions()).map_err(ProposalError::MalformedExtension)?;
         let rules = LeafRules {
             suite: self.suite(),
             extensions: self.extensions(),

@@ -23,6 +23,9 @@ use crate::tree_math::LeafIndex;
 /// The version of the records below.
 const VERSION: u8 = 1;
 
+/// More than the secrets of any record take: key pairs of 25 nodes, of at most 200 bytes each.
+const SECRETS: usize = 8 * 1024;
+
 crate::tls_struct! {
     /// What an epoch has in common.
     struct StoredGroup {
@@ -48,11 +51,12 @@ impl Group {
             proposals: state.proposals.keys().cloned().collect(),
             secrets: state.secrets.clone(),
         };
-        changes.put(group_key(), versioned(&stored));
+        let public = stored.context.to_bytes().len() + stored.proposals.to_bytes().len();
+        changes.put(group_key(), versioned(&stored, public));
         let before_group = before;
         let before = before.map(Self::state);
         if before.is_none_or(|before| !before.own_keys.is_same(&state.own_keys)) {
-            changes.put(own_keys_key(), versioned(&state.own_keys));
+            changes.put(own_keys_key(), versioned(&state.own_keys, 0));
         }
         state
             .tree
@@ -67,7 +71,8 @@ impl Group {
         }
         for (reference, pending) in &state.proposals {
             if before.is_none_or(|before| !before.proposals.contains_key(reference)) {
-                changes.put(proposal_key(reference), versioned(&**pending));
+                let public = pending.proposal.to_bytes().len();
+                changes.put(proposal_key(reference), versioned(&**pending, public));
             }
         }
     }
@@ -78,7 +83,7 @@ impl Group {
             .state()
             .tree
             .replaced_signature_keys(&before.state().tree);
-        changes.put(signature_keys_key(before.epoch()), versioned(&old));
+        changes.put(signature_keys_key(before.epoch()), versioned(&old, 0));
     }
 
     /// Reads the message keys of an epoch back: of this one, or of a past one whose keys, and those
@@ -182,8 +187,10 @@ impl Encode for Nothing {
     fn encode(&self, _out: &mut Vec<u8>) {}
 }
 
-fn versioned(value: &impl Encode) -> Vec<u8> {
-    let mut out = Vec::with_capacity(4096);
+/// A record: a version and the structure. `public` is the size of what is in it beside secrets: there
+/// is room for all from the start, so that no copy of a secret is left behind by growing.
+fn versioned(value: &impl Encode, public: usize) -> Vec<u8> {
+    let mut out = Vec::with_capacity(public + SECRETS);
     VERSION.encode(&mut out);
     value.encode(&mut out);
     out

@@ -21,6 +21,8 @@ mod parent_hash;
 pub mod path;
 mod ratchet_tree;
 mod records;
+#[cfg(all(test, feature = "aws-lc"))]
+mod tests;
 mod trie;
 mod validation;
 

@@ -29,6 +29,7 @@ impl Tree {
     pub(super) fn verify_parents(&mut self, suite: &dyn Suite) -> Result<(), TreeError> {
         // Hashes are read below while nodes are borrowed.
         self.tree_hash(suite);
+        let mut parents = Vec::new();
         let mut pending = vec![self.root()];
         while let Some(node) = pending.pop() {
             let (Some(left), Some(right)) = (node.left(), node.right()) else {
@@ -37,18 +38,21 @@ impl Tree {
             match self.node(node) {
                 Some(Node::Parent(parent)) => {
                     self.verify_unmerged_leaves(node, parent)?;
-                    // "Exactly one" (section 7.9.2): one path only can have set this node last.
-                    if self.is_child_valid(suite, parent, left, right)
-                        == self.is_child_valid(suite, parent, right, left)
-                    {
-                        return Err(TreeError::ParentHash(node));
-                    }
+                    parents.push((node, parent, left, right));
                 }
                 Some(Node::Leaf(_)) => return Err(TreeError::MisplacedNode(node)),
                 None if self.trie.holds_nothing(node) => continue,
                 None => {}
             }
-            pending.extend([left, right]);
+            pending.extend([right, left]);
+        }
+        for (node, parent, left, right) in parents {
+            // "Exactly one" (section 7.9.2): one path only can have set this node last.
+            if self.is_child_valid(suite, parent, left, right)
+                == self.is_child_valid(suite, parent, right, left)
+            {
+                return Err(TreeError::ParentHash(node));
+            }
         }
         Ok(())
     }

@@ -1,0 +1,561 @@
+//! The tree of chunks against a plain array of nodes that does what the RFC says, word for word.
+
+use std::collections::BTreeSet;
+
+use rand_chacha::ChaCha20Rng;
+use rand_core::{Rng, SeedableRng};
+
+use super::path::OwnKeys;
+use super::*;
+use crate::capabilities::Capabilities;
+use crate::code_point::ProtocolVersion;
+use crate::codec::{Bytes, Encode, encode_bytes};
+use crate::context::BasicCredentials;
+use crate::credential::Credential;
+use crate::crypto::{CryptoProvider, HpkeKeyPair, SignatureKeyPair, aws_lc};
+use crate::extension::Extensions;
+use crate::leaf_node::{LeafNode, LeafNodeSource, LeafParameters, Lifetime};
+use crate::records::{Changes, MemoryRecords};
+
+const GROUP: &[u8] = b"group";
+
+/// A member as others do not see it.
+struct Member {
+    signer: SignatureKeyPair,
+    leaf_key: HpkeKeyPair,
+    leaf_node: LeafNode,
+}
+
+fn suite() -> &'static dyn Suite {
+    aws_lc::PROVIDER
+        .suite(aws_lc::PROVIDER.suites()[0])
+        .unwrap()
+}
+
+fn parameters() -> LeafParameters {
+    LeafParameters {
+        credential: Credential::basic(*b"somebody"),
+        capabilities: Capabilities {
+            versions: vec![ProtocolVersion::MLS10],
+            cipher_suites: vec![suite().id()],
+            credentials: vec![CredentialType::BASIC],
+            ..Capabilities::default()
+        },
+        extensions: Extensions::default(),
+    }
+}
+
+impl Member {
+    fn new(rng: &mut ChaCha20Rng) -> Self {
+        let signer = suite().signature_key_pair(rng);
+        let leaf_key = suite().kem_key_pair(rng);
+        let lifetime = Lifetime {
+            not_before: 0,
+            not_after: u64::MAX,
+        };
+        let leaf_node = LeafNode::sign(
+            suite(),
+            &signer,
+            parameters(),
+            leaf_key.public_key.clone(),
+            LeafNodeSource::KeyPackage(lifetime),
+            None,
+        )
+        .unwrap();
+        Self {
+            signer,
+            leaf_key,
+            leaf_node,
+        }
+    }
+}
+
+/// The array of RFC 9420, appendix C.
+struct Plain(Vec<Option<Node>>);
+
+impl Plain {
+    fn of(tree: &Tree) -> Self {
+        Self(
+            (0..(2 << tree.depth()) - 1)
+                .map(|place| tree.node(NodeIndex(place)).cloned())
+                .collect(),
+        )
+    }
+
+    fn resolution(&self, node: NodeIndex) -> Vec<NodeIndex> {
+        match &self.0[node.0 as usize] {
+            Some(Node::Leaf(_)) => vec![node],
+            Some(Node::Parent(parent)) => {
+                let unmerged = parent
+                    .unmerged_leaves
+                    .iter()
+                    .map(|leaf| NodeIndex(leaf.0 * 2));
+                std::iter::once(node).chain(unmerged).collect()
+            }
+            None => match (node.left(), node.right()) {
+                (Some(left), Some(right)) => {
+                    [self.resolution(left), self.resolution(right)].concat()
+                }
+                _ => Vec::new(),
+            },
+        }
+    }
+
+    fn hash(&self, node: NodeIndex) -> Hash {
+        let content = &self.0[node.0 as usize];
+        let mut input = Vec::new();
+        if let (Some(left), Some(right)) = (node.left(), node.right()) {
+            2u8.encode(&mut input);
+            content.as_ref().and_then(Node::parent).encode(&mut input);
+            encode_bytes(&self.hash(left), &mut input);
+            encode_bytes(&self.hash(right), &mut input);
+        } else {
+            1u8.encode(&mut input);
+            (node.0 / 2).encode(&mut input);
+            content.as_ref().and_then(Node::leaf).encode(&mut input);
+        }
+        suite().hash(&input)
+    }
+
+    fn filtered_direct_path(&self, leaf: LeafIndex, depth: u32) -> Vec<NodeIndex> {
+        let mut below = NodeIndex(leaf.0 * 2);
+        let mut path = Vec::new();
+        while below != NodeIndex::root(depth) {
+            if !self.resolution(below.sibling()).is_empty() {
+                path.push(below.parent());
+            }
+            below = below.parent();
+        }
+        path
+    }
+
+    fn blank_path(&mut self, leaf: LeafIndex, depth: u32) {
+        let mut node = NodeIndex(leaf.0 * 2);
+        while node != NodeIndex::root(depth) {
+            node = node.parent();
+            self.0[node.0 as usize] = None;
+        }
+    }
+
+    fn remove(&mut self, leaf: LeafIndex, depth: u32) {
+        self.0[leaf.0 as usize * 2] = None;
+        self.blank_path(leaf, depth);
+        while self.0.len() > 1 && self.0[self.0.len() / 2..].iter().all(Option::is_none) {
+            self.0.truncate(self.0.len() / 2);
+        }
+    }
+
+    fn add(&mut self, leaf: Leaf) {
+        let blank = self.0.iter().step_by(2).position(Option::is_none);
+        let index = blank.unwrap_or(self.0.len() / 2 + 1);
+        if blank.is_none() {
+            self.0.resize(self.0.len() * 2 + 1, None);
+        }
+        let root = NodeIndex(self.0.len() as u32 / 2);
+        let mut node = NodeIndex(index as u32 * 2);
+        while node != root {
+            node = node.parent();
+            if let Some(Node::Parent(parent)) = &mut self.0[node.0 as usize] {
+                let unmerged = &mut Arc::make_mut(parent).unmerged_leaves;
+                unmerged.push(LeafIndex(index as u32));
+                unmerged.sort();
+            }
+        }
+        self.0[index * 2] = Some(Node::Leaf(leaf));
+    }
+}
+
+/// Everything that can be asked of the tree, and its records.
+fn compare(tree: &mut Tree, plain: &Plain, records: &MemoryRecords) {
+    assert_eq!((2usize << tree.depth()) - 1, plain.0.len());
+    let members = plain
+        .0
+        .iter()
+        .step_by(2)
+        .filter(|node| node.is_some())
+        .count();
+    assert_eq!(tree.member_count() as usize, members);
+    let leaves: Vec<_> = tree.leaves().map(|(leaf, _)| leaf.0 as usize).collect();
+    let expected: Vec<_> = (0..plain.0.len() / 2 + 1)
+        .filter(|leaf| plain.0[leaf * 2].is_some())
+        .collect();
+    assert_eq!(leaves, expected);
+    for place in 0..plain.0.len() {
+        let node = NodeIndex(place as u32);
+        assert_eq!(tree.node(node), plain.0[place].as_ref());
+        assert_eq!(tree.resolution(node), plain.resolution(node));
+    }
+    assert_eq!(tree.tree_hash(suite()), plain.hash(tree.root()));
+    for leaf in expected.iter().map(|leaf| LeafIndex(*leaf as u32)) {
+        let steps: Vec<_> = tree
+            .filtered_direct_path(leaf)
+            .into_iter()
+            .map(|step| step.node)
+            .collect();
+        assert_eq!(steps, plain.filtered_direct_path(leaf, tree.depth()));
+        assert_eq!(
+            tree.find_signature_key(tree.leaf(leaf).unwrap().signature_key()),
+            Some(leaf)
+        );
+    }
+    for encoding in [
+        tree.to_ratchet_tree(),
+        loaded(tree, records).to_ratchet_tree(),
+    ] {
+        let mut again = Tree::from_ratchet_tree(&encoding).unwrap();
+        assert_eq!(again.to_ratchet_tree(), encoding);
+        assert_eq!(again.tree_hash(suite()), tree.tree_hash(suite()));
+    }
+    let chunks: BTreeSet<_> = (0..plain.0.len())
+        .filter(|place| plain.0[*place].is_some())
+        .map(|place| {
+            let tier = NodeIndex(place as u32).level() / 4;
+            (tier, place >> (4 * tier + 4))
+        })
+        .collect();
+    assert!(
+        records.len() >= chunks.len(),
+        "every chunk with a node has a record"
+    );
+}
+
+fn loaded(tree: &Tree, records: &MemoryRecords) -> Tree {
+    let loaded = Tree::load(tree.depth(), suite(), records).unwrap();
+    assert_eq!(loaded.to_ratchet_tree(), tree.to_ratchet_tree());
+    loaded
+}
+
+fn validate(tree: &Tree, rng: &mut ChaCha20Rng) -> Result<(), TreeError> {
+    let rules = LeafRules {
+        suite: suite(),
+        extensions: &Extensions::default(),
+        required: None,
+        authentication_service: &BasicCredentials,
+        now: None,
+    };
+    Tree::from_ratchet_tree(&tree.to_ratchet_tree())?.validate(GROUP, &rules, rng)
+}
+
+#[test]
+fn chunks_do_what_an_array_does() {
+    for seed in 0..4 {
+        let mut rng = ChaCha20Rng::seed_from_u64(seed);
+        let creator = Member::new(&mut rng);
+        let mut tree = Tree::of_creator(Leaf::from(&creator.leaf_node));
+        let mut members = std::collections::BTreeMap::from([(LeafIndex(0), creator)]);
+        let mut records = MemoryRecords::default();
+        let mut changes = Changes::default();
+        tree.record_changes(None, &mut changes);
+        records.apply(&changes);
+        // Grows beyond 128 leaves, so that three tiers come and go, then shrinks to one member.
+        for step in 0..170 {
+            let before = tree.clone();
+            let mut plain = Plain::of(&tree);
+            let occupied: Vec<_> = members.keys().copied().collect();
+            let leaf = occupied[rng.next_u32() as usize % occupied.len()];
+            let grows = step < 90;
+            match rng.next_u32() % 8 {
+                0..2 => {
+                    let signer = members[&leaf].signer.clone();
+                    tree.renew_path(suite(), leaf, parameters(), &signer, GROUP, &mut rng)
+                        .unwrap();
+                    plain = Plain::of(&tree);
+                }
+                2..7 if grows => {
+                    for _ in 0..rng.next_u32() % 5 + 1 {
+                        let member = Member::new(&mut rng);
+                        let new = Leaf::from(&member.leaf_node);
+                        let place = tree.apply(&[], &[], std::slice::from_ref(&new)).unwrap()[0];
+                        members.insert(place, member);
+                        plain.add(new);
+                    }
+                }
+                _ if members.len() > 1 => {
+                    for _ in 0..if grows { 1 } else { 3 } {
+                        let occupied: Vec<_> = members.keys().copied().collect();
+                        if occupied.len() == 1 {
+                            break;
+                        }
+                        let leaf = occupied[rng.next_u32() as usize % occupied.len()];
+                        let depth = tree.depth();
+                        tree.apply(&[], &[leaf], &[]).unwrap();
+                        members.remove(&leaf);
+                        plain.remove(leaf, depth);
+                    }
+                }
+                _ => {}
+            }
+            tree.tree_hash(suite());
+            let mut changes = Changes::default();
+            tree.record_changes(Some(&before), &mut changes);
+            records.apply(&changes);
+            if step % 3 == 0 {
+                compare(&mut tree, &plain, &records);
+                validate(&tree, &mut rng).unwrap();
+            }
+        }
+        assert!(tree.member_count() < 40);
+    }
+}
+
+#[test]
+fn a_path_writes_the_chunks_above_its_leaf() {
+    let mut rng = ChaCha20Rng::seed_from_u64(7);
+    let members: Vec<_> = (0..300).map(|_| Member::new(&mut rng)).collect();
+    let mut tree = Tree::of_creator(Leaf::from(&members[0].leaf_node));
+    let leaves: Vec<_> = members[1..]
+        .iter()
+        .map(|m| Leaf::from(&m.leaf_node))
+        .collect();
+    tree.apply(&[], &[], &leaves).unwrap();
+    tree.tree_hash(suite());
+    for leaf in [0, 17, 255, 299] {
+        let before = tree.clone();
+        let signer = &members[leaf as usize].signer;
+        tree.renew_path(
+            suite(),
+            LeafIndex(leaf),
+            parameters(),
+            signer,
+            GROUP,
+            &mut rng,
+        )
+        .unwrap();
+        tree.tree_hash(suite());
+        let mut changes = Changes::default();
+        tree.record_changes(Some(&before), &mut changes);
+        assert_eq!(
+            (changes.put.len(), changes.delete.len()),
+            (3, 0),
+            "tiers 0, 1 and 2"
+        );
+        assert!(before.replaced_signature_keys(&tree).is_empty());
+    }
+}
+
+/// A group of four with a path by each, so that every parent node is tied to a leaf.
+fn four(rng: &mut ChaCha20Rng) -> (Tree, Vec<Member>) {
+    let members: Vec<_> = (0..4).map(|_| Member::new(rng)).collect();
+    let mut tree = Tree::of_creator(Leaf::from(&members[0].leaf_node));
+    let leaves: Vec<_> = members[1..]
+        .iter()
+        .map(|m| Leaf::from(&m.leaf_node))
+        .collect();
+    tree.apply(&[], &[], &leaves).unwrap();
+    for leaf in [0, 2, 1] {
+        let signer = &members[leaf as usize].signer;
+        tree.renew_path(suite(), LeafIndex(leaf), parameters(), signer, GROUP, rng)
+            .unwrap();
+    }
+    validate(&tree, rng).unwrap();
+    (tree, members)
+}
+
+fn with_parent(tree: &Tree, place: u32, change: impl FnOnce(&mut crate::node::ParentNode)) -> Tree {
+    let mut tree = tree.clone();
+    let mut parent = tree
+        .node(NodeIndex(place))
+        .unwrap()
+        .parent()
+        .unwrap()
+        .clone();
+    change(&mut parent);
+    tree.put(NodeIndex(place), Some(Node::Parent(Arc::new(parent))))
+        .unwrap();
+    tree
+}
+
+#[test]
+fn a_joiner_refuses_trees_that_nobody_signed() {
+    let rng = &mut ChaCha20Rng::seed_from_u64(1);
+    let (tree, members) = four(rng);
+
+    let foreign = suite().kem_key_pair(rng).public_key;
+    let changed = with_parent(&tree, 1, |parent| parent.encryption_key = foreign);
+    assert_eq!(
+        validate(&changed, rng),
+        Err(TreeError::ParentHash(NodeIndex(1)))
+    );
+
+    let changed = with_parent(&tree, 3, |parent| parent.parent_hash = Bytes::from([1]));
+    assert_eq!(
+        validate(&changed, rng),
+        Err(TreeError::ParentHash(NodeIndex(3)))
+    );
+
+    let unmerged = |tree: &Tree, place, leaves: &[u32]| {
+        let leaves = leaves.iter().copied().map(LeafIndex).collect();
+        with_parent(tree, place, |parent| parent.unmerged_leaves = leaves)
+    };
+    let wrong = |place| Err(TreeError::UnmergedLeaves(NodeIndex(place)));
+    assert_eq!(
+        validate(&unmerged(&tree, 1, &[2]), rng),
+        wrong(1),
+        "not below"
+    );
+    assert_eq!(
+        validate(&unmerged(&tree, 3, &[1, 0]), rng),
+        wrong(3),
+        "not in order"
+    );
+    assert_eq!(
+        validate(&unmerged(&tree, 3, &[0, 0]), rng),
+        wrong(3),
+        "twice"
+    );
+    assert_eq!(
+        validate(&unmerged(&tree, 3, &[0]), rng),
+        wrong(3),
+        "missing from node 1"
+    );
+    let mut without_leaf = tree.clone();
+    without_leaf.put(NodeIndex(0), None).unwrap();
+    assert_eq!(
+        validate(&unmerged(&without_leaf, 1, &[0]), rng),
+        wrong(1),
+        "blank"
+    );
+
+    let mut other = tree.clone();
+    let mut leaf_node = members[3].leaf_node.clone();
+    leaf_node.signature = Bytes::from(vec![0; 64]);
+    other
+        .put(NodeIndex(6), Some(Node::Leaf(Leaf::from(&leaf_node))))
+        .unwrap();
+    // The parent hashes above cover the leaf, so that is noticed first.
+    assert_eq!(
+        validate(&other, rng),
+        Err(TreeError::ParentHash(NodeIndex(3)))
+    );
+
+    let mut flat = Tree::of_creator(Leaf::from(&members[0].leaf_node));
+    flat.apply(&[], &[], &[Leaf::from(&leaf_node)]).unwrap();
+    let error = LeafNodeError::Signature(crate::crypto::CryptoError::InvalidSignature);
+    let leaf = LeafIndex(1);
+    assert_eq!(validate(&flat, rng), Err(TreeError::Leaf { leaf, error }));
+}
+
+#[test]
+fn malformed_ratchet_trees_are_refused() {
+    let rng = &mut ChaCha20Rng::seed_from_u64(2);
+    let (tree, members) = four(rng);
+    let encode = |nodes: &[Option<Node>]| nodes.to_vec().to_bytes();
+    let nodes = Plain::of(&tree).0;
+    let decode = |nodes: &[Option<Node>]| Tree::from_ratchet_tree(&encode(nodes)).map(|_| ());
+    assert_eq!(decode(&nodes), Ok(()));
+    assert_eq!(decode(&[]), Err(TreeError::TrailingBlank));
+    assert_eq!(
+        decode(&[nodes[0].clone(), None]),
+        Err(TreeError::TrailingBlank)
+    );
+    assert_eq!(
+        decode(&nodes[1..]),
+        Err(TreeError::MisplacedNode(NodeIndex(0)))
+    );
+    let twice = [nodes[0].clone(), None, nodes[0].clone()];
+    assert_eq!(
+        decode(&twice),
+        Err(TreeError::DuplicateEncryptionKey(NodeIndex(2)))
+    );
+    let mut same_signer = members[1].leaf_node.clone();
+    same_signer.signature_key = tree.leaf(LeafIndex(0)).unwrap().signature_key().into();
+    let twice = [
+        nodes[0].clone(),
+        None,
+        Some(Node::Leaf(Leaf::from(&same_signer))),
+    ];
+    assert_eq!(
+        decode(&twice),
+        Err(TreeError::DuplicateSignatureKey(LeafIndex(1)))
+    );
+    let bytes = encode(&nodes);
+    for cut in 0..bytes.len() {
+        assert!(Tree::from_ratchet_tree(&bytes[..cut]).is_err());
+    }
+}
+
+#[test]
+fn a_path_is_refused_for_each_rule_that_it_breaks() {
+    use super::path::PathError;
+    use crate::commit::UpdatePath;
+
+    let rng = &mut ChaCha20Rng::seed_from_u64(3);
+    let (tree, members) = four(rng);
+    let nobody = BTreeSet::new();
+    let committer = LeafIndex(1);
+    let mut renewed = tree.clone();
+    let signer = &members[1].signer;
+    let new = renewed
+        .renew_path(suite(), committer, parameters(), signer, GROUP, rng)
+        .unwrap();
+    let good = new
+        .encrypt(suite(), &renewed, b"context", &nobody, rng)
+        .unwrap();
+    let merge = |path: &UpdatePath| tree.clone().merge_path(suite(), committer, path, &nobody);
+    let refused = |change: &dyn Fn(&mut UpdatePath)| {
+        let mut path = good.clone();
+        change(&mut path);
+        merge(&path).unwrap_err()
+    };
+    let steps = merge(&good).unwrap();
+
+    assert_eq!(
+        refused(&|path| {
+            path.nodes.pop();
+        }),
+        PathError::Length {
+            expected: 2,
+            found: 1
+        }
+    );
+    assert_eq!(
+        refused(&|path| path.nodes[1].encrypted_path_secret.clear()),
+        PathError::Ciphertexts {
+            node: NodeIndex(3),
+            expected: 1,
+            found: 0
+        }
+    );
+    let old_root = tree.node(NodeIndex(3)).unwrap().encryption_key();
+    assert_eq!(
+        refused(&|path| path.nodes[1].encryption_key = old_root.into()),
+        PathError::RepeatedKey(NodeIndex(3)),
+        "a key of the node itself"
+    );
+    assert_eq!(
+        refused(&|path| path.nodes[1].encryption_key = path.nodes[0].encryption_key.clone()),
+        PathError::RepeatedKey(NodeIndex(3)),
+        "twice in the path"
+    );
+    assert!(matches!(
+        refused(&|path| path.nodes[0].encryption_key = Bytes::from([1; 31]).into()),
+        PathError::InvalidKey {
+            node: NodeIndex(1),
+            ..
+        }
+    ));
+    let other = suite()
+        .kem_key_pair(&mut ChaCha20Rng::seed_from_u64(4))
+        .public_key;
+    assert_eq!(
+        refused(&|path| path.nodes[0].encryption_key = other.clone()),
+        PathError::ParentHash
+    );
+
+    let mut merged = tree.clone();
+    merged
+        .merge_path(suite(), committer, &good, &nobody)
+        .unwrap();
+    let open = |leaf: u32, path: &UpdatePath, context: &[u8]| {
+        let key = members[leaf as usize].leaf_key.clone();
+        let mut keys = OwnKeys::new(LeafIndex(leaf), key);
+        keys.open_path(suite(), &merged, &steps, path, context, &nobody)
+    };
+    // Leaf 3 never got the key of node 5, which the path is encrypted to; leaf 0 has another leaf
+    // key since its own path.
+    assert_eq!(open(3, &good, b"context"), Err(PathError::NoKey));
+    assert!(matches!(
+        open(0, &good, b"context"),
+        Err(PathError::Decryption(_))
+    ));
+}
