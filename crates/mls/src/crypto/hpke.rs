@@ -165,14 +165,14 @@ fn hpke_suite_id(suite: &dyn Suite) -> [u8; 10] {
 }
 
 /// `suite_id` of the KEM.
-pub(crate) fn kem_suite_id<S: Suite + ?Sized>(suite: &S) -> [u8; 5] {
+pub fn kem_suite_id<S: Suite + ?Sized>(suite: &S) -> [u8; 5] {
     let [kem_id, ..] = suite.hpke_ids();
     let [high, low] = kem_id.to_be_bytes();
     [b'K', b'E', b'M', high, low]
 }
 
 /// `ExtractAndExpand` of DHKEM (RFC 9180, section 4.1).
-pub(crate) fn extract_and_expand<S: Suite + ?Sized>(
+pub fn extract_and_expand<S: Suite + ?Sized>(
     suite: &S,
     dh: &[u8],
     kem_output: &[u8],
@@ -192,7 +192,7 @@ pub(crate) fn extract_and_expand<S: Suite + ?Sized>(
 }
 
 /// `LabeledExtract`.
-pub(crate) fn labeled_extract<S: Suite + ?Sized>(
+pub fn labeled_extract<S: Suite + ?Sized>(
     suite: &S,
     suite_id: &[u8],
     salt: &[u8],
@@ -205,7 +205,7 @@ pub(crate) fn labeled_extract<S: Suite + ?Sized>(
 }
 
 /// `LabeledExpand`.
-pub(crate) fn labeled_expand<S: Suite + ?Sized>(
+pub fn labeled_expand<S: Suite + ?Sized>(
     suite: &S,
     suite_id: &[u8],
     prk: &[u8],

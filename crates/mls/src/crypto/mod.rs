@@ -309,7 +309,7 @@ pub trait Suite: Send + Sync {
 }
 
 /// What a batch is without a faster equation, and how the bad one is found.
-pub(crate) fn verify_each<S: Suite + ?Sized>(
+pub fn verify_each<S: Suite + ?Sized>(
     suite: &S,
     items: &[SignedData<'_>],
 ) -> Result<(), (usize, CryptoError)> {
