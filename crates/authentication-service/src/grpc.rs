@@ -9,6 +9,7 @@ use folkmoot_protocol::authentication::{
     LookUpRequest, LookUpResponse, RegisterRequest, RegisterResponse,
 };
 use folkmoot_protocol::call::{Answer, Call};
+use folkmoot_protocol::rate::{Limiter, Rate, address};
 use tokio::sync::Semaphore;
 use tonic::service::Routes;
 use tonic::{Request, Response, Status};
@@ -22,16 +23,19 @@ const MAX_REQUEST: usize = 16 << 10;
 /// Calls that may block at the same time; more wait.
 const AT_ONCE: usize = 32;
 
-/// Adds the AS's gRPC services to `routes`. `clock` gives milliseconds since 1970.
+/// Adds the AS's gRPC services to `routes`. `clock` gives milliseconds since 1970. `rate` counts by
+/// [`address`]; those without one share one rate.
 #[must_use]
 pub fn add_to<S: Store>(
     routes: Routes,
     service: Arc<AuthenticationService<S>>,
     clock: fn() -> u64,
+    rate: Rate,
 ) -> Routes {
     let skin = Skin {
         service,
         clock,
+        limiter: Arc::new(Limiter::new(rate)),
         turns: Arc::new(Semaphore::new(AT_ONCE)),
     };
     let accounts = AccountsServer::new(skin.clone()).max_decoding_message_size(MAX_REQUEST);
@@ -42,6 +46,7 @@ pub fn add_to<S: Store>(
 struct Skin<S> {
     service: Arc<AuthenticationService<S>>,
     clock: fn() -> u64,
+    limiter: Arc<Limiter>,
     turns: Arc<Semaphore>,
 }
 
@@ -50,13 +55,17 @@ impl<S> Clone for Skin<S> {
         Self {
             service: self.service.clone(),
             clock: self.clock,
+            limiter: self.limiter.clone(),
             turns: self.turns.clone(),
         }
     }
 }
 
 impl<S: Store> Skin<S> {
-    async fn answer(&self, call: Call) -> Result<Answer, Status> {
+    /// Counts the request, then runs the logic where it may block.
+    async fn answer<T>(&self, request: Request<T>, call: fn(T) -> Call) -> Result<Answer, Status> {
+        self.limiter.spend(address(&request), 1, (self.clock)())?;
+        let call = call(request.into_inner());
         let turns = self.turns.clone();
         // Neither fails but when the program ends.
         let turn = turns.acquire_owned().await.map_err(|_| Refusal::Busy(0))?;
@@ -75,7 +84,7 @@ impl<S: Store> Accounts for Skin<S> {
         &self,
         request: Request<RegisterRequest>,
     ) -> Result<Response<RegisterResponse>, Status> {
-        match self.answer(Call::Register(request.into_inner())).await? {
+        match self.answer(request, Call::Register).await? {
             Answer::Register(response) => Ok(Response::new(response)),
             _ => Err(Refusal::Internal.into()),
         }
@@ -88,7 +97,7 @@ impl<S: Store> Directory for Skin<S> {
         &self,
         request: Request<LookUpRequest>,
     ) -> Result<Response<LookUpResponse>, Status> {
-        match self.answer(Call::LookUp(request.into_inner())).await? {
+        match self.answer(request, Call::LookUp).await? {
             Answer::LookUp(response) => Ok(Response::new(response)),
             _ => Err(Refusal::Internal.into()),
         }

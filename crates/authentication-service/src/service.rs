@@ -26,25 +26,33 @@ const ATTEMPTS: usize = 4;
 const RETRY: u64 = 100;
 
 /// A domain's AS.
-#[derive(Debug)]
 pub struct AuthenticationService<S> {
     store: S,
     key: SigningKey,
     domain: Domain,
-    report: fn(&StoreError),
+    on_failure: Box<OnFailure>,
 }
 
+type OnFailure = dyn Fn(&StoreError) + Send + Sync;
+
 impl<S: Store> AuthenticationService<S> {
-    /// The AS of `domain`, which signs with `key`. `report` hears of failures of the store, for
-    /// the operator's log; they carry no names.
+    /// The AS of `domain`, which signs with `key`.
     #[must_use]
-    pub fn new(store: S, key: SigningKey, domain: Domain, report: fn(&StoreError)) -> Self {
+    pub fn new(store: S, key: SigningKey, domain: Domain) -> Self {
         Self {
             store,
             key,
             domain,
-            report,
+            on_failure: Box::new(|error| eprintln!("authentication service: {error}")),
         }
+    }
+
+    /// Sends reports of failures of the store, which carry no names, elsewhere than to standard
+    /// error.
+    #[must_use]
+    pub fn on_failure(mut self, told: impl Fn(&StoreError) + Send + Sync + 'static) -> Self {
+        self.on_failure = Box::new(told);
+        self
     }
 
     /// The key that signs bindings.
@@ -145,7 +153,7 @@ impl<S: Store> AuthenticationService<S> {
     }
 
     fn failed(&self, error: &StoreError) -> Refusal {
-        (self.report)(error);
+        (self.on_failure)(error);
         Refusal::Internal
     }
 }

@@ -3,6 +3,7 @@
 mod common;
 
 use common::{NOW, Person, ask, key, look_up, register, service};
+use folkmoot_authentication_service::AuthenticationService;
 use folkmoot_authentication_service::store::{MemoryStore, SqliteStore, Store};
 use folkmoot_credential::{BINDING_SECONDS, Binding, Registration};
 use folkmoot_mls::codec::Decode;
@@ -224,12 +225,7 @@ fn a_new_service_key_shows_at_the_next_registration() {
     register(&service(store.clone()), alice.request(), NOW).unwrap();
 
     let domain = "example.org".parse().unwrap();
-    let rotated = folkmoot_authentication_service::AuthenticationService::new(
-        store,
-        key(7),
-        domain,
-        |error| panic!("{error}"),
-    );
+    let rotated = AuthenticationService::new(store, key(7), domain);
     let mut registration = alice.registration();
     registration.authentication_service = key(7).public();
     let request = register_request(&registration, &alice.identity, &alice.device);

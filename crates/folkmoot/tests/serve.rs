@@ -17,6 +17,7 @@ use folkmoot_credential::{
 use folkmoot_protocol::Refusal;
 use folkmoot_protocol::authentication::LookUpRequest;
 use folkmoot_protocol::call::{Answer, Call};
+use folkmoot_protocol::delivery::NonceRequest;
 use folkmoot_protocol::directory::{DirectoryEntry, read_registered, register_request};
 use folkmoot_protocol::keys::PublicKey;
 
@@ -122,6 +123,7 @@ fn a_server_publishes_what_it_runs_under_the_pin_that_it_prints() {
     assert_eq!(document.version, 1);
     assert_eq!(document.domain, "example.org");
     assert_eq!(document.authentication.unwrap().url, url.url);
+    assert_eq!(document.delivery.unwrap().url, url.url);
 
     // Another pin is another server.
     let other = ServerUrl {
@@ -181,6 +183,39 @@ fn a_user_registers_and_is_found_over_the_wire() {
     );
     let entry = alice.look_up(&url, key).unwrap();
     assert_eq!(entry.devices, [alice.registration(key).device]);
+}
+
+#[test]
+fn each_service_runs_without_the_other() {
+    let nonce = || Call::LogNonce(NonceRequest {});
+    let look_up = || Call::LookUp(LookUpRequest::default());
+    for (role, runs, rests) in [
+        ("authentication", look_up(), nonce()),
+        ("delivery", nonce(), look_up()),
+    ] {
+        let data = tempfile::tempdir().unwrap();
+        let server = Server::start(data.path(), &["--roles", role]);
+        let url = server.url();
+        let document = well_known(&url);
+        assert_eq!(document.authentication.is_some(), role == "authentication");
+        assert_eq!(document.delivery.is_some(), role == "delivery");
+        for other in ["authentication", "delivery"] {
+            let path = data.path().join(format!("{other}.sqlite"));
+            assert_eq!(path.exists(), other == role, "{other} in {role}");
+        }
+        let key = PublicKey([0; 32]);
+        match ask(&url, key, runs) {
+            Ok(Answer::LogNonce(_)) => assert_eq!(role, "delivery"),
+            Err(TransportError::Refused(Refusal::UnknownUser)) => {
+                assert_eq!(role, "authentication");
+            }
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(
+            ask(&url, key, rests),
+            Err(TransportError::Protocol { url: url.url })
+        );
+    }
 }
 
 #[test]
@@ -309,6 +344,9 @@ fn secrets_are_the_owner_s_alone() {
         "authentication.key",
         "authentication.sqlite",
         "authentication.sqlite-wal",
+        "delivery.key",
+        "delivery.sqlite",
+        "delivery.sqlite-wal",
         "tls.key.pem",
     ] {
         assert_eq!(mode(&data.join(name)), 0o600, "{name}");

@@ -22,6 +22,7 @@ pub mod log;
 pub mod mailbox;
 pub mod plaintext;
 pub mod proof;
+pub mod rate;
 mod refusal;
 pub mod sealed;
 pub mod well_known;

@@ -24,7 +24,7 @@ pub fn key(seed: u8) -> SigningKey {
 /// The AS of example.org, whose key is number 1.
 pub fn service<S: Store>(store: S) -> AuthenticationService<S> {
     let domain = "example.org".parse().unwrap();
-    AuthenticationService::new(store, key(1), domain, |error| panic!("{error}"))
+    AuthenticationService::new(store, key(1), domain).on_failure(|error| panic!("{error}"))
 }
 
 /// Asks as a client would: through the bytes of the call, at a time in seconds.

@@ -1,9 +1,6 @@
 //! The gRPC skin: requests come in, the logic answers on a thread where it may block, a read goes
 //! out batch by batch. It writes no log and counts nothing by id.
 
-mod rate;
-
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use folkmoot_protocol::Refusal;
@@ -19,13 +16,11 @@ use folkmoot_protocol::delivery::{
     TakeRequest, TakeResponse,
 };
 use folkmoot_protocol::limits;
+use folkmoot_protocol::rate::{Limiter, Rate, address};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::service::Routes;
 use tonic::{Request, Response, Status};
-
-use rate::Limiter;
-pub use rate::Rate;
 
 use crate::service::DeliveryService;
 use crate::store::Store;
@@ -44,9 +39,7 @@ const MAILBOXES_PER_PAYMENT: usize = 64;
 
 /// Adds the service's gRPC servers to `routes`. `clock` gives milliseconds since 1970.
 ///
-/// The address that `rate` counts by is tonic's connection info, or a [`SocketAddr`] among the
-/// request's extensions, put there by whoever accepted the connection. Without either, all share
-/// one rate.
+/// `rate` counts by [`address`]; those without one share one rate.
 #[must_use]
 pub fn add_to<S: Store>(
     routes: Routes,
@@ -140,14 +133,6 @@ impl<S: Store> Skin<S> {
         }
         Ok(())
     }
-}
-
-fn address<T>(request: &Request<T>) -> Option<IpAddr> {
-    let accepted = || request.extensions().get::<SocketAddr>().copied();
-    request
-        .remote_addr()
-        .or_else(accepted)
-        .map(|address| address.ip())
 }
 
 fn one<T>(_request: &T) -> usize {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use folkmoot_delivery_service::grpc::{Rate, add_to};
+use folkmoot_delivery_service::grpc::add_to;
 use folkmoot_delivery_service::{DeliveryService, MemoryStore};
 use folkmoot_protocol::Refusal;
 use folkmoot_protocol::delivery::logs_client::LogsClient;
@@ -11,6 +11,7 @@ use folkmoot_protocol::delivery::shelves_client::ShelvesClient;
 use folkmoot_protocol::delivery::{Lane, NonceRequest, ReadRequest, TakeRequest};
 use folkmoot_protocol::ids::LogId;
 use folkmoot_protocol::limits;
+use folkmoot_protocol::rate::Rate;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;
 use tonic::service::Routes;

@@ -13,21 +13,27 @@ use std::io::Write;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::Router;
 use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
 use folkmoot_authentication_service as authentication;
 use folkmoot_credential::Domain;
+use folkmoot_delivery_service as delivery;
+use folkmoot_protocol::rate::Rate;
 use folkmoot_protocol::well_known::{self, Service, WellKnown};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
 use tonic::service::Routes;
 
 use data::Data;
 pub use error::ServeError;
 use tls::Identity;
+
+/// How often what has expired is deleted.
+const SWEEP: Duration = Duration::from_secs(60);
 
 /// What to serve, and where.
 #[derive(Debug, clap::Args)]
@@ -91,7 +97,8 @@ async fn serve(options: &Options, json: bool) -> Result<(), ServeError> {
     let url = public_url(address, &domain);
 
     let services = Services::open(options.roles, &data, &domain)?;
-    let router = services.router(&url, &domain);
+    let router = services.router(&url, &domain, rate(address));
+    let _sweeping = services.sweep();
     announce(&url, &identity, &domain, json);
     listen::serve(listener, identity.config, router, stop).await;
     Ok(())
@@ -131,52 +138,102 @@ fn public_url(address: SocketAddr, domain: &Domain) -> String {
 
 /// The services that run.
 struct Services {
-    authentication: Option<Arc<Authentication>>,
+    authentication: Option<Arc<AuthenticationService>>,
+    delivery: Option<Arc<DeliveryService>>,
 }
 
-type Authentication = authentication::AuthenticationService<authentication::store::SqliteStore>;
+type AuthenticationService =
+    authentication::AuthenticationService<authentication::store::SqliteStore>;
+type DeliveryService = delivery::DeliveryService<delivery::SqliteStore>;
 
 impl Services {
     fn open(roles: Roles, data: &Data, domain: &Domain) -> Result<Self, ServeError> {
-        let authentication = (roles != Roles::Delivery)
-            .then(|| {
-                let path = data.database("authentication.sqlite")?;
-                let store = authentication::store::SqliteStore::open(&path)
-                    .map_err(|error| ServeError::database(&path, &error))?;
-                let key = data.signing_key("authentication.key")?;
-                Ok(Arc::new(Authentication::new(
-                    store,
-                    key,
-                    domain.clone(),
-                    |error| eprintln!("folkmoot: authentication service: {error}"),
-                )))
-            })
-            .transpose()?;
-        Ok(Self { authentication })
+        let authentication = || {
+            let path = data.database("authentication.sqlite")?;
+            let store = authentication::store::SqliteStore::open(&path)
+                .map_err(|error| ServeError::database(&path, &error))?;
+            let key = data.signing_key("authentication.key")?;
+            let service = AuthenticationService::new(store, key, domain.clone());
+            Ok(Arc::new(service))
+        };
+        let delivery = || {
+            let path = data.database("delivery.sqlite")?;
+            let store = delivery::SqliteStore::open(&path)
+                .map_err(|error| ServeError::database(&path, &error))?;
+            let key = data.signing_key("delivery.key")?;
+            let service = DeliveryService::new(store, key, &mut rand::rng());
+            Ok(Arc::new(service))
+        };
+        Ok(Self {
+            authentication: (roles != Roles::Delivery)
+                .then(authentication)
+                .transpose()?,
+            delivery: (roles != Roles::Authentication)
+                .then(delivery)
+                .transpose()?,
+        })
     }
 
     /// Everything that is served.
-    fn router(&self, url: &str, domain: &Domain) -> Router {
+    fn router(&self, url: &str, domain: &Domain, rate: Rate) -> Router {
         let mut routes = Routes::default();
-        let mut document = WellKnown {
-            version: 1,
-            domain: domain.to_string(),
-            authentication: None,
-            delivery: None,
+        let published = |key| Service {
+            url: url.to_owned(),
+            key,
         };
         if let Some(service) = &self.authentication {
-            document.authentication = Some(Service {
-                url: url.to_owned(),
-                key: service.public_key(),
-            });
-            routes = authentication::grpc::add_to(routes, service.clone(), now);
+            routes = authentication::grpc::add_to(routes, service.clone(), now, rate);
         }
+        if let Some(service) = &self.delivery {
+            routes = delivery::grpc::add_to(routes, service.clone(), now, rate);
+        }
+        let document = WellKnown {
+            version: 1,
+            domain: domain.to_string(),
+            authentication: self
+                .authentication
+                .as_ref()
+                .map(|service| published(service.public_key())),
+            delivery: self
+                .delivery
+                .as_ref()
+                .map(|service| published(service.public_key())),
+        };
         let document = serde_json::to_string(&document).expect("plain text and numbers");
         let page = move || async move { ([(CONTENT_TYPE, "application/json")], document) };
         routes
             .prepare()
             .into_axum_router()
             .route(well_known::PATH, get(page))
+    }
+
+    /// Lets the Delivery Service delete what has expired, from time to time, until this is dropped.
+    fn sweep(&self) -> JoinSet<()> {
+        let mut tasks = JoinSet::new();
+        if let Some(service) = self.delivery.clone() {
+            tasks.spawn(async move {
+                let mut ticks = tokio::time::interval(SWEEP);
+                loop {
+                    ticks.tick().await;
+                    let service = service.clone();
+                    // It reports failures itself, and the next tick tries again.
+                    let _ = tokio::task::spawn_blocking(move || service.sweep(now())).await;
+                }
+            });
+        }
+        tasks
+    }
+}
+
+/// What an address may ask for without payment. Loopback is the operator's own machine.
+fn rate(address: SocketAddr) -> Rate {
+    if address.ip().is_loopback() {
+        Rate {
+            burst: u32::MAX,
+            per_second: u32::MAX,
+        }
+    } else {
+        Rate::default()
     }
 }
 

@@ -1,10 +1,10 @@
 //! A rate for each address, in the place of payment until tokens exist (RULES on payment).
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Mutex, PoisonError};
 
-use folkmoot_protocol::Refusal;
+use crate::Refusal;
 
 /// Addresses that are remembered. When there are more, those that are not in the table share one
 /// bucket until others have filled up again.
@@ -29,9 +29,21 @@ impl Default for Rate {
 }
 
 /// Token buckets by address.
-pub(super) struct Limiter {
+#[derive(Debug)]
+pub struct Limiter {
     rate: Rate,
     buckets: Mutex<HashMap<Address, Bucket>>,
+}
+
+/// The address that a gRPC request comes from: tonic's connection info, or a [`SocketAddr`] among
+/// the request's extensions, put there by whoever accepted the connection.
+#[must_use]
+pub fn address<T>(request: &tonic::Request<T>) -> Option<IpAddr> {
+    let accepted = || request.extensions().get::<SocketAddr>().copied();
+    request
+        .remote_addr()
+        .or_else(accepted)
+        .map(|address| address.ip())
 }
 
 /// Whom a bucket is for: an IPv4 address, an IPv6 network of 64 bits (one customer has that many
@@ -39,31 +51,29 @@ pub(super) struct Limiter {
 type Address = Option<[u8; 8]>;
 
 /// In thousandths of a request, so that time in milliseconds needs no fractions.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct Bucket {
     level: u64,
     time: u64,
 }
 
 impl Limiter {
-    pub(super) fn new(rate: Rate) -> Self {
+    /// Everybody may start with a burst.
+    #[must_use]
+    pub fn new(rate: Rate) -> Self {
         Self {
             rate,
             buckets: Mutex::default(),
         }
     }
 
-    /// Takes `cost` requests out of an address's bucket; `now` in milliseconds.
+    /// Takes `cost` requests out of an address's bucket; `now` in milliseconds. `None` stands for
+    /// all whose address is not known.
     ///
     /// # Errors
     /// `Rate` with the time until there is enough. A request that costs more than a whole burst
     /// needs a full bucket.
-    pub(super) fn spend(
-        &self,
-        address: Option<IpAddr>,
-        cost: u32,
-        now: u64,
-    ) -> Result<(), Refusal> {
+    pub fn spend(&self, address: Option<IpAddr>, cost: u32, now: u64) -> Result<(), Refusal> {
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         let mut key = address.map(shorten);
         if buckets.len() >= ADDRESSES && !buckets.contains_key(&key) {
