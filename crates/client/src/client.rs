@@ -1,0 +1,318 @@
+//! [`Client`]: the logic over a store and a transport.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use folkmoot_protocol::well_known::WellKnown;
+
+use crate::error::{BadService, Error};
+use crate::history::{HistoryEntry, HistoryPosition};
+use crate::logic::{Event, Input, Intent, IntentId, Logic, Output};
+use crate::store::Store;
+use crate::transport::{ServerUrl, ServiceAddress, Transport, TransportError};
+use crate::views::{self, Account, Conversation, Members};
+use crate::world::World;
+
+/// The longest that a command waits for a service that asked to be asked again later.
+const PATIENCE_MS: u64 = 10_000;
+
+/// One device's account and conversations.
+///
+/// Each method does what it says through to the end: it returns when the service has confirmed, or with
+/// [`Error::Pending`] when that has to wait. Nothing is lost if the process ends at any point.
+#[derive(Debug)]
+pub struct Client<S, T, W> {
+    store: S,
+    transport: T,
+    world: W,
+    logic: Logic,
+    resumed: bool,
+}
+
+/// What came of one run of the logic.
+#[derive(Default)]
+struct Run {
+    /// The intents of this run, and what came of them.
+    started: BTreeMap<IntentId, Option<Result<(), Error>>>,
+    blocked: Option<Error>,
+    events: Vec<Event>,
+}
+
+impl<S: Store, T: Transport, W: World> Client<S, T, W> {
+    /// A client over what the store holds.
+    pub fn new(store: S, transport: T, world: W) -> Self {
+        Self {
+            store,
+            transport,
+            world,
+            logic: Logic::new(),
+            resumed: false,
+        }
+    }
+
+    /// Registers `name` at the domain whose services `well_known` lists, fetched from `server`. The same
+    /// again finishes what was interrupted.
+    ///
+    /// # Errors
+    /// [`Error::AlreadyRegistered`] for another user than the one in this home;
+    /// [`Error::Refused`] if the name is taken or not allowed; [`Error::Pending`].
+    pub async fn register(
+        &mut self,
+        name: &str,
+        server: &ServerUrl,
+        well_known: &WellKnown,
+    ) -> Result<Account, Error> {
+        let address = |service: &Option<folkmoot_protocol::well_known::Service>| {
+            let service = service
+                .as_ref()
+                .ok_or(Error::BadService(BadService::Answer))?;
+            Ok::<_, Error>(ServiceAddress {
+                url: service.url.trim_end_matches('/').to_owned(),
+                key: service.key,
+                pin: server.pin,
+            })
+        };
+        let intent = Intent::Register {
+            name: name.parse()?,
+            domain: well_known.domain.parse()?,
+            authentication: address(&well_known.authentication)?,
+            delivery: address(&well_known.delivery)?,
+        };
+        self.fulfil(intent).await?;
+        self.account()?.ok_or(Error::NotRegistered)
+    }
+
+    /// Begins a conversation, and adds users to it.
+    ///
+    /// # Errors
+    /// [`Error::InvalidTitle`], [`Error::TitleTaken`], and as [`Client::add`].
+    pub async fn new_conversation(
+        &mut self,
+        title: &str,
+        users: &[String],
+    ) -> Result<Conversation, Error> {
+        let title = title.to_owned();
+        let users = users.to_vec();
+        self.fulfil(Intent::New {
+            title: title.clone(),
+            users,
+        })
+        .await?;
+        self.conversation(&title)
+    }
+
+    /// Adds users with all their devices, in one commit. Conversations are named by title or by the
+    /// beginning of their id.
+    ///
+    /// # Errors
+    /// [`Error::UnknownUser`], [`Error::AlreadyMember`], [`Error::NoPackage`], [`Error::Pending`], …
+    pub async fn add(&mut self, conversation: &str, users: &[String]) -> Result<(), Error> {
+        let log = self.conversation(conversation)?.log;
+        let users = users.to_vec();
+        self.fulfil(Intent::Add { log, users }).await
+    }
+
+    /// Removes users with all their devices, in one commit.
+    ///
+    /// # Errors
+    /// [`Error::NotMember`], [`Error::Oneself`], [`Error::Pending`], …
+    pub async fn remove(&mut self, conversation: &str, users: &[String]) -> Result<(), Error> {
+        let log = self.conversation(conversation)?.log;
+        let users = users.to_vec();
+        self.fulfil(Intent::Remove { log, users }).await
+    }
+
+    /// Renews our own keys, which starts a new epoch.
+    ///
+    /// # Errors
+    /// [`Error::Pending`], …
+    pub async fn update(&mut self, conversation: &str) -> Result<(), Error> {
+        let log = self.conversation(conversation)?.log;
+        self.fulfil(Intent::Update { log }).await
+    }
+
+    /// Says something.
+    ///
+    /// # Errors
+    /// [`Error::TooLong`], [`Error::InvalidMediaType`], [`Error::Pending`], …
+    pub async fn send(
+        &mut self,
+        conversation: &str,
+        media_type: &str,
+        content: &[u8],
+    ) -> Result<(), Error> {
+        let log = self.conversation(conversation)?.log;
+        let media_type = media_type.to_owned();
+        let content = content.to_vec();
+        self.fulfil(Intent::Send {
+            log,
+            media_type,
+            content,
+        })
+        .await
+    }
+
+    /// Fetches invitations, joins, reads every conversation up to its head, sends what waits, restocks
+    /// the shelf. Returns what is new. What could not be done now is an [`Event::Blocked`].
+    ///
+    /// # Errors
+    /// [`Error::NotRegistered`], and of the store.
+    pub async fn sync(&mut self) -> Result<Vec<Event>, Error> {
+        if self.account()?.is_none() {
+            return Err(Error::NotRegistered);
+        }
+        let run = self
+            .run(vec![Input::Resume, Input::Intent(Intent::Sync)])
+            .await?;
+        self.resumed = true;
+        Ok(run.events)
+    }
+
+    /// The account in this home.
+    ///
+    /// # Errors
+    /// Of the store.
+    pub fn account(&mut self) -> Result<Option<Account>, Error> {
+        self.store.transaction(|tx| views::account(tx))
+    }
+
+    /// All conversations, by title.
+    ///
+    /// # Errors
+    /// Of the store.
+    pub fn conversations(&mut self) -> Result<Vec<Conversation>, Error> {
+        self.store.transaction(|tx| views::conversations(tx))
+    }
+
+    /// The conversation with this title, or the one whose id begins so.
+    ///
+    /// # Errors
+    /// [`Error::UnknownConversation`], [`Error::AmbiguousConversation`].
+    pub fn conversation(&mut self, name: &str) -> Result<Conversation, Error> {
+        self.store.transaction(|tx| views::find(tx, name))
+    }
+
+    /// Who is in a conversation.
+    ///
+    /// # Errors
+    /// [`Error::UnknownConversation`], [`Error::AmbiguousConversation`], [`Error::NoLongerMember`].
+    pub fn members(&mut self, conversation: &str) -> Result<Members, Error> {
+        self.store.transaction(|tx| {
+            let found = views::find(tx, conversation)?;
+            views::members(tx, found.log)
+        })
+    }
+
+    /// What was said and happened after a position, in order; from the beginning if there is none.
+    ///
+    /// # Errors
+    /// [`Error::UnknownConversation`], [`Error::AmbiguousConversation`].
+    pub fn history(
+        &mut self,
+        conversation: &str,
+        after: Option<HistoryPosition>,
+    ) -> Result<Vec<HistoryEntry>, Error> {
+        self.store.transaction(|tx| {
+            let found = views::find(tx, conversation)?;
+            views::history(tx, found.log, after)
+        })
+    }
+
+    /// Does what is asked through to the end.
+    async fn fulfil(&mut self, intent: Intent) -> Result<(), Error> {
+        let mut inputs = vec![Input::Intent(intent)];
+        if !self.resumed {
+            inputs.push(Input::Resume);
+            self.resumed = true;
+        }
+        let run = self.run(inputs).await?;
+        for result in run.started.into_values() {
+            match result {
+                Some(result) => result?,
+                None => {
+                    let reason = run.blocked.unwrap_or(Error::NotTaken);
+                    return Err(Error::Pending(Box::new(reason)));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Feeds the logic and carries its calls until nothing is under way.
+    async fn run(&mut self, inputs: Vec<Input>) -> Result<Run, Error> {
+        let mut run = Run::default();
+        let mut calls = VecDeque::new();
+        let mut inputs = VecDeque::from(inputs);
+        let started = self.world.now();
+        let mut wait: Option<u64> = None;
+        loop {
+            while let Some(input) = inputs.pop_front() {
+                for output in self.step(input)? {
+                    match output {
+                        Output::Call { id, to, call } => calls.push_back((id, to, call)),
+                        Output::Event(event) => run.note(event),
+                        Output::Wait { until } => {
+                            wait = Some(wait.map_or(until, |earlier| earlier.min(until)));
+                        }
+                    }
+                }
+            }
+            if let Some((id, to, call)) = calls.pop_front() {
+                inputs.push_back(match self.transport.call(&to, call).await {
+                    Ok(answer) => Input::Answer {
+                        id,
+                        result: Ok(answer),
+                    },
+                    Err(TransportError::Refused(refusal)) => Input::Answer {
+                        id,
+                        result: Err(refusal),
+                    },
+                    Err(error) => Input::Unanswered { id, error },
+                });
+                continue;
+            }
+            match wait.take() {
+                Some(until) if until <= started.saturating_add(PATIENCE_MS) => {
+                    let now = self.world.now();
+                    self.world.sleep(until.saturating_sub(now)).await;
+                    inputs.push_back(Input::Tick);
+                }
+                _ => return Ok(run),
+            }
+        }
+    }
+
+    fn step(&mut self, input: Input) -> Result<Vec<Output>, Error> {
+        let now = self.world.now();
+        let logic = &mut self.logic;
+        let rng = self.world.rng();
+        let result = self.store.transaction(|tx| logic.step(tx, input, now, rng));
+        if matches!(result, Err(Error::Store(_))) {
+            // What this process held may be ahead of what is durable.
+            self.logic = Logic::new();
+            self.resumed = false;
+        }
+        result
+    }
+}
+
+impl Run {
+    fn note(&mut self, event: Event) {
+        match &event {
+            Event::Started { intent } => {
+                self.started.entry(*intent).or_default();
+            }
+            Event::Done { intent } => self.settle(*intent, Ok(())),
+            Event::Failed { intent, error } => self.settle(*intent, Err(error.clone())),
+            Event::Blocked { error } => self.blocked = Some(error.clone()),
+            _ => {}
+        }
+        self.events.push(event);
+    }
+
+    /// Intents of earlier runs, done now, are not this one's.
+    fn settle(&mut self, intent: IntentId, result: Result<(), Error>) {
+        if let Some(settled) = self.started.get_mut(&intent) {
+            *settled = Some(result);
+        }
+    }
+}

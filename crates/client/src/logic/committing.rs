@@ -1,0 +1,239 @@
+//! Commits, from the outbox to an entry that can be offered.
+
+use folkmoot_credential::{AcceptedKeys, DeviceCredential, UserId, Version};
+use folkmoot_mls::codec::{Decode, Encode};
+use folkmoot_mls::error::Error as EngineError;
+use folkmoot_mls::framing::ContentType;
+use folkmoot_mls::group::{CommitBuilder, Group};
+use folkmoot_mls::key_package::KeyPackage;
+use folkmoot_mls::message::MlsMessage;
+use folkmoot_protocol::VERSION;
+use folkmoot_protocol::invitation::SealedWelcome;
+use folkmoot_protocol::log::{Append, CommitDeclaration, Pickup, part_hash};
+use folkmoot_protocol::sealed::suite;
+
+use super::Step;
+use super::groups::{context, derive_fence, members};
+use super::outbox::Built;
+use super::rows::{
+    self, AddWish, AttemptRow, CommitAttempt, ConversationRow, OutboxRow, RemoveWish, Seed,
+    TargetDevice, Wish,
+};
+use crate::error::{BadPackage, Error};
+use crate::store::{StoreError, Table};
+
+/// One in so many commits that remove nobody is a cut, so that a cut does not tell a removal.
+const CUT_IN: u32 = 4;
+
+/// What a commit is to do, as far as we have to remember it.
+#[derive(Default)]
+struct Plan<'a> {
+    added: Vec<UserId>,
+    removed: Vec<UserId>,
+    packages: Vec<KeyPackage>,
+    devices: Vec<&'a TargetDevice>,
+}
+
+/// How a plan ends before it is one.
+enum Over {
+    Done,
+    Failed(Error),
+}
+
+impl Step<'_> {
+    /// Makes the commit that a wish asks for, out of the current state of the group.
+    pub(super) fn build_commit(
+        &mut self,
+        mut row: ConversationRow,
+        next: &OutboxRow,
+        wish: &Wish,
+    ) -> Result<Built, Error> {
+        let account = self.account()?;
+        let mut held = self.hold(&row)?;
+        let builder = held.group.commit();
+        let planned = match wish {
+            Wish::Add(wish) => self.plan_add(&held.group, builder, wish, next.tried)?,
+            Wish::Remove(wish) => plan_remove(&held.group, builder, wish, next.tried),
+            // A path renews our own keys, and every commit of ours has one.
+            Wish::Update | Wish::Send(_) => Ok((builder, Plan::default())),
+        };
+        let (builder, plan) = match planned {
+            Ok(planned) => planned,
+            Err(over) => {
+                self.keep(&mut row, held)?;
+                return Ok(match over {
+                    Over::Done => Built::Done,
+                    Over::Failed(error) => Built::Failed(error),
+                });
+            }
+        };
+        let mut ctx = context(self.now / 1000, self.rng);
+        let pending = match builder.build(&mut held.keys, &account.signer(), &mut ctx) {
+            Ok(pending) => pending,
+            Err(error @ EngineError::DamagedRecord(_)) => return Err(error.into()),
+            Err(error) => {
+                self.keep(&mut row, held)?;
+                return Ok(Built::Failed(error.into()));
+            }
+        };
+        self.apply(row.log, &pending.sent)?;
+        let (mut changes, mut next_keys) = (pending.changes, pending.keys);
+        let (next_fence, exported) = derive_fence(&mut next_keys)?;
+        changes.append(exported);
+
+        let mut declaration = CommitDeclaration {
+            next_fence_key: next_fence.public(),
+            cut: !pending.effects.removed.is_empty() || self.rng.next_u32().is_multiple_of(CUT_IN),
+            last_seen: row.sequence,
+            commit_interval: None,
+            shared_part: None,
+            pickups: Vec::new(),
+            pages: Vec::new(),
+        };
+        let mut sealed = SealedWelcome {
+            shared_part: Vec::new(),
+            own_parts: Vec::new(),
+        };
+        if let (Some(welcome), Wish::Add(wish)) = (&pending.welcome, wish) {
+            let devices: Vec<_> = welcome
+                .secrets
+                .iter()
+                .filter_map(|part| {
+                    let is_its = |package: &KeyPackage| {
+                        package.reference(suite()).as_slice() == part.new_member.as_slice()
+                    };
+                    let at = plan.packages.iter().position(is_its)?;
+                    plan.devices.get(at).copied()
+                })
+                .collect();
+            let own_keys: Vec<_> = devices.iter().map(|device| *device.own_key.0).collect();
+            sealed = SealedWelcome::seal(welcome, &wish.shared_key.0, &own_keys, self.rng);
+            declaration.shared_part = Some(part_hash(&sealed.shared_part));
+            declaration.pickups = devices
+                .iter()
+                .zip(&sealed.own_parts)
+                .map(|(device, part)| Pickup {
+                    address: device.address,
+                    own_part: part_hash(part),
+                })
+                .collect();
+        }
+        let append = Append {
+            version: VERSION,
+            log: row.log,
+            branch: row.branch,
+            parent: row.tip,
+            epoch: row.epoch,
+            content_type: ContentType::Commit as u8,
+            commit: Some(declaration),
+            message: pending.message.to_bytes().into(),
+        };
+        let entry = append.id();
+        let attempt = AttemptRow {
+            version: Version,
+            intent: next.intent,
+            parent: row.tip,
+            append: append.to_bytes().into(),
+            shared_part: sealed.shared_part.into(),
+            own_parts: sealed.own_parts.into_iter().map(Into::into).collect(),
+            commit: Some(CommitAttempt {
+                changes,
+                next_fence: Seed(next_fence),
+                added: plan.added,
+                removed: plan.removed,
+                packages: plan.packages,
+            }),
+        };
+        rows::put(
+            self.tx,
+            Table::Attempts,
+            &rows::attempt_key(row.log, entry),
+            &attempt,
+        )?;
+        self.keep(&mut row, held)?;
+        Ok(Built::Attempt(entry))
+    }
+
+    /// Adds the devices that are not in the group, and the AS keys that they need.
+    fn plan_add<'a>(
+        &self,
+        group: &Group,
+        mut builder: CommitBuilder,
+        wish: &'a AddWish,
+        tried: bool,
+    ) -> Result<Result<(CommitBuilder, Plan<'a>), Over>, Error> {
+        let mut plan = Plan::default();
+        let present: Vec<_> = members(group)
+            .filter_map(|(_, member)| member.device())
+            .collect();
+        let mut accepted: AcceptedKeys =
+            group.extensions().get().ok().flatten().unwrap_or_default();
+        let mut new_key = false;
+        for target in &wish.targets {
+            for device in &target.devices {
+                if present.contains(&device.device) {
+                    continue;
+                }
+                let damaged = || StoreError::DamagedRow(Table::Outbox.name());
+                let package = match MlsMessage::from_bytes(&device.package) {
+                    Ok(MlsMessage::KeyPackage(package)) => *package,
+                    _ => return Err(damaged().into()),
+                };
+                if !super::inviting::has_time_left(&package, self.now / 1000) {
+                    let error = Error::BadPackage(target.user.clone(), BadPackage::Lifetime);
+                    return Ok(Err(Over::Failed(error)));
+                }
+                let authority = target.authority.ok_or_else(damaged)?;
+                new_key |= accepted.insert(target.user.domain.clone(), authority);
+                builder = builder.add(package.clone());
+                plan.packages.push(package);
+                plan.devices.push(device);
+                if !plan.added.contains(&target.user) {
+                    plan.added.push(target.user.clone());
+                }
+            }
+        }
+        if plan.packages.is_empty() {
+            // Somebody else was faster.
+            let user = wish.targets.first().map(|target| target.user.clone());
+            return Ok(Err(match user {
+                Some(user) if !tried => Over::Failed(Error::AlreadyMember(user)),
+                _ => Over::Done,
+            }));
+        }
+        if new_key {
+            let extensions = group.extensions().clone().with(&accepted);
+            builder = builder.group_context_extensions(extensions);
+        }
+        Ok(Ok((builder, plan)))
+    }
+}
+
+/// Removes every device that the users have at this time.
+fn plan_remove<'a>(
+    group: &Group,
+    mut builder: CommitBuilder,
+    wish: &RemoveWish,
+    tried: bool,
+) -> Result<(CommitBuilder, Plan<'a>), Over> {
+    let mut plan = Plan::default();
+    let present: Vec<(_, DeviceCredential)> = members(group).collect();
+    for user in &wish.users {
+        let leaves = present.iter().filter(|(_, member)| member.user == *user);
+        let before = plan.removed.len();
+        for (leaf, _) in leaves {
+            builder = builder.remove(*leaf);
+            if plan.removed.len() == before {
+                plan.removed.push(user.clone());
+            }
+        }
+        if plan.removed.len() == before && !tried {
+            return Err(Over::Failed(Error::NotMember(user.clone())));
+        }
+    }
+    if plan.removed.is_empty() {
+        Err(Over::Done)
+    } else {
+        Ok((builder, plan))
+    }
+}

@@ -1,0 +1,183 @@
+//! Groups as they are held in memory and stored in rows.
+
+use std::cell::RefCell;
+
+use folkmoot_credential::{DeviceCredential, Judge, UserId};
+use folkmoot_mls::codec::Encode;
+use folkmoot_mls::context::{Context, NoPsks};
+use folkmoot_mls::crypto::aws_lc::PROVIDER;
+use folkmoot_mls::group::Group;
+use folkmoot_mls::message_keys::MessageKeys;
+use folkmoot_mls::records::{Changes, RecordKey, Records};
+use folkmoot_mls::tree_math::LeafIndex;
+use folkmoot_protocol::fence;
+use folkmoot_protocol::ids::LogId;
+use folkmoot_protocol::keys::{PublicKey, SigningKey};
+use folkmoot_protocol::sealed::suite;
+use rand_core::CryptoRng;
+use zeroize::Zeroizing;
+
+use super::Step;
+use super::rows::{self, ConversationRow, Seed};
+use crate::error::Error;
+use crate::store::{StoreError, Table, Transaction};
+
+/// A group in memory, good as long as its conversation's row has this number of changes.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub changes: u64,
+    pub group: Group,
+    pub keys: MessageKeys,
+}
+
+/// The world of an engine's call. `now` is the DS time of an entry, or ours, in seconds since 1970.
+pub(super) fn context(now: u64, rng: &mut dyn CryptoRng) -> Context<'_> {
+    Context {
+        provider: &PROVIDER,
+        authentication_service: &Judge,
+        psks: &NoPsks,
+        now: Some(now),
+        rng,
+    }
+}
+
+/// The records of one group. The engine knows no store errors: the first one is kept here.
+struct GroupRecords<'a> {
+    tx: &'a dyn Transaction,
+    log: LogId,
+    failed: RefCell<Option<StoreError>>,
+}
+
+impl Records for GroupRecords<'_> {
+    fn get(&self, key: &RecordKey) -> Option<Zeroizing<Vec<u8>>> {
+        self.tx
+            .get(Table::Records, &record_key(self.log, key))
+            .unwrap_or_else(|error| {
+                self.failed.borrow_mut().get_or_insert(error);
+                None
+            })
+    }
+}
+
+fn record_key(log: LogId, key: &RecordKey) -> Vec<u8> {
+    [log.as_ref(), key.as_slice()].concat()
+}
+
+fn with_records<T>(
+    tx: &dyn Transaction,
+    log: LogId,
+    load: impl FnOnce(&dyn Records) -> Result<T, folkmoot_mls::error::Error>,
+) -> Result<T, Error> {
+    let records = GroupRecords {
+        tx,
+        log,
+        failed: RefCell::new(None),
+    };
+    let loaded = load(&records);
+    match records.failed.into_inner() {
+        Some(error) => Err(error.into()),
+        None => Ok(loaded?),
+    }
+}
+
+/// The group of a conversation, without its message keys.
+pub(crate) fn load_group(tx: &dyn Transaction, log: LogId) -> Result<Group, Error> {
+    with_records(tx, log, |records| Group::load(&PROVIDER, records))
+}
+
+/// The devices in a group, and whose they are.
+pub(super) fn members(group: &Group) -> impl Iterator<Item = (LeafIndex, DeviceCredential)> + '_ {
+    // Members were judged when they came in, so that every credential can be read.
+    group
+        .members()
+        .filter_map(|(leaf, node)| Some((leaf, DeviceCredential::read(&node.credential).ok()?)))
+}
+
+/// Who is at a leaf.
+pub(super) fn member(group: &Group, leaf: LeafIndex) -> Option<(UserId, PublicKey)> {
+    let node = group.member(leaf)?;
+    let credential = DeviceCredential::read(&node.credential).ok()?;
+    let device = credential.device()?;
+    Some((credential.user, device))
+}
+
+/// The fence key of the epoch that `keys` are of, with what deriving it changes.
+pub(super) fn derive_fence(keys: &mut MessageKeys) -> Result<(SigningKey, Changes), Error> {
+    let (exported, changes) = keys.safe_export(fence::COMPONENT)?;
+    Ok((fence::fence_key(suite(), &exported), changes))
+}
+
+impl Step<'_> {
+    /// Takes the conversation's group out of memory, or loads it. [`Step::keep`] puts it back.
+    pub(super) fn hold(&mut self, row: &ConversationRow) -> Result<Held, Error> {
+        match self.session.held.remove(&row.log) {
+            Some(held) if held.changes == row.changes => Ok(held),
+            _ => self.load(row),
+        }
+    }
+
+    pub(super) fn load(&mut self, row: &ConversationRow) -> Result<Held, Error> {
+        let (group, keys) = with_records(self.tx, row.log, |records| {
+            let group = Group::load(&PROVIDER, records)?;
+            let keys = group.load_keys(&PROVIDER, group.epoch(), records)?;
+            Ok((group, keys))
+        })?;
+        Ok(Held {
+            changes: row.changes,
+            group,
+            keys,
+        })
+    }
+
+    /// Stores the conversation's row, and keeps its group in memory.
+    pub(super) fn keep(&mut self, row: &mut ConversationRow, mut held: Held) -> Result<(), Error> {
+        self.put_conversation(row)?;
+        held.changes = row.changes;
+        self.session.held.insert(row.log, held);
+        Ok(())
+    }
+
+    /// Stores the conversation's row. Groups in memory, of any process, are out of date then.
+    pub(super) fn put_conversation(&mut self, row: &mut ConversationRow) -> Result<(), Error> {
+        row.changes = row.changes.wrapping_add(1);
+        rows::put(self.tx, Table::Conversations, row.log.as_ref(), row)?;
+        Ok(())
+    }
+
+    /// Writes what an operation of the engine changed.
+    pub(super) fn apply(&mut self, log: LogId, changes: &Changes) -> Result<(), Error> {
+        for key in &changes.delete {
+            self.tx.delete(Table::Records, &record_key(log, key))?;
+        }
+        for (key, value) in &changes.put {
+            self.tx.put(Table::Records, &record_key(log, key), value)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn put_fence(
+        &mut self,
+        log: LogId,
+        epoch: u64,
+        key: &SigningKey,
+    ) -> Result<(), Error> {
+        let seed = Seed(key.clone());
+        rows::put(self.tx, Table::Fences, &rows::fence_key(log, epoch), &seed)?;
+        Ok(())
+    }
+
+    /// The fence key of the conversation's epoch.
+    pub(super) fn fence(&self, row: &ConversationRow) -> Result<SigningKey, Error> {
+        let key = rows::fence_key(row.log, row.epoch);
+        let seed: Option<Seed> = rows::get(self.tx, Table::Fences, &key)?;
+        let seed = seed.ok_or(StoreError::DamagedRow(Table::Fences.name()))?;
+        Ok(seed.0)
+    }
+
+    /// Remembers the log's hash at the row's place.
+    pub(super) fn put_chain(&mut self, row: &ConversationRow) -> Result<(), Error> {
+        let key = rows::chain_key(row.log, row.sequence);
+        self.tx.put(Table::Chain, &key, &row.chain.to_bytes())?;
+        Ok(())
+    }
+}

@@ -1,0 +1,232 @@
+//! From an invitation to a conversation.
+
+use folkmoot_credential::{AcceptedKeys, DeliveryAddress, Title, UserId, Version};
+use folkmoot_mls::error::Error as EngineError;
+use folkmoot_mls::group::Group;
+use folkmoot_protocol::Refusal;
+use folkmoot_protocol::call::Call;
+use folkmoot_protocol::delivery::{PickUpRequest, PickUpResponse};
+use folkmoot_protocol::ids::{EntryId, PickupAddress};
+use folkmoot_protocol::log::SignedHead;
+
+use super::groups::{Held, context, derive_fence, member};
+use super::reading::check_rules;
+use super::rows::{self, ConversationRow, InvitationRow, PackageRow};
+use super::session::{Asked, Task};
+use super::{Ask, Event, IntentId, Standing, Step};
+use crate::error::{BadService, Error};
+use crate::history::{Change, Epoch, What};
+use crate::store::Table;
+
+/// How long a joiner waits, from its first poll: seven days.
+const PATIENCE_MS: u64 = 7 * 24 * 3600 * 1000;
+
+/// The first pause between polls, and the longest.
+const FIRST_PAUSE_MS: u64 = 500;
+const LONGEST_PAUSE_MS: u64 = 3600 * 1000;
+
+impl Step<'_> {
+    fn invitation(&self, address: PickupAddress) -> Result<Option<InvitationRow>, Error> {
+        Ok(rows::get(self.tx, Table::Invitations, address.as_ref())?)
+    }
+
+    pub(super) fn advance_join(&mut self, address: PickupAddress) -> Result<Option<Ask>, Error> {
+        let Some(mut row) = self.invitation(address)? else {
+            return Ok(None);
+        };
+        if row.ends == 0 {
+            row.ends = self.now.saturating_add(PATIENCE_MS);
+            rows::put(self.tx, Table::Invitations, address.as_ref(), &row)?;
+        }
+        if self.now >= row.ends {
+            self.tx.delete(Table::Invitations, address.as_ref())?;
+            return Ok(None);
+        }
+        let known: Option<ConversationRow> =
+            rows::get(self.tx, Table::Conversations, row.invitation.log.as_ref())?;
+        // Whoever adds a member again has removed it before: that is to be read first.
+        let is_member = known
+            .is_some_and(|known| matches!(known.standing, Standing::Member | Standing::Opening));
+        if is_member || self.now < row.next {
+            return Ok(None);
+        }
+        let stored = DeliveryAddress {
+            url: row.invitation.delivery_url.clone(),
+            key: row.invitation.delivery_key,
+            pin: row.invitation.delivery_pin.clone(),
+        };
+        let request = PickUpRequest {
+            log: row.invitation.log.into(),
+            address: row.invitation.address.into(),
+        };
+        let to = super::address(&stored);
+        Ok(Some(Ask {
+            to,
+            call: Call::PickUp(request),
+            asked: Asked::PickUp,
+        }))
+    }
+
+    /// The commit has not come yet: ask again, later each time.
+    pub(super) fn pick_up_refused(
+        &mut self,
+        address: PickupAddress,
+        refusal: Refusal,
+    ) -> Result<(), Error> {
+        if refusal != Refusal::NotFound {
+            self.block(Task::Join(address), refusal.into());
+            return Ok(());
+        }
+        if let Some(mut row) = self.invitation(address)? {
+            row.delay = row
+                .delay
+                .saturating_mul(2)
+                .clamp(FIRST_PAUSE_MS, LONGEST_PAUSE_MS);
+            row.next = self.now.saturating_add(row.delay);
+            rows::put(self.tx, Table::Invitations, address.as_ref(), &row)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn picked_up(
+        &mut self,
+        address: PickupAddress,
+        answer: &PickUpResponse,
+    ) -> Result<(), Error> {
+        let Some(row) = self.invitation(address)? else {
+            return Ok(());
+        };
+        let invitation = &row.invitation;
+        let receipt = answer.receipt.as_ref();
+        let head = receipt.and_then(|head| SignedHead::read(head, &invitation.delivery_key).ok());
+        let head = head
+            .map(|signed| signed.head)
+            .filter(|head| head.log == invitation.log);
+        let (Some(head), Some(commit)) = (head, EntryId::read(&answer.commit)) else {
+            let fault = BadService::Signature(invitation.log);
+            self.block(Task::Join(address), Error::BadService(fault));
+            return Ok(());
+        };
+        match self.join(&row, answer, &head, commit)? {
+            Ok(()) => {}
+            // Nothing good will come of this invitation.
+            Err(reason) => self.tell(Event::Uninvited {
+                inviter: String::from_utf8_lossy(&invitation.inviter).into_owned(),
+                reason,
+            }),
+        }
+        self.tx.delete(Table::Invitations, address.as_ref())?;
+        Ok(())
+    }
+
+    fn join(
+        &mut self,
+        row: &InvitationRow,
+        answer: &PickUpResponse,
+        head: &folkmoot_protocol::log::Head,
+        commit: EntryId,
+    ) -> Result<Result<(), String>, Error> {
+        let invitation = &row.invitation;
+        let account = self.account()?;
+        let welcome = match invitation.open_welcome(&answer.shared_part, &answer.own_part) {
+            Ok(welcome) => welcome,
+            Err(error) => return Ok(Err(error.to_string())),
+        };
+        let reference = welcome.secrets.first().map(|part| part.new_member.clone());
+        let reference = reference.unwrap_or_default();
+        let package: Option<PackageRow> = rows::get(self.tx, Table::Packages, &reference)?;
+        let Some(package) = package else {
+            return Ok(Err(
+                "it uses a key package that is not ours, or was used".into()
+            ));
+        };
+        if !package.last_resort {
+            // Used, whatever becomes of it.
+            self.tx.delete(Table::Packages, &reference)?;
+            self.session.count = true;
+            self.wake.push(Task::Mailbox);
+        }
+        let mut ctx = context(head.entry_time / 1000, self.rng);
+        let joined = match Group::join(&mut ctx, &welcome, &package.bundle, None) {
+            Ok(joined) => joined,
+            Err(error @ EngineError::DamagedRecord(_)) => return Err(error.into()),
+            Err(error) => return Ok(Err(error.to_string())),
+        };
+        let (group, mut keys, mut changes) = (joined.group, joined.keys, joined.changes);
+        let inviter = member(&group, joined.group_info.signer).map(|(user, _)| user);
+        let Some(by) = inviter.filter(|user| user.to_field() == invitation.inviter) else {
+            return Ok(Err("whoever signed the Welcome is not who invited".into()));
+        };
+        if group.group_id() != invitation.log.as_ref() {
+            return Ok(Err("the Welcome is for another group".into()));
+        }
+        if let Err(reason) = check_rules(&group) {
+            return Ok(Err(reason));
+        }
+        let accepted: AcceptedKeys = group.extensions().get().ok().flatten().unwrap_or_default();
+        if !accepted.contains(&account.user.domain, &account.authentication.key) {
+            return Ok(Err(
+                "the group does not trust our authentication service".into()
+            ));
+        }
+        let (fence, exported) = derive_fence(&mut keys)?;
+        changes.append(exported);
+        let before: Option<ConversationRow> =
+            rows::get(self.tx, Table::Conversations, invitation.log.as_ref())?;
+        let title: Option<Title> = group.extensions().get().ok().flatten();
+        let log = invitation.log;
+        let mut conversation = ConversationRow {
+            version: Version,
+            changes: before.map_or(0, |before| before.changes),
+            log,
+            standing: Standing::Member,
+            stopped: None,
+            title: title
+                .map_or_else(|| log.to_string(), |title| title.as_str().to_owned())
+                .into(),
+            delivery: DeliveryAddress {
+                url: invitation.delivery_url.clone(),
+                key: invitation.delivery_key,
+                pin: invitation.delivery_pin.clone(),
+            },
+            branch: head.branch,
+            tip: commit,
+            epoch: group.epoch(),
+            epoch_authenticator: group.epoch_authenticator().as_slice().into(),
+            sequence: head.sequence,
+            chain: head.chain,
+            time: head.entry_time,
+            promises: Vec::new(),
+            intent: IntentId::default(),
+        };
+        // Of an earlier membership nothing secret is left; its history and seen ids stay.
+        for table in [Table::Records, Table::Fences, Table::Attempts] {
+            self.tx.delete_prefix(table, log.as_ref())?;
+        }
+        self.apply(log, &changes)?;
+        self.put_fence(log, conversation.epoch, &fence)?;
+        self.put_chain(&conversation)?;
+        self.joined(&conversation, by, account.user)?;
+        self.keep(
+            &mut conversation,
+            Held {
+                changes: 0,
+                group,
+                keys,
+            },
+        )?;
+        self.session.reading(log).wanted = true;
+        self.session.reading(log).at_head = false;
+        self.wake.push(Task::Conversation(log));
+        Ok(Ok(()))
+    }
+
+    fn joined(&mut self, row: &ConversationRow, by: UserId, user: UserId) -> Result<(), Error> {
+        self.write_history(row, 0, What::Joined(Change { by, user }))?;
+        let epoch = Epoch {
+            number: row.epoch,
+            authenticator: row.epoch_authenticator.clone(),
+        };
+        self.write_history(row, 1, What::Epoch(epoch))
+    }
+}

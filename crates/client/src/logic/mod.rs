@@ -1,0 +1,491 @@
+//! The client as a state machine.
+//!
+//! [`Logic::step`] runs inside one immediate write transaction, which it reads the state it needs from.
+//! It takes an [`Input`] and returns [`Output`]s, which the caller acts on after the transaction is
+//! durable. No network inside, no clock, no randomness of its own.
+//!
+//! What is to be done stands in rows: a registration and its stage, intents in the outbox, invitations,
+//! the cursor of each conversation. Each thing that can have one call under way at a time is a *task*;
+//! whenever something happened to a task, the logic looks at its rows and asks what comes next
+//! (`advance_*` in the files of this folder). So a crash needs no special care: a new process looks at the
+//! same rows. What only this process knows (calls under way, nonces, held groups, "read to the head") it
+//! may lose.
+
+mod account;
+mod committing;
+pub(crate) mod groups;
+mod inviting;
+mod joining;
+mod mailbox;
+mod outbox;
+mod reading;
+pub(crate) mod rows;
+mod sending;
+mod session;
+pub(crate) mod shelf;
+
+use folkmoot_credential::{DeliveryAddress, Domain, Name};
+use folkmoot_mls::codec::{Decode, DecodeError, Encode, Reader};
+use folkmoot_mls::tls_enum;
+use folkmoot_protocol::Refusal;
+use folkmoot_protocol::call::{Answer, Call};
+use folkmoot_protocol::ids::LogId;
+use rand_core::CryptoRng;
+
+use crate::error::{BadService, Error};
+use crate::history::HistoryEntry;
+use crate::store::{Table, Transaction};
+use crate::transport::{ServiceAddress, TransportError};
+use session::{Asked, Session, State, Task};
+
+/// Names a call that is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CallId(pub u64);
+
+/// Names something that the user wants done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct IntentId(pub u64);
+
+impl Encode for IntentId {
+    fn encode(&self, out: &mut Vec<u8>) {
+        self.0.encode(out);
+    }
+}
+
+impl Decode for IntentId {
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        u64::decode(reader).map(Self)
+    }
+}
+
+tls_enum! {
+    /// Where we stand in a conversation.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    #[non_exhaustive]
+    pub enum Standing: u8 {
+        /// Its log is not open yet.
+        Opening = 1,
+        /// We are a member.
+        Member = 2,
+        /// We were removed. What was said before stays.
+        Removed = 3,
+        /// Somebody broke the rules, and we follow no further.
+        Stopped = 4,
+    }
+}
+
+/// Something that the user wants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Intent {
+    /// An account.
+    Register {
+        /// The name.
+        name: Name,
+        /// The domain.
+        domain: Domain,
+        /// Its Authentication Service.
+        authentication: ServiceAddress,
+        /// Its Delivery Service.
+        delivery: ServiceAddress,
+    },
+    /// A conversation.
+    New {
+        /// What it is called.
+        title: String,
+        /// Who else is in it.
+        users: Vec<String>,
+    },
+    /// More users.
+    Add {
+        /// Where.
+        log: LogId,
+        /// Who.
+        users: Vec<String>,
+    },
+    /// Fewer users.
+    Remove {
+        /// Where.
+        log: LogId,
+        /// Who.
+        users: Vec<String>,
+    },
+    /// New keys of our own.
+    Update {
+        /// Where.
+        log: LogId,
+    },
+    /// A message.
+    Send {
+        /// Where.
+        log: LogId,
+        /// What it is.
+        media_type: String,
+        /// What it says.
+        content: Vec<u8>,
+    },
+    /// Everything that is new.
+    Sync,
+}
+
+/// What happened outside.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Input {
+    /// The user wants something.
+    Intent(Intent),
+    /// A service answered.
+    Answer {
+        /// To which call.
+        id: CallId,
+        /// What.
+        result: Result<Answer, Refusal>,
+    },
+    /// A call has no answer. It may have reached the service, or not.
+    Unanswered {
+        /// Which.
+        id: CallId,
+        /// Why.
+        error: TransportError,
+    },
+    /// Go on with everything that is not done, also what was blocked.
+    Resume,
+    /// Time has passed: go on with what was to wait for it.
+    Tick,
+}
+
+/// What is to be done outside, after the transaction is durable.
+#[derive(Clone, Debug, PartialEq)]
+#[allow(clippy::large_enum_variant, reason = "outputs are few and short-lived")]
+pub enum Output {
+    /// Ask a service, and give the answer back as an [`Input`].
+    Call {
+        /// Names the call.
+        id: CallId,
+        /// Whom.
+        to: ServiceAddress,
+        /// What.
+        call: Call,
+    },
+    /// Tell the user.
+    Event(Event),
+    /// Give [`Input::Tick`] at this time, milliseconds since 1970.
+    Wait {
+        /// When.
+        until: u64,
+    },
+}
+
+/// Something to tell the user.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Event {
+    /// The wish is kept; it has this name.
+    Started {
+        /// Which.
+        intent: IntentId,
+    },
+    /// The wish is fulfilled.
+    Done {
+        /// Which.
+        intent: IntentId,
+    },
+    /// The wish is given up.
+    Failed {
+        /// Which.
+        intent: IntentId,
+        /// Why.
+        error: Error,
+    },
+    /// Something has to wait. It is kept.
+    Blocked {
+        /// Why.
+        error: Error,
+    },
+    /// A conversation has a new line.
+    News {
+        /// Which conversation.
+        log: LogId,
+        /// What it is called.
+        title: String,
+        /// The line.
+        entry: HistoryEntry,
+    },
+    /// An invitation led to nothing.
+    Uninvited {
+        /// Who invited, as the invitation claims.
+        inviter: String,
+        /// Why.
+        reason: String,
+    },
+    /// A conversation stopped, for this reason.
+    Stopped {
+        /// Which conversation.
+        log: LogId,
+        /// What it is called.
+        title: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// The client's logic: what this process knows and may lose. The rest is in the store.
+#[derive(Debug, Default)]
+pub struct Logic {
+    session: Session,
+}
+
+impl Logic {
+    /// The logic of a process that has just started.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// One step. `now` is in milliseconds since 1970. If it fails, the transaction has to be rolled
+    /// back; if the transaction cannot be made durable, this value has to be replaced by a new one.
+    ///
+    /// # Errors
+    /// Those of an intent that cannot be: [`Error::UnknownConversation`] and the like;
+    /// [`Error::Store`] and [`Error::Engine`] where our own state is damaged. What services and members
+    /// do wrong is an [`Event`].
+    pub fn step(
+        &mut self,
+        tx: &mut dyn Transaction,
+        input: Input,
+        now: u64,
+        rng: &mut dyn CryptoRng,
+    ) -> Result<Vec<Output>, Error> {
+        let before = self.session.marks();
+        let outputs = Vec::new();
+        let session = &mut self.session;
+        let mut step = Step {
+            tx,
+            now,
+            rng,
+            session,
+            outputs,
+            wake: Vec::new(),
+        };
+        match step.run(input) {
+            Ok(()) => Ok(step.outputs),
+            Err(error) => {
+                self.session.restore(before);
+                Err(error)
+            }
+        }
+    }
+}
+
+/// One step under way.
+struct Step<'a> {
+    tx: &'a mut dyn Transaction,
+    now: u64,
+    rng: &'a mut dyn CryptoRng,
+    session: &'a mut Session,
+    outputs: Vec<Output>,
+    /// Tasks to look at.
+    wake: Vec<Task>,
+}
+
+/// What a task wants to ask.
+struct Ask {
+    to: ServiceAddress,
+    call: Call,
+    asked: Asked,
+}
+
+impl Step<'_> {
+    fn run(&mut self, input: Input) -> Result<(), Error> {
+        match input {
+            Input::Intent(intent) => self.intent(intent)?,
+            Input::Answer { id, result } => self.answer(id, result)?,
+            Input::Unanswered { id, error } => {
+                if let Some((task, _)) = self.session.answered(id) {
+                    self.block(task, error.into());
+                }
+            }
+            Input::Resume => {
+                self.session.unblock();
+                self.wake_all()?;
+            }
+            Input::Tick => {
+                let due = self.session.due(self.now);
+                self.wake.extend(due);
+            }
+        }
+        while let Some(task) = self.wake.pop() {
+            if self.session.is_free(&task) {
+                self.advance(task)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn intent(&mut self, intent: Intent) -> Result<(), Error> {
+        match intent {
+            Intent::Register {
+                name,
+                domain,
+                authentication,
+                delivery,
+            } => self.register(name, domain, authentication, delivery),
+            Intent::New { title, users } => self.new_conversation(&title, &users),
+            Intent::Add { log, users } => self.want_add(log, &users),
+            Intent::Remove { log, users } => self.want_remove(log, &users),
+            Intent::Update { log } => self.want_update(log),
+            Intent::Send {
+                log,
+                media_type,
+                content,
+            } => self.want_send(log, media_type, content),
+            Intent::Sync => self.sync(),
+        }
+    }
+
+    /// Looks at everything that may have something to do.
+    fn wake_all(&mut self) -> Result<(), Error> {
+        self.wake.push(Task::Mailbox);
+        for (key, _) in self.tx.scan(Table::Conversations, &[], None, usize::MAX)? {
+            self.wake.extend(LogId::read(&key).map(Task::Conversation));
+        }
+        for (_, row) in rows::scan::<rows::OutboxRow>(self.tx, Table::Outbox, &[])? {
+            self.wake.push(Task::Invite(row.log, row.intent));
+        }
+        for (_, row) in rows::scan::<rows::InvitationRow>(self.tx, Table::Invitations, &[])? {
+            self.wake.push(Task::Join(row.invitation.address));
+        }
+        Ok(())
+    }
+
+    /// Asks what comes next for a task, and calls it.
+    fn advance(&mut self, task: Task) -> Result<(), Error> {
+        let ask = match task {
+            Task::Mailbox => self.advance_mailbox()?,
+            Task::Conversation(log) => self.advance_conversation(log)?,
+            Task::Invite(log, intent) => self.advance_invite(log, intent)?,
+            Task::Join(address) => self.advance_join(address)?,
+        };
+        if let Some(Ask { to, call, asked }) = ask {
+            let id = self.session.ask(task, asked);
+            self.outputs.push(Output::Call { id, to, call });
+        }
+        Ok(())
+    }
+
+    fn answer(&mut self, id: CallId, result: Result<Answer, Refusal>) -> Result<(), Error> {
+        // Nobody waits for it any more: the process that asked is gone, or it came twice.
+        let Some((task, asked)) = self.session.answered(id) else {
+            return Ok(());
+        };
+        self.wake.push(task);
+        match result {
+            Ok(answer) => {
+                if !matches!(asked, Asked::Nonce) {
+                    self.session.stale.remove(&task);
+                }
+                self.accept(task, asked, answer)
+            }
+            Err(refusal) => self.refused(task, asked, refusal),
+        }
+    }
+
+    fn accept(&mut self, task: Task, asked: Asked, answer: Answer) -> Result<(), Error> {
+        match (task, asked, answer) {
+            (_, Asked::Nonce, Answer::LogNonce(answer)) => self.keep_nonce(task, answer.nonce),
+            (_, Asked::Nonce, Answer::MailboxNonce(answer)) => self.keep_nonce(task, answer.nonce),
+            (_, Asked::Nonce, Answer::ShelfNonce(answer)) => self.keep_nonce(task, answer.nonce),
+            (_, Asked::Register, Answer::Register(answer)) => self.registered(&answer),
+            (_, Asked::CreateMailbox, Answer::CreateMailbox(_)) => self.mailbox_made(),
+            (_, Asked::Stock(references), Answer::Stock(_)) => self.stocked(&references),
+            (_, Asked::Count, Answer::Count(answer)) => self.counted(&answer),
+            (_, Asked::Collect(after), Answer::Collect(answer)) => self.collected(after, &answer),
+            (_, Asked::Acknowledge(through), Answer::Acknowledge(_)) => self.acknowledged(through),
+            (Task::Conversation(log), Asked::Open, Answer::Open(receipt)) => {
+                self.opened(log, &receipt)
+            }
+            (Task::Conversation(log), Asked::Append(entry), Answer::Append(receipt)) => {
+                self.appended(log, entry, &receipt)
+            }
+            (Task::Conversation(log), Asked::Read, Answer::Read(answer)) => self.read(log, &answer),
+            (Task::Invite(log, intent), Asked::LookUp(user), Answer::LookUp(answer)) => {
+                self.looked_up(log, intent, &user, &answer)
+            }
+            (Task::Invite(log, intent), Asked::Take, Answer::Take(answer)) => {
+                self.taken(log, intent, &answer)
+            }
+            (Task::Invite(log, intent), Asked::Drop(address), Answer::Drop(_)) => {
+                self.dropped(log, intent, address)
+            }
+            (Task::Join(address), Asked::PickUp, Answer::PickUp(answer)) => {
+                self.picked_up(address, &answer)
+            }
+            _ => {
+                self.block(task, Error::BadService(BadService::Answer));
+                Ok(())
+            }
+        }
+    }
+
+    fn keep_nonce(&mut self, task: Task, nonce: Vec<u8>) -> Result<(), Error> {
+        self.session.nonces.insert(task, nonce);
+        Ok(())
+    }
+
+    fn refused(&mut self, task: Task, asked: Asked, refusal: Refusal) -> Result<(), Error> {
+        match &refusal {
+            Refusal::Busy(wait) | Refusal::Rate(wait) | Refusal::CommitInterval(wait) => {
+                // A service that names no time is asked again after one second.
+                let until = self.now.saturating_add((*wait).max(1000));
+                self.session.set(task, State::Waiting(until));
+                self.outputs.push(Output::Wait { until });
+                self.tell(Event::Blocked {
+                    error: refusal.into(),
+                });
+                return Ok(());
+            }
+            // Once more with a fresh one; a service that refuses that too is at fault.
+            Refusal::StaleNonce if self.session.stale.insert(task) => return Ok(()),
+            _ => {}
+        }
+        match (task, asked) {
+            (_, Asked::Register) => self.register_refused(refusal),
+            (_, Asked::Stock(references)) => self.stock_refused(&references, refusal),
+            (Task::Conversation(log), Asked::Append(entry)) => {
+                self.append_refused(log, entry, refusal)
+            }
+            (Task::Invite(log, intent), Asked::LookUp(_) | Asked::Take | Asked::Drop(_)) => {
+                self.invite_refused(log, intent, refusal)
+            }
+            (Task::Join(address), Asked::PickUp) => self.pick_up_refused(address, refusal),
+            _ => {
+                self.block(task, refusal.into());
+                Ok(())
+            }
+        }
+    }
+
+    /// Leaves a task until the user, or a new process, tries again.
+    fn block(&mut self, task: Task, error: Error) {
+        self.session.set(task, State::Blocked);
+        self.tell(Event::Blocked { error });
+    }
+
+    fn tell(&mut self, event: Event) {
+        self.outputs.push(Output::Event(event));
+    }
+}
+
+fn address(stored: &DeliveryAddress) -> ServiceAddress {
+    ServiceAddress {
+        url: String::from_utf8_lossy(&stored.url).into_owned(),
+        key: stored.key,
+        pin: stored.pin.as_slice().try_into().ok(),
+    }
+}
+
+fn stored_address(address: &ServiceAddress) -> DeliveryAddress {
+    DeliveryAddress {
+        url: address.url.as_bytes().into(),
+        key: address.key,
+        pin: address.pin.map_or_else(Default::default, Into::into),
+    }
+}

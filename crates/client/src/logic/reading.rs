@@ -1,0 +1,722 @@
+//! Reading a log: entries in order, each applied once, on the chain. Only this moves a group on.
+
+use folkmoot_credential::{AcceptedKeys, Judge, Policy, UserId, Version};
+use folkmoot_mls::codec::{Bytes, Decode};
+use folkmoot_mls::context::AuthenticationService;
+use folkmoot_mls::error::Error as EngineError;
+use folkmoot_mls::framing::ContentType;
+use folkmoot_mls::group::{Group, Processed};
+use folkmoot_mls::leaf_node::LeafNodeSource;
+use folkmoot_mls::message::MlsMessage;
+use folkmoot_mls::tree_math::LeafIndex;
+use folkmoot_protocol::VERSION;
+use folkmoot_protocol::delivery::read_response::End;
+use folkmoot_protocol::delivery::{Entry, ReadResponse, ReadResponses};
+use folkmoot_protocol::ids::{ChainHash, EntryId, LogId};
+use folkmoot_protocol::keys::hash;
+use folkmoot_protocol::log::{Append, CommitDeclaration, SignedHead};
+use folkmoot_protocol::plaintext::{MessageId, Plaintext, Position};
+
+use super::groups::{Held, context, derive_fence, member};
+use super::outbox::stopped;
+use super::rows::{self, AttemptRow, CommitAttempt, ConversationRow, OutboxRow, Wish};
+use super::session::Task;
+use super::{Event, Standing, Step};
+use crate::error::{BadService, Error};
+use crate::history::{
+    Change, Contradiction, Epoch, HistoryEntry, HistoryPosition, Message, Unreadable, Update, What,
+};
+use crate::store::Table;
+
+/// What an entry led to, beside the next one.
+enum Fault {
+    /// The DS broke the protocol: nothing of the entry is applied.
+    Service(BadService),
+    /// The entry is one that no member may follow: the conversation stops before it.
+    Stop(String),
+}
+
+/// A conversation while its entries are applied.
+struct Reader {
+    row: ConversationRow,
+    /// `None` once we are no member.
+    held: Option<Held>,
+}
+
+impl Step<'_> {
+    pub(super) fn read(&mut self, log: LogId, answer: &ReadResponses) -> Result<(), Error> {
+        let row = rows::conversation(self.tx, log)?;
+        if row.standing != Standing::Member {
+            return Ok(());
+        }
+        let before = (row.sequence, row.epoch);
+        let held = self.hold(&row)?;
+        let mut reader = Reader {
+            row,
+            held: Some(held),
+        };
+        let mut end = None;
+        let mut fault = None;
+        'batches: for batch in answer.batches.iter().filter(|batch| batch.log == log.0) {
+            for entry in &batch.entries {
+                match self.entry(&mut reader, entry)? {
+                    Ok(()) if reader.held.is_some() => {}
+                    Ok(()) => break 'batches,
+                    Err(found) => {
+                        fault = Some(found);
+                        break 'batches;
+                    }
+                }
+            }
+            end = Some(batch);
+        }
+        let Reader { mut row, held } = reader;
+        let Some(held) = held else {
+            self.put_conversation(&mut row)?;
+            return self.leave(&row);
+        };
+        match fault {
+            Some(Fault::Stop(reason)) => {
+                self.session.held.remove(&log);
+                return self.stop(row, reason);
+            }
+            Some(Fault::Service(fault)) => {
+                // The entry may have used keys of the group in memory: it is loaded again.
+                drop(held);
+                self.put_conversation(&mut row)?;
+                return self.bad_service(log, fault);
+            }
+            None => self.keep(&mut row, held)?,
+        }
+        let moved = before != (row.sequence, row.epoch);
+        if moved {
+            self.session.reading(log).lost_at = None;
+        }
+        self.end(&row, end, before.1)
+    }
+
+    /// What the end of a batch says.
+    fn end(
+        &mut self,
+        row: &ConversationRow,
+        last: Option<&ReadResponse>,
+        epoch_before: u64,
+    ) -> Result<(), Error> {
+        let log = row.log;
+        let fault = match last.map(ReadResponse::end) {
+            Some(End::Head) => {
+                let receipt = last.and_then(|batch| batch.head.as_ref());
+                let head = receipt.and_then(|head| SignedHead::read(head, &row.delivery.key).ok());
+                match head.map(|signed| signed.head) {
+                    Some(head) if head.log != log => Some(BadService::Signature(log)),
+                    Some(head) if (head.sequence, head.chain) == (row.sequence, row.chain) => None,
+                    Some(_) => Some(BadService::Contradiction(log)),
+                    None => Some(BadService::Signature(log)),
+                }
+            }
+            // A newer key opens what comes after; the old one must not be all that we have.
+            Some(End::Cut) if row.epoch != epoch_before => {
+                self.session.reading(log).wanted = true;
+                self.session.reading(log).at_head = false;
+                return Ok(());
+            }
+            Some(End::Cut) => Some(BadService::Contradiction(log)),
+            Some(End::Blind) => Some(BadService::Denied(log)),
+            Some(End::Gap) => Some(BadService::Gap(log)),
+            Some(End::Unspecified) | None => Some(BadService::Answer),
+        };
+        if let Some(fault) = fault {
+            return self.bad_service(log, fault);
+        }
+        let reading = self.session.reading(log);
+        reading.at_head = true;
+        reading.wanted = false;
+        self.wake_invites(log)
+    }
+
+    /// Applies one entry.
+    fn entry(&mut self, reader: &mut Reader, entry: &Entry) -> Result<Result<(), Fault>, Error> {
+        let row = &reader.row;
+        let log = row.log;
+        let order = || Ok(Err(Fault::Service(BadService::Order(log))));
+        if entry.sequence != row.sequence.saturating_add(1) || entry.time < row.time {
+            return order();
+        }
+        let Ok(append) = Append::from_bytes(&entry.content) else {
+            return Ok(Err(Fault::Service(BadService::Answer)));
+        };
+        if append.version != VERSION || append.log != log || append.branch != row.branch {
+            return order();
+        }
+        let id = append.id();
+        let chain = row.chain.next(log, entry.sequence, entry.time, id);
+        let promised = row
+            .promises
+            .iter()
+            .filter(|promise| promise.sequence == entry.sequence);
+        if promised.into_iter().any(|promise| promise.chain != chain) {
+            self.put_evidence(log, entry)?;
+            return Ok(Err(Fault::Service(BadService::Contradiction(log))));
+        }
+        let here = (append.epoch, append.parent) == (row.epoch, row.tip);
+        let applied = if append.epoch < row.epoch {
+            // Written before we joined, or too late to be read.
+            Ok(())
+        } else if !here {
+            return order();
+        } else {
+            let place = Place {
+                sequence: entry.sequence,
+                chain,
+                time: entry.time,
+                id,
+            };
+            match append.commit {
+                Some(_) => self.commit(reader, &append, place)?,
+                None => self.message(reader, &append, place)?,
+            }
+        };
+        if let Err(fault) = applied {
+            if matches!(fault, Fault::Stop(_)) {
+                self.put_evidence(log, entry)?;
+            }
+            return Ok(Err(fault));
+        }
+        let row = &mut reader.row;
+        row.sequence = entry.sequence;
+        row.chain = chain;
+        row.time = entry.time;
+        row.promises
+            .retain(|promise| promise.sequence > entry.sequence);
+        self.put_chain(&reader.row)?;
+        Ok(Ok(()))
+    }
+
+    fn put_evidence(&mut self, log: LogId, entry: &Entry) -> Result<(), Error> {
+        let key = rows::chain_key(log, entry.sequence);
+        let content = Bytes::from(entry.content.as_slice());
+        let evidence = (
+            entry.time,
+            (content, Bytes::from(entry.fence_signature.as_slice())),
+        );
+        rows::put(self.tx, Table::Evidence, &key, &evidence)?;
+        Ok(())
+    }
+
+    // ---- commits
+
+    fn commit(
+        &mut self,
+        reader: &mut Reader,
+        append: &Append,
+        place: Place,
+    ) -> Result<Result<(), Fault>, Error> {
+        let key = rows::attempt_key(reader.row.log, place.id);
+        let attempt: Option<AttemptRow> = rows::get(self.tx, Table::Attempts, &key)?;
+        match attempt {
+            Some(AttemptRow {
+                commit: Some(commit),
+                intent,
+                ..
+            }) => {
+                let merged = self.merge(reader, commit, place)?;
+                if merged.is_ok() {
+                    let key = rows::outbox_key(reader.row.log, intent);
+                    if self.tx.get(Table::Outbox, &key)?.is_some() {
+                        self.settle(reader.row.log, intent, Ok(()))?;
+                    }
+                    self.epoch_over(reader.row.log)?;
+                }
+                Ok(merged)
+            }
+            _ => {
+                let followed = self.follow(reader, append, place)?;
+                if followed.is_ok() {
+                    self.epoch_over(reader.row.log)?;
+                }
+                Ok(followed)
+            }
+        }
+    }
+
+    /// Our own commit was taken: the group moves to where the attempt left it.
+    fn merge(
+        &mut self,
+        reader: &mut Reader,
+        commit: CommitAttempt,
+        place: Place,
+    ) -> Result<Result<(), Fault>, Error> {
+        let Some(held) = reader.held.take() else {
+            return Ok(Ok(()));
+        };
+        let by = self.account()?.user;
+        // First as a trial: what the others find invalid at the entry's time, we must not merge.
+        if let Err(reason) = judge_own(&held.group, &commit, place.time / 1000) {
+            reader.held = Some(held);
+            return Ok(Err(Fault::Stop(reason)));
+        }
+        let log = reader.row.log;
+        self.apply(log, &commit.changes)?;
+        self.apply(log, &held.keys.deletion())?;
+        drop(held);
+        let held = self.load(&reader.row)?;
+        self.enter(reader, held, &commit.next_fence.0, place)?;
+        self.write_changes(&reader.row, place, &by, &commit.added, &commit.removed)?;
+        Ok(Ok(()))
+    }
+
+    /// Somebody's commit.
+    fn follow(
+        &mut self,
+        reader: &mut Reader,
+        append: &Append,
+        place: Place,
+    ) -> Result<Result<(), Fault>, Error> {
+        let Some(mut held) = reader.held.take() else {
+            return Ok(Ok(()));
+        };
+        let declared = append.commit.as_ref();
+        let mut ctx = context(place.time / 1000, self.rng);
+        let processed = match MlsMessage::from_bytes(&append.message) {
+            Ok(message) => held.group.process(&mut held.keys, &message, &mut ctx),
+            Err(error) => Err(error.into()),
+        };
+        let name = |group: &Group, leaf: LeafIndex| member(group, leaf).map(|(user, _)| user);
+        let result = match processed {
+            Ok(Processed::Commit {
+                effects,
+                group,
+                mut keys,
+                mut changes,
+                ..
+            }) => {
+                let (fence, exported) = derive_fence(&mut keys)?;
+                changes.append(exported);
+                let removes = !effects.removed.is_empty();
+                match declared.map(|declared| check_declared(declared, &fence.public().0, removes))
+                {
+                    Some(Ok(())) => {}
+                    Some(Err(reason)) => return self.give_back(reader, held, reason),
+                    None => return self.give_back(reader, held, "it declares nothing".into()),
+                }
+                if let Err(reason) = check_rules(&group) {
+                    return self.give_back(reader, held, reason);
+                }
+                let Some(by) = name(&held.group, effects.committer) else {
+                    return self.give_back(reader, held, "its author has no name".into());
+                };
+                let removed = effects
+                    .removed
+                    .iter()
+                    .filter_map(|(leaf, _)| name(&held.group, *leaf));
+                let removed = unique(removed);
+                let added = unique(effects.added.iter().filter_map(|leaf| name(&group, *leaf)));
+                let log = reader.row.log;
+                self.apply(log, &changes)?;
+                self.apply(log, &held.keys.deletion())?;
+                self.enter(
+                    reader,
+                    Held {
+                        changes: 0,
+                        group,
+                        keys,
+                    },
+                    &fence,
+                    place,
+                )?;
+                self.write_changes(&reader.row, place, &by, &added, &removed)?;
+                Ok(())
+            }
+            Ok(Processed::Removed { by }) => {
+                let user = self.account()?.user;
+                if let Some(by) = name(&held.group, by) {
+                    let row = &mut reader.row;
+                    row.standing = Standing::Removed;
+                    self.write_history_at(row, place, 0, What::Removed(Change { by, user }))?;
+                }
+                Ok(())
+            }
+            Ok(_) => Err("it is no commit".to_owned()),
+            Err(error) => Err(blame(error)?),
+        };
+        match result {
+            Ok(()) => Ok(Ok(())),
+            Err(reason) => self.give_back(reader, held, reason),
+        }
+    }
+
+    /// The commit is invalid: the conversation stays where it was.
+    fn give_back(
+        &mut self,
+        reader: &mut Reader,
+        held: Held,
+        reason: String,
+    ) -> Result<Result<(), Fault>, Error> {
+        reader.held = Some(held);
+        Ok(Err(Fault::Stop(reason)))
+    }
+
+    /// The conversation is in a new epoch, whose records are written. The old fence key goes.
+    fn enter(
+        &mut self,
+        reader: &mut Reader,
+        held: Held,
+        fence: &folkmoot_protocol::keys::SigningKey,
+        place: Place,
+    ) -> Result<(), Error> {
+        let row = &mut reader.row;
+        self.tx
+            .delete(Table::Fences, &rows::fence_key(row.log, row.epoch))?;
+        row.epoch = held.group.epoch();
+        row.epoch_authenticator = held.group.epoch_authenticator().as_slice().into();
+        row.tip = place.id;
+        if let Ok(Some(title)) = held.group.extensions().get::<folkmoot_credential::Title>() {
+            row.title = title.as_str().into();
+        }
+        self.put_fence(reader.row.log, reader.row.epoch, fence)?;
+        reader.held = Some(held);
+        Ok(())
+    }
+
+    /// Everything that was offered after the old tip has lost, and is made again.
+    fn epoch_over(&mut self, log: LogId) -> Result<(), Error> {
+        self.tx.delete_prefix(Table::Attempts, log.as_ref())?;
+        for mut row in self.outbox(log)? {
+            if row.attempt.is_some() || row.receipt.is_some() {
+                (row.attempt, row.receipt) = (None, None);
+                self.put_outbox(&row)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write_changes(
+        &mut self,
+        row: &ConversationRow,
+        place: Place,
+        by: &UserId,
+        added: &[UserId],
+        removed: &[UserId],
+    ) -> Result<(), Error> {
+        let change = |user: &UserId| Change {
+            by: by.clone(),
+            user: user.clone(),
+        };
+        let mut lines: Vec<What> = removed
+            .iter()
+            .map(|user| What::Removed(change(user)))
+            .collect();
+        lines.extend(added.iter().map(|user| What::Added(change(user))));
+        if lines.is_empty() {
+            lines.push(What::Updated(Update { by: by.clone() }));
+        }
+        lines.push(What::Epoch(Epoch {
+            number: row.epoch,
+            authenticator: row.epoch_authenticator.clone(),
+        }));
+        for (part, what) in (0..).zip(lines) {
+            self.write_history_at(row, place, part, what)?;
+        }
+        Ok(())
+    }
+
+    // ---- messages and proposals
+
+    fn message(
+        &mut self,
+        reader: &mut Reader,
+        append: &Append,
+        place: Place,
+    ) -> Result<Result<(), Fault>, Error> {
+        let log = reader.row.log;
+        let key = rows::attempt_key(log, place.id);
+        if let Some(attempt) = rows::get::<AttemptRow>(self.tx, Table::Attempts, &key)? {
+            self.tx.delete(Table::Attempts, &key)?;
+            let key = rows::outbox_key(log, attempt.intent);
+            let row: Option<OutboxRow> = rows::get(self.tx, Table::Outbox, &key)?;
+            if let Some(OutboxRow {
+                intent,
+                wish: Wish::Send(wish),
+                ..
+            }) = row
+            {
+                let account = self.account()?;
+                let message = Message {
+                    sender: account.user.clone(),
+                    device: account.device.0.public(),
+                    own: true,
+                    id: wish.id,
+                    media_type: wish.media_type,
+                    content: wish.content,
+                };
+                self.is_new(log, &account.user, wish.id)?;
+                self.write_history_at(&reader.row, place, 0, What::Message(message))?;
+                self.settle(log, intent, Ok(()))?;
+            }
+            return Ok(Ok(()));
+        }
+        let Some(held) = &mut reader.held else {
+            return Ok(Ok(()));
+        };
+        let mut ctx = context(place.time / 1000, self.rng);
+        let processed = match MlsMessage::from_bytes(&append.message) {
+            Ok(message) => held.group.process(&mut held.keys, &message, &mut ctx),
+            Err(error) => Err(error.into()),
+        };
+        match processed {
+            Ok(Processed::Application {
+                sender,
+                data,
+                changes,
+                ..
+            }) if append.content_type == ContentType::Application as u8 => {
+                let sender = member(&held.group, sender);
+                self.apply(log, &changes)?;
+                self.said(&reader.row, place, sender, &data)?;
+            }
+            Ok(Processed::Proposal { group, changes, .. })
+                if append.content_type == ContentType::Proposal as u8 =>
+            {
+                held.group = group;
+                self.apply(log, &changes)?;
+            }
+            // The DS compared the header with what is declared.
+            Ok(_) => return Ok(Err(Fault::Service(BadService::Order(log)))),
+            Err(EngineError::OwnMessage) => return Ok(Err(Fault::Stop(restored()))),
+            Err(error) => {
+                let reason = blame(error)?.into();
+                self.write_history_at(
+                    &reader.row,
+                    place,
+                    0,
+                    What::Unreadable(Unreadable { reason }),
+                )?;
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    /// Somebody said something.
+    fn said(
+        &mut self,
+        row: &ConversationRow,
+        place: Place,
+        sender: Option<(UserId, folkmoot_protocol::keys::PublicKey)>,
+        data: &[u8],
+    ) -> Result<(), Error> {
+        let (Ok(plaintext), Some((sender, device))) = (Plaintext::from_padded(data), sender) else {
+            let reason = "its content is malformed".into();
+            return self.write_history_at(row, place, 0, What::Unreadable(Unreadable { reason }));
+        };
+        if !self.is_new(row.log, &sender, plaintext.id)? {
+            return Ok(());
+        }
+        let agrees = self.agrees(row, &plaintext.position)?;
+        let message = Message {
+            sender: sender.clone(),
+            device,
+            own: false,
+            id: plaintext.id,
+            media_type: plaintext.media_type.into(),
+            content: plaintext.content,
+        };
+        self.write_history_at(row, place, 0, What::Message(message))?;
+        if !agrees {
+            let sequence = plaintext.position.sequence;
+            let what = What::Contradiction(Contradiction {
+                with: sender,
+                sequence,
+            });
+            self.write_history_at(row, place, 1, what)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the user has not sent this id before; remembers it.
+    fn is_new(&mut self, log: LogId, user: &UserId, id: MessageId) -> Result<bool, Error> {
+        let key = [log.0, hash("user", user)].concat();
+        let key = [&key[..], &id.0].concat();
+        let new = self.tx.get(Table::Seen, &key)?.is_none();
+        self.tx.put(Table::Seen, &key, &[])?;
+        Ok(new)
+    }
+
+    /// Whether the sender saw the same log as we did. Where we have no hash we cannot tell.
+    fn agrees(&self, row: &ConversationRow, position: &Position) -> Result<bool, Error> {
+        if position.sequence > row.sequence {
+            return Ok(false);
+        }
+        let key = rows::chain_key(row.log, position.sequence);
+        let ours: Option<ChainHash> = rows::get(self.tx, Table::Chain, &key)?;
+        Ok(ours.is_none_or(|ours| ours == position.chain))
+    }
+
+    // ---- ends
+
+    /// We are no member any more: keys and wishes go, what was said stays.
+    fn leave(&mut self, row: &ConversationRow) -> Result<(), Error> {
+        let log = row.log;
+        self.session.held.remove(&log);
+        for table in [Table::Records, Table::Fences, Table::Attempts] {
+            self.tx.delete_prefix(table, log.as_ref())?;
+        }
+        for waiting in self.outbox(log)? {
+            let error = Error::NoLongerMember(row.title.0.clone());
+            self.settle(log, waiting.intent, Err(error))?;
+        }
+        // Perhaps somebody has added us again.
+        let invitations: Vec<(_, rows::InvitationRow)> =
+            rows::scan(self.tx, Table::Invitations, &[])?;
+        for (_, invitation) in invitations {
+            self.wake.push(Task::Join(invitation.invitation.address));
+        }
+        Ok(())
+    }
+
+    /// Nobody may follow: the conversation stays at the last good entry, with the evidence.
+    fn stop(&mut self, mut row: ConversationRow, reason: String) -> Result<(), Error> {
+        row.standing = Standing::Stopped;
+        row.stopped = Some(reason.clone().into());
+        self.put_conversation(&mut row)?;
+        for waiting in self.outbox(row.log)? {
+            self.settle(row.log, waiting.intent, Err(stopped(&row)))?;
+        }
+        self.tell(Event::Stopped {
+            log: row.log,
+            title: row.title.0,
+            reason,
+        });
+        Ok(())
+    }
+
+    // ---- history
+
+    /// Writes a line at the row's own place.
+    pub(super) fn write_history(
+        &mut self,
+        row: &ConversationRow,
+        part: u32,
+        what: What,
+    ) -> Result<(), Error> {
+        let place = Place {
+            sequence: row.sequence,
+            chain: row.chain,
+            time: row.time,
+            id: row.tip,
+        };
+        self.write_history_at(row, place, part, what)
+    }
+
+    fn write_history_at(
+        &mut self,
+        row: &ConversationRow,
+        place: Place,
+        part: u32,
+        what: What,
+    ) -> Result<(), Error> {
+        let sequence = place.sequence;
+        let (time, epoch) = (place.time, row.epoch);
+        let entry = HistoryEntry {
+            version: Version,
+            sequence,
+            part,
+            time,
+            epoch,
+            what,
+        };
+        let key = rows::history_key(row.log, HistoryPosition { sequence, part });
+        rows::put(self.tx, Table::History, &key, &entry)?;
+        self.tell(Event::News {
+            log: row.log,
+            title: row.title.0.clone(),
+            entry,
+        });
+        Ok(())
+    }
+}
+
+/// Where an entry stands.
+#[derive(Clone, Copy)]
+struct Place {
+    sequence: u64,
+    #[allow(dead_code, reason = "part of what an entry is")]
+    chain: ChainHash,
+    time: u64,
+    id: EntryId,
+}
+
+fn unique(users: impl Iterator<Item = UserId>) -> Vec<UserId> {
+    let mut found = Vec::new();
+    for user in users {
+        if !found.contains(&user) {
+            found.push(user);
+        }
+    }
+    found
+}
+
+fn restored() -> String {
+    "this home was restored from an old copy: another device of yours has to add this one again"
+        .into()
+}
+
+/// Why a member's message is refused; an error of our own storage is passed on.
+fn blame(error: EngineError) -> Result<String, Error> {
+    match error {
+        EngineError::DamagedRecord(_) | EngineError::UnsupportedCipherSuite(_) => Err(error.into()),
+        EngineError::OwnMessage => Ok(restored()),
+        error => Ok(error.to_string()),
+    }
+}
+
+/// Compares what a commit declares with what follows from it.
+fn check_declared(
+    declared: &CommitDeclaration,
+    fence: &[u8; 32],
+    removes: bool,
+) -> Result<(), String> {
+    if declared.next_fence_key.0 != *fence {
+        Err("its declared fence key is not that of its epoch".into())
+    } else if removes && !declared.cut {
+        Err("it removes somebody and is no cut".into())
+    } else if !declared.pages.is_empty() {
+        Err("it declares tree pages where there are none".into())
+    } else {
+        Ok(())
+    }
+}
+
+/// What every group of ours says about itself: rules that we know, and whom it trusts.
+pub(super) fn check_rules(group: &Group) -> Result<(), String> {
+    let policy = group.extensions().get::<Policy>();
+    let accepted = group.extensions().get::<AcceptedKeys>();
+    match (policy, accepted) {
+        (Ok(Some(_)), Ok(Some(_))) => Ok(()),
+        _ => Err("the group's rules are missing, or of a version that is not known here".into()),
+    }
+}
+
+/// Repeats the checks of our own commit that depend on time, with the entry's time (seconds).
+fn judge_own(group: &Group, commit: &CommitAttempt, now: u64) -> Result<(), String> {
+    for package in &commit.packages {
+        let leaf = &package.leaf_node;
+        let in_time = matches!(
+            leaf.leaf_node_source,
+            LeafNodeSource::KeyPackage(lifetime) if lifetime.contains(now)
+        );
+        if !in_time {
+            return Err("a key package had expired when the commit was ordered".into());
+        }
+    }
+    let own = group.own_leaf();
+    Judge
+        .validate(
+            &own.credential,
+            &own.signature_key,
+            group.extensions(),
+            Some(now),
+        )
+        .map_err(|error| {
+            format!("our credential was not valid when the commit was ordered: {error}")
+        })
+}

@@ -1,0 +1,381 @@
+//! The rows of the store: what each holds, and its key.
+
+use folkmoot_credential::{Binding, DeliveryAddress, DeviceCertificate, UserId, Version};
+use folkmoot_mls::codec::{Bytes, Decode, DecodeError, Encode, Reader};
+use folkmoot_mls::crypto::{HpkeKeyPair, Secret};
+use folkmoot_mls::key_package::{KeyPackage, KeyPackageBundle};
+use folkmoot_mls::records::Changes;
+use folkmoot_mls::{tls_enum, tls_struct};
+use folkmoot_protocol::ids::{ChainHash, EntryId, LogId, MailboxId, PickupAddress};
+use folkmoot_protocol::invitation::Invitation;
+use folkmoot_protocol::keys::{PublicKey, SigningKey};
+use folkmoot_protocol::plaintext::MessageId;
+use zeroize::Zeroizing;
+
+use super::{IntentId, Standing};
+use crate::error::Error;
+use crate::history::HistoryPosition;
+use crate::store::{StoreError, Table, Transaction};
+use crate::text::Text;
+
+/// Key of the account's row.
+pub(crate) const ACCOUNT: &[u8] = b"account";
+
+/// Key of the counter of intents.
+pub(crate) const NEXT_INTENT: &[u8] = b"next intent";
+
+/// A signing key as its seed.
+#[derive(Clone, Debug)]
+pub(crate) struct Seed(pub SigningKey);
+
+impl Encode for Seed {
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.0.seed().as_ref());
+    }
+}
+
+impl Decode for Seed {
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let seed = Zeroizing::new(reader.array()?);
+        Ok(Self(SigningKey::from_seed(seed)))
+    }
+}
+
+/// A symmetric key.
+#[derive(Clone)]
+pub(crate) struct Key(pub Zeroizing<[u8; 32]>);
+
+impl Key {
+    pub(crate) fn generate(rng: &mut dyn rand_core::CryptoRng) -> Self {
+        let mut key = Zeroizing::new([0; 32]);
+        rng.fill_bytes(key.as_mut());
+        Self(key)
+    }
+}
+
+impl Encode for Key {
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.0.as_ref());
+    }
+}
+
+impl Decode for Key {
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self(Zeroizing::new(reader.array()?)))
+    }
+}
+
+tls_enum! {
+    /// How far a registration has come.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub(crate) enum Stage: u8 {
+        /// The AS has not answered.
+        Registering = 1,
+        /// The mailbox is not made.
+        MakingMailbox = 2,
+        /// The first KeyPackages are not on the shelf.
+        Stocking = 3,
+        /// Done.
+        Ready = 4,
+    }
+}
+
+tls_struct! {
+    /// The account.
+    #[derive(Clone)]
+    pub(crate) struct AccountRow {
+        pub version: Version,
+        pub stage: Stage,
+        pub intent: IntentId,
+        pub user: UserId,
+        pub authentication: DeliveryAddress,
+        pub delivery: DeliveryAddress,
+        pub identity: Seed,
+        pub device: Seed,
+        pub owner: Seed,
+        pub mailbox_key_version: u16,
+        pub mailbox_key: HpkeKeyPair,
+        pub shelf_key_version: u16,
+        pub shelf_key: Key,
+        pub certificate: DeviceCertificate,
+        /// When the device's record was written, seconds since 1970.
+        pub issued: u64,
+        pub binding: Option<Binding>,
+        /// The last envelope that is kept as a row.
+        pub collected: u64,
+        /// The last envelope that the DS was told to delete.
+        pub acknowledged: u64,
+    }
+}
+
+impl AccountRow {
+    pub(crate) fn mailbox(&self) -> MailboxId {
+        MailboxId::of(&self.owner.0.public())
+    }
+}
+
+tls_struct! {
+    /// One of our KeyPackages.
+    #[derive(Clone)]
+    pub(crate) struct PackageRow {
+        pub version: Version,
+        pub bundle: KeyPackageBundle,
+        pub expires: u64,
+        pub last_resort: bool,
+        /// Whether it is known to be on the shelf.
+        pub stocked: bool,
+    }
+}
+
+tls_struct! {
+    /// A conversation.
+    #[derive(Clone)]
+    pub(crate) struct ConversationRow {
+        pub version: Version,
+        /// Counts changes of this row and of all that belongs to it.
+        pub changes: u64,
+        pub log: LogId,
+        pub standing: Standing,
+        pub stopped: Option<Text>,
+        pub title: Text,
+        pub delivery: DeliveryAddress,
+        pub branch: EntryId,
+        /// The commit, or Open, that made the current epoch.
+        pub tip: EntryId,
+        pub epoch: u64,
+        pub epoch_authenticator: Bytes,
+        /// Of the last entry processed.
+        pub sequence: u64,
+        pub chain: ChainHash,
+        /// That entry's time, milliseconds since 1970.
+        pub time: u64,
+        /// What the DS has signed about entries that we have not read.
+        pub promises: Vec<Promise>,
+        /// The intent to open the log, while it is open.
+        pub intent: IntentId,
+    }
+}
+
+tls_struct! {
+    /// A signed head: the chain will have this hash at this place.
+    #[derive(Clone, Copy, PartialEq, Eq)]
+    pub(crate) struct Promise {
+        pub sequence: u64,
+        pub chain: ChainHash,
+    }
+}
+
+tls_struct! {
+    /// Something that the user wants done in a conversation.
+    #[derive(Clone)]
+    pub(crate) struct OutboxRow {
+        pub version: Version,
+        pub log: LogId,
+        pub intent: IntentId,
+        /// The entry that was offered to the log, until it is known to have lost.
+        pub attempt: Option<EntryId>,
+        /// The entry's place, once there is a receipt.
+        pub receipt: Option<u64>,
+        /// Whether anything was offered to the log.
+        pub tried: bool,
+        pub wish: Wish,
+    }
+}
+
+tls_enum! {
+    /// What the user wants.
+    #[derive(Clone)]
+    pub(crate) enum Wish: u8 {
+        Add(AddWish) = 1,
+        Remove(RemoveWish) = 2,
+        Update = 3,
+        Send(SendWish) = 4,
+    }
+}
+
+tls_struct! {
+    #[derive(Clone)]
+    pub(crate) struct SendWish {
+        pub id: MessageId,
+        pub media_type: Text,
+        pub content: Bytes,
+    }
+}
+
+tls_struct! {
+    #[derive(Clone)]
+    pub(crate) struct RemoveWish {
+        pub users: Vec<UserId>,
+    }
+}
+
+tls_struct! {
+    #[derive(Clone)]
+    pub(crate) struct AddWish {
+        pub targets: Vec<Target>,
+        /// Opens the shared part of the Welcome.
+        pub shared_key: Key,
+        /// Names our `Take`: a repeat gets the same answer.
+        pub take: [u8; 32],
+    }
+}
+
+tls_struct! {
+    /// A user to be added.
+    #[derive(Clone)]
+    pub(crate) struct Target {
+        pub user: UserId,
+        /// Whether the directory has answered.
+        pub looked_up: bool,
+        /// The AS that vouches for the user.
+        pub authority: Option<PublicKey>,
+        pub devices: Vec<TargetDevice>,
+    }
+}
+
+tls_struct! {
+    /// A device to be added.
+    #[derive(Clone)]
+    pub(crate) struct TargetDevice {
+        pub device: PublicKey,
+        pub delivery: DeliveryAddress,
+        pub mailbox: MailboxId,
+        pub mailbox_key_version: u16,
+        pub mailbox_key: [u8; 32],
+        pub shelf_key_version: u16,
+        pub shelf_key: Key,
+        /// The KeyPackage as an MLSMessage, once it was taken.
+        pub package: Bytes,
+        pub ticket: Bytes,
+        /// Where its Welcome will be.
+        pub address: PickupAddress,
+        pub own_key: Key,
+        /// The sealed invitation, once it was made.
+        pub envelope: Bytes,
+        pub dropped: bool,
+    }
+}
+
+tls_struct! {
+    /// What was offered to a log. Kept until a commit after its parent has been read.
+    #[derive(Clone)]
+    pub(crate) struct AttemptRow {
+        pub version: Version,
+        pub intent: IntentId,
+        pub parent: EntryId,
+        /// The encoded [`Append`](folkmoot_protocol::log::Append).
+        pub append: Bytes,
+        pub shared_part: Bytes,
+        pub own_parts: Vec<Bytes>,
+        /// What a commit makes of the group.
+        pub commit: Option<CommitAttempt>,
+    }
+}
+
+tls_struct! {
+    /// What follows if the commit is the one that the log takes.
+    #[derive(Clone)]
+    pub(crate) struct CommitAttempt {
+        pub changes: Changes,
+        pub next_fence: Seed,
+        pub added: Vec<UserId>,
+        pub removed: Vec<UserId>,
+        /// The KeyPackages of those added, to be judged by the time of the entry.
+        pub packages: Vec<KeyPackage>,
+    }
+}
+
+tls_struct! {
+    /// An invitation that was not used yet.
+    #[derive(Clone)]
+    pub(crate) struct InvitationRow {
+        pub version: Version,
+        pub invitation: Invitation,
+        /// The end of waiting, milliseconds since 1970; 0 before the first poll.
+        pub ends: u64,
+        /// When to ask next, milliseconds since 1970.
+        pub next: u64,
+        /// How long to wait after that, in milliseconds.
+        pub delay: u64,
+    }
+}
+
+// ---- keys
+
+pub(crate) fn history_key(log: LogId, position: HistoryPosition) -> Vec<u8> {
+    (log, (position.sequence, position.part)).to_bytes()
+}
+
+pub(crate) fn chain_key(log: LogId, sequence: u64) -> Vec<u8> {
+    (log, sequence).to_bytes()
+}
+
+pub(crate) fn fence_key(log: LogId, epoch: u64) -> Vec<u8> {
+    (log, epoch).to_bytes()
+}
+
+pub(crate) fn outbox_key(log: LogId, intent: IntentId) -> Vec<u8> {
+    (log, intent).to_bytes()
+}
+
+pub(crate) fn attempt_key(log: LogId, entry: EntryId) -> Vec<u8> {
+    (log, entry).to_bytes()
+}
+
+// ---- reading and writing
+
+/// Reads a value of `table`.
+pub(crate) fn decode<T: Decode>(table: Table, value: &[u8]) -> Result<T, StoreError> {
+    T::from_bytes(value).map_err(|_| StoreError::DamagedRow(table.name()))
+}
+
+/// Reads a row.
+pub(crate) fn get<T: Decode>(
+    tx: &dyn Transaction,
+    table: Table,
+    key: &[u8],
+) -> Result<Option<T>, StoreError> {
+    let value = tx.get(table, key)?;
+    value.map(|value| decode(table, &value)).transpose()
+}
+
+/// Reads all rows whose key begins with `prefix`.
+pub(crate) fn scan<T: Decode>(
+    tx: &dyn Transaction,
+    table: Table,
+    prefix: &[u8],
+) -> Result<Vec<(Vec<u8>, T)>, StoreError> {
+    let rows = tx.scan(table, prefix, None, usize::MAX)?;
+    rows.into_iter()
+        .map(|(key, value)| Ok((key, decode(table, &value)?)))
+        .collect()
+}
+
+/// Writes a row.
+pub(crate) fn put<T: Encode>(
+    tx: &mut dyn Transaction,
+    table: Table,
+    key: &[u8],
+    row: &T,
+) -> Result<(), StoreError> {
+    let value = Zeroizing::new(row.to_bytes());
+    tx.put(table, key, &value)
+}
+
+/// The row of a conversation that the caller knows to exist.
+pub(crate) fn conversation(tx: &dyn Transaction, log: LogId) -> Result<ConversationRow, Error> {
+    get(tx, Table::Conversations, log.as_ref())?
+        .ok_or_else(|| Error::UnknownConversation(log.to_string()))
+}
+
+/// A number that no intent had before.
+pub(crate) fn next_intent(tx: &mut dyn Transaction) -> Result<IntentId, StoreError> {
+    let number: u64 = get(tx, Table::Account, NEXT_INTENT)?.unwrap_or(1);
+    put(tx, Table::Account, NEXT_INTENT, &number.saturating_add(1))?;
+    Ok(IntentId(number))
+}
+
+/// A 32-byte secret of the engine as an array.
+pub(crate) fn secret_from(array: &[u8]) -> Secret {
+    Secret::from(array)
+}

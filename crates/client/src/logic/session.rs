@@ -1,0 +1,169 @@
+//! What this process knows and may lose.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use folkmoot_credential::UserId;
+use folkmoot_mls::codec::Bytes;
+use folkmoot_protocol::ids::{EntryId, LogId, PickupAddress};
+
+use super::groups::Held;
+use super::{CallId, IntentId};
+
+/// Something that has one call under way at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Task {
+    /// Our account, mailbox and shelf.
+    Mailbox,
+    /// A conversation's log.
+    Conversation(LogId),
+    /// What comes before the commit that adds somebody.
+    Invite(LogId, IntentId),
+    /// Waiting for a Welcome.
+    Join(PickupAddress),
+}
+
+/// What a call was about, with what its answer needs.
+#[derive(Clone, Debug)]
+pub(super) enum Asked {
+    Nonce,
+    Register,
+    CreateMailbox,
+    /// References of the packages.
+    Stock(Vec<Bytes>),
+    Count,
+    /// After which envelope.
+    Collect(u64),
+    Acknowledge(u64),
+    Open,
+    Append(EntryId),
+    Read,
+    LookUp(UserId),
+    Take,
+    Drop(PickupAddress),
+    PickUp,
+}
+
+/// Where a task stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// A call is under way.
+    Calling,
+    /// A service asked to be asked again at this time.
+    Waiting(u64),
+    /// It failed; it is left until somebody tries again.
+    Blocked,
+}
+
+/// How far this process has read a log.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Reading {
+    /// To the head, so that encrypting is safe.
+    pub at_head: bool,
+    /// Somebody wants to know what is new.
+    pub wanted: bool,
+    /// Where we stood when an append lost: losing there again contradicts what was read.
+    pub lost_at: Option<u64>,
+}
+
+/// All of it but the groups.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Marks {
+    next_call: u64,
+    calls: BTreeMap<CallId, (Task, Asked)>,
+    states: BTreeMap<Task, State>,
+    /// For the task's next proof.
+    pub nonces: BTreeMap<Task, Vec<u8>>,
+    /// Tasks whose nonce was refused, and no other since.
+    pub stale: BTreeSet<Task>,
+    pub reading: BTreeMap<LogId, Reading>,
+    pub collect: bool,
+    pub count: bool,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Session {
+    marks: Marks,
+    pub held: HashMap<LogId, Held>,
+}
+
+impl std::ops::Deref for Session {
+    type Target = Marks;
+    fn deref(&self) -> &Marks {
+        &self.marks
+    }
+}
+
+impl std::ops::DerefMut for Session {
+    fn deref_mut(&mut self) -> &mut Marks {
+        &mut self.marks
+    }
+}
+
+impl Session {
+    pub(super) fn marks(&self) -> Marks {
+        self.marks.clone()
+    }
+
+    /// After a step that failed. Groups are loaded again, since theirs may be ahead of the store.
+    pub(super) fn restore(&mut self, before: Marks) {
+        let next_call = self.marks.next_call;
+        self.marks = before;
+        self.marks.next_call = next_call;
+        self.held.clear();
+    }
+
+    pub(super) fn ask(&mut self, task: Task, asked: Asked) -> CallId {
+        let id = CallId(self.next_call);
+        self.marks.next_call += 1;
+        self.marks.calls.insert(id, (task, asked));
+        self.set(task, State::Calling);
+        id
+    }
+
+    /// The call has an answer, or will have none.
+    pub(super) fn answered(&mut self, id: CallId) -> Option<(Task, Asked)> {
+        let (task, asked) = self.marks.calls.remove(&id)?;
+        self.marks.states.remove(&task);
+        if !matches!(asked, Asked::Nonce) {
+            self.marks.nonces.remove(&task);
+        }
+        Some((task, asked))
+    }
+
+    pub(super) fn set(&mut self, task: Task, state: State) {
+        self.marks.states.insert(task, state);
+    }
+
+    pub(super) fn is_free(&self, task: &Task) -> bool {
+        !self.states.contains_key(task)
+    }
+
+    /// Blocked and waiting tasks may go on.
+    pub(super) fn unblock(&mut self) {
+        self.marks
+            .states
+            .retain(|_, state| *state == State::Calling);
+        self.marks.stale.clear();
+        for reading in self.marks.reading.values_mut() {
+            reading.lost_at = None;
+        }
+    }
+
+    /// Tasks that waited for a time that has come.
+    pub(super) fn due(&mut self, now: u64) -> Vec<Task> {
+        let is_due = |state: &State| matches!(state, State::Waiting(until) if *until <= now);
+        let due: Vec<_> = self
+            .states
+            .iter()
+            .filter(|(_, s)| is_due(s))
+            .map(|(task, _)| *task)
+            .collect();
+        self.marks.states.retain(|_, state| !is_due(state));
+        due
+    }
+
+    pub(super) fn reading(&mut self, log: LogId) -> &mut Reading {
+        self.marks.reading.entry(log).or_default()
+    }
+}

@@ -1,0 +1,166 @@
+//! What the store holds, as applications see it. Nothing is changed here.
+
+use folkmoot_credential::{DeviceCredential, UserId};
+use folkmoot_protocol::ids::LogId;
+use folkmoot_protocol::keys::PublicKey;
+
+use crate::error::Error;
+use crate::history::{HistoryEntry, HistoryPosition};
+use crate::logic::rows::{self, AccountRow, ConversationRow, Stage};
+use crate::logic::{Standing, groups};
+use crate::store::{StoreError, Table, Transaction};
+
+/// The account in this home.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// Who.
+    pub user: UserId,
+    /// This device: its first signature key.
+    pub device: PublicKey,
+    /// The URL of the Delivery Service.
+    pub delivery_url: String,
+    /// Whether the registration is finished.
+    pub ready: bool,
+}
+
+/// A conversation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conversation {
+    /// Its id: the MLS group's, and its log's.
+    pub log: LogId,
+    /// What it is called.
+    pub title: String,
+    /// Where we stand in it.
+    pub standing: Standing,
+    /// Why it stopped, if it did.
+    pub stopped: Option<String>,
+    /// The current epoch.
+    pub epoch: u64,
+    /// What members can compare out of band: the same for all who agree on this epoch.
+    pub epoch_authenticator: Vec<u8>,
+    /// The sequence number of the last entry that was read.
+    pub sequence: u64,
+    /// How many intents wait to be done.
+    pub waiting: usize,
+}
+
+/// A device in a conversation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Its leaf.
+    pub leaf: u32,
+    /// Whose it is.
+    pub user: UserId,
+    /// The device: its first signature key.
+    pub device: PublicKey,
+    /// Whether it is this one.
+    pub own: bool,
+}
+
+/// Who is in a conversation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Members {
+    /// The epoch.
+    pub epoch: u64,
+    /// What members can compare out of band.
+    pub epoch_authenticator: Vec<u8>,
+    /// By leaf.
+    pub members: Vec<Member>,
+}
+
+pub(crate) fn account(tx: &dyn Transaction) -> Result<Option<Account>, Error> {
+    let row: Option<AccountRow> = rows::get(tx, Table::Account, rows::ACCOUNT)?;
+    Ok(row.map(|row| Account {
+        device: row.device.0.public(),
+        delivery_url: String::from_utf8_lossy(&row.delivery.url).into_owned(),
+        ready: row.stage == Stage::Ready,
+        user: row.user,
+    }))
+}
+
+pub(crate) fn conversations(tx: &dyn Transaction) -> Result<Vec<Conversation>, Error> {
+    let rows: Vec<(_, ConversationRow)> = rows::scan(tx, Table::Conversations, &[])?;
+    let mut conversations = Vec::new();
+    for (_, row) in rows {
+        let waiting = tx
+            .scan(Table::Outbox, row.log.as_ref(), None, usize::MAX)?
+            .len();
+        conversations.push(Conversation {
+            log: row.log,
+            title: row.title.0,
+            standing: row.standing,
+            stopped: row.stopped.map(|reason| reason.0),
+            epoch: row.epoch,
+            epoch_authenticator: row.epoch_authenticator.into_vec(),
+            sequence: row.sequence,
+            waiting,
+        });
+    }
+    conversations.sort_by(|a, b| (&a.title, a.log).cmp(&(&b.title, b.log)));
+    Ok(conversations)
+}
+
+pub(crate) fn find(tx: &dyn Transaction, name: &str) -> Result<Conversation, Error> {
+    let all = conversations(tx)?;
+    let by_title: Vec<_> = all.iter().filter(|known| known.title == name).collect();
+    let id = |known: &Conversation| -> String {
+        known
+            .log
+            .0
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
+    };
+    let found = if by_title.is_empty() && name.len() >= 4 {
+        all.iter()
+            .filter(|known| id(known).starts_with(name))
+            .collect()
+    } else {
+        by_title
+    };
+    match found[..] {
+        [one] => Ok(one.clone()),
+        [] => Err(Error::UnknownConversation(name.to_owned())),
+        _ => Err(Error::AmbiguousConversation(name.to_owned())),
+    }
+}
+
+pub(crate) fn members(tx: &dyn Transaction, log: LogId) -> Result<Members, Error> {
+    let row = rows::conversation(tx, log)?;
+    if !matches!(
+        row.standing,
+        Standing::Opening | Standing::Member | Standing::Stopped
+    ) {
+        return Err(Error::NoLongerMember(row.title.0));
+    }
+    let group = groups::load_group(tx, log)?;
+    let own = group.own_index();
+    let members = group.members().filter_map(|(leaf, node)| {
+        let credential = DeviceCredential::read(&node.credential).ok()?;
+        Some(Member {
+            leaf: leaf.0,
+            device: credential.device()?,
+            user: credential.user,
+            own: leaf == own,
+        })
+    });
+    Ok(Members {
+        epoch: group.epoch(),
+        epoch_authenticator: group.epoch_authenticator().as_slice().to_vec(),
+        members: members.collect(),
+    })
+}
+
+pub(crate) fn history(
+    tx: &dyn Transaction,
+    log: LogId,
+    after: Option<HistoryPosition>,
+) -> Result<Vec<HistoryEntry>, Error> {
+    let after = after.map(|position| rows::history_key(log, position));
+    let rows = tx.scan(Table::History, log.as_ref(), after.as_deref(), usize::MAX)?;
+    let entries: Result<_, StoreError> = rows
+        .iter()
+        .map(|(_, value)| rows::decode(Table::History, value))
+        .collect();
+    Ok(entries?)
+}
