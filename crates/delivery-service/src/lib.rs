@@ -19,7 +19,6 @@
 mod decision;
 mod fields;
 pub mod grpc;
-mod header;
 mod logs;
 mod mailboxes;
 mod nonce;

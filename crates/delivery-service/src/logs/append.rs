@@ -8,13 +8,14 @@
 use std::ops::ControlFlow;
 
 use folkmoot_mls::codec::{Bytes, Encode};
+use folkmoot_mls::framing::ContentType;
 use folkmoot_protocol::ids::EntryId;
 use folkmoot_protocol::keys::PublicKey;
 use folkmoot_protocol::log::{CommitDeclaration, Head};
 use folkmoot_protocol::proof::{FenceProof, Method};
 use folkmoot_protocol::{Conflict, Refusal, VERSION};
 
-use super::parse::{COMMIT, PROPOSAL, Parsed};
+use super::parse::Parsed;
 use super::records::{
     BranchRecord, CutRecord, EntryRecord, EpochRecord, PickupRecord, PositionRecord,
     ProposalRecord, SharedPartRecord, first_cut, numbered, visible_head,
@@ -112,7 +113,7 @@ impl Request for Checked {
         let (log, branch) = (append.log, append.branch);
         let mut proposals = Vec::new();
         let mut address_taken = false;
-        if append.content_type == COMMIT {
+        if self.0.content_type == ContentType::Commit {
             let (from, through) = (numbered(branch, 0), numbered(branch, u64::MAX));
             scan(
                 records,
@@ -176,13 +177,13 @@ impl Request for Checked {
                 return Err(Refusal::Taken.into());
             }
         }
-        if append.content_type == PROPOSAL && at.proposals >= PROPOSALS_PER_EPOCH {
+        if self.0.content_type == ContentType::Proposal && at.proposals >= PROPOSALS_PER_EPOCH {
             return Err(Refusal::Rate(UNSEEN_AFTER).into());
         }
         let mut next = Next::after(&at, &self.0, now);
         if let Some(commit) = commit {
             next.commit(commit, &self.0, &view.proposals);
-        } else if append.content_type == PROPOSAL {
+        } else if self.0.content_type == ContentType::Proposal {
             next.proposal(append.branch);
         }
         Ok(next.finish(&at, &self.0))

@@ -1,21 +1,16 @@
 //! An append's form: everything that can be checked without knowing the log.
 
-use folkmoot_mls::codec::Bytes;
+use folkmoot_mls::code_point::WireFormat;
+use folkmoot_mls::codec::{Bytes, Decode};
+use folkmoot_mls::framing::ContentType;
+use folkmoot_mls::message::MessageHeader;
 use folkmoot_protocol::Refusal;
 use folkmoot_protocol::delivery::AppendRequest;
 use folkmoot_protocol::ids::{EntryId, PickupAddress};
 use folkmoot_protocol::limits;
 use folkmoot_protocol::log::{Append, CommitDeclaration, part_hash};
 
-use crate::fields::{bound, ensure, statement};
-use crate::header::Header;
-
-/// MLS ContentType application (RFC 9420, section 6).
-pub(super) const APPLICATION: u8 = 1;
-/// MLS ContentType proposal.
-pub(super) const PROPOSAL: u8 = 2;
-/// MLS ContentType commit.
-pub(super) const COMMIT: u8 = 3;
+use crate::fields::{bound, ensure, malformed, statement};
 
 /// Welcome parts in one commit.
 const PICKUPS: usize = 50_000;
@@ -28,6 +23,7 @@ pub(super) const COMMIT_INTERVAL: u32 = 3600;
 pub(crate) struct Parsed {
     pub(super) append: Append,
     pub(super) id: EntryId,
+    pub(super) content_type: ContentType,
     pub(super) fence_signature: Bytes,
     pub(super) shared_part: Bytes,
     pub(super) own_parts: Vec<Bytes>,
@@ -42,13 +38,10 @@ impl Parsed {
     /// `Malformed`: the writer is to blame.
     pub(crate) fn read(request: AppendRequest) -> Result<Self, Refusal> {
         let append: Append = statement(&request.append, "append")?;
-        let content_type = append.content_type;
+        let content_type = ContentType::from_bytes(&[append.content_type])
+            .map_err(|_| malformed("content_type"))?;
         ensure(
-            (APPLICATION..=COMMIT).contains(&content_type),
-            "content_type",
-        )?;
-        ensure(
-            (content_type == COMMIT) == append.commit.is_some(),
+            (content_type == ContentType::Commit) == append.commit.is_some(),
             "commit",
         )?;
         ensure(
@@ -63,10 +56,11 @@ impl Parsed {
                 ensure(request.own_parts.is_empty(), "own_parts")?;
             }
         }
-        let size = sizes(&append, &request);
+        let size = sizes(&append, content_type, &request);
         Ok(Self {
             id: append.id(),
             append,
+            content_type,
             fence_signature: request.fence_signature.into(),
             shared_part: request.shared_part.into(),
             own_parts: request.own_parts.into_iter().map(Bytes::from).collect(),
@@ -88,15 +82,13 @@ impl Parsed {
     /// `HeaderMismatch`; `Malformed` if the message is none, or a part is not the declared one.
     pub(super) fn header(&self) -> Result<(), Refusal> {
         let append = &self.append;
-        let header = Header::read(&append.message)
-            .map_err(|_| crate::fields::malformed("message"))?
-            // Anything but a PrivateMessage would show who writes and what is proposed.
-            .ok_or(Refusal::HeaderMismatch)?;
-        let declared = Header {
+        let header = MessageHeader::read(&append.message).map_err(|_| malformed("message"))?;
+        let declared = MessageHeader {
+            // A PublicMessage would show who writes and what is proposed.
+            wire_format: WireFormat::PRIVATE_MESSAGE,
             group_id: append.log.as_ref(),
             epoch: append.epoch,
-            content_type: append.content_type,
-            authenticated_data: header.authenticated_data,
+            content_type: self.content_type,
         };
         if header != declared {
             return Err(Refusal::HeaderMismatch);
@@ -144,9 +136,13 @@ fn declared_parts(commit: &CommitDeclaration, request: &AppendRequest) -> Result
     ensure(addresses.windows(2).all(|two| two[0] != two[1]), "pickups")
 }
 
-fn sizes(append: &Append, request: &AppendRequest) -> Result<(), Refusal> {
-    let message = match append.content_type {
-        APPLICATION => limits::APPLICATION_MESSAGE,
+fn sizes(
+    append: &Append,
+    content_type: ContentType,
+    request: &AppendRequest,
+) -> Result<(), Refusal> {
+    let message = match content_type {
+        ContentType::Application => limits::APPLICATION_MESSAGE,
         _ => limits::HANDSHAKE_MESSAGE,
     };
     bound(append.message.len(), message)?;

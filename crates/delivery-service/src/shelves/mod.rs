@@ -102,5 +102,7 @@ record! {
     /// Which shelf a package belongs to, on all of the service.
     ClaimRecord in Claims {
         mailbox: MailboxId,
+        /// The package's expiry, seconds since 1970.
+        until: u64,
     }
 }

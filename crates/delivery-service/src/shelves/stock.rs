@@ -89,24 +89,30 @@ impl Request for ClaimPackage {
     }
 
     /// `Taken` if it belongs to another shelf.
-    fn decide(&self, view: Self::View, _now: u64) -> Result<Decision<()>, Denial> {
-        match view {
-            Some(claim) if claim.mailbox == self.mailbox => Ok(Decision::unchanged(())),
-            Some(_) => Err(Refusal::Taken.into()),
-            None => {
-                let mut change = Change::of(self.place.package);
-                change.require::<ClaimRecord>(&[], None);
-                let claim = ClaimRecord {
-                    version: RECORD_VERSION,
-                    mailbox: self.mailbox,
-                };
-                change.put_until(&[], &claim, self.place.swept());
-                Ok(Decision {
-                    change: Some(change),
-                    outcome: (),
-                })
+    fn decide(&self, view: Self::View, now: u64) -> Result<Decision<()>, Denial> {
+        let until = self.place.expires;
+        if let Some(claim) = &view
+            && claim.until > now / 1000
+        {
+            if claim.mailbox != self.mailbox {
+                return Err(Refusal::Taken.into());
+            }
+            if claim.until >= until {
+                return Ok(Decision::unchanged(()));
             }
         }
+        let mut change = Change::of(self.place.package);
+        change.require(&[], view.as_ref());
+        let claim = ClaimRecord {
+            version: RECORD_VERSION,
+            mailbox: self.mailbox,
+            until,
+        };
+        change.put_until(&[], &claim, self.place.swept());
+        Ok(Decision {
+            change: Some(change),
+            outcome: (),
+        })
     }
 }
 
@@ -148,20 +154,19 @@ impl Request for Stock {
         for (package, stored) in self.packages.iter().zip(&view.packages) {
             let Package { place, .. } = package;
             match stored {
-                None => added.push(package),
+                None => {}
                 Some(stored) if stored.place == *place && !stored.taken => continue,
                 Some(_) => return Err(Refusal::Taken.into()),
             }
             if place.last_resort {
-                shelf.retain(|other| {
-                    let replaced = other.last_resort && other.lane == place.lane;
-                    if replaced {
-                        change.delete::<ShelfRecord>(&other.key());
-                        change.delete::<PackageRecord>(&other.package.0);
-                    }
-                    !replaced
-                });
+                let stays = |other: &Place| !other.last_resort || other.lane != place.lane;
+                added.retain(|other: &&Package| stays(&other.place));
+                for replaced in shelf.extract_if(.., |other| !stays(other)) {
+                    change.delete::<ShelfRecord>(&replaced.key());
+                    change.delete::<PackageRecord>(&replaced.package.0);
+                }
             }
+            added.push(package);
         }
         if shelf.len() + added.len() > PACKAGES {
             return Err(Refusal::MailboxFull.into());

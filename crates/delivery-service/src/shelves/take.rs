@@ -190,7 +190,7 @@ impl Request for Take {
             }
             let ticket = TicketRecord {
                 version,
-                until: now + ticket::LIFETIME,
+                until: now.saturating_add(ticket::LIFETIME),
                 used_for: None,
             };
             let key = ticket::stored(&self.ticket(now));
@@ -203,7 +203,7 @@ impl Request for Take {
             time: now,
             got,
         };
-        change.put_until(&self.take, &record, Some(now + DAY));
+        change.put_until(&self.take, &record, Some(now.saturating_add(DAY)));
         Ok(Decision {
             change: Some(change),
             outcome: taken,

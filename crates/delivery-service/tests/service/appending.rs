@@ -1,6 +1,8 @@
 //! Appending: compare and set, and each refusal.
 
 use folkmoot_delivery_service::store::Store;
+use folkmoot_mls::codec::{Decode, Encode, encode_bytes};
+use folkmoot_mls::message::MlsMessage;
 use folkmoot_protocol::delivery::AppendRequest;
 use folkmoot_protocol::ids::EntryId;
 use folkmoot_protocol::limits;
@@ -15,6 +17,7 @@ crate::on_every_store! {
     one_commit_wins_and_the_loser_hears_the_tip;
     messages_of_a_past_epoch_are_refused;
     a_conflict_never_tells_past_a_cut;
+    the_parent_must_be_the_commit_that_made_the_epoch;
     commits_must_have_seen_the_proposals;
     proposals_of_an_epoch_are_bounded;
     who_has_no_right_is_told_nothing;
@@ -123,17 +126,28 @@ fn a_conflict_never_tells_past_a_cut<S: Store>(mut world: World<S>) {
     let late = group.append(1, b"late");
     world.commit(&mut group, false);
     let cut = world.commit(&mut group, true);
-    let after = world.commit(&mut group, false);
+    world.commit(&mut group, false);
     world.message(&mut group, b"secret of the next epochs");
     let (_, head) = conflict(world.append(group.sign(&late)));
     assert_eq!((head.sequence, head.chain), (cut.sequence, cut.chain));
-    // A key from after the cut hears everything.
-    let late = Append {
+    // A key from after the cut hears all there is.
+    let rival = world.key();
+    let mut late = group.clone();
+    late.epoch = 2;
+    late.tip = group.tips[2];
+    let late = late.commit(&rival.public(), false, 0);
+    let (kind, head) = conflict(world.append(group.sign(&late)));
+    assert_eq!((kind, head.sequence), (Conflict::TipMoved, group.sequence));
+}
+
+fn the_parent_must_be_the_commit_that_made_the_epoch<S: Store>(mut world: World<S>) {
+    let mut group = world.group();
+    world.commit(&mut group, false);
+    let orphan = Append {
         parent: EntryId([0; 32]),
-        ..group.append(1, b"late")
+        ..group.append(1, b"orphan")
     };
-    assert_eq!(world.append(group.sign(&late)), malformed("parent"));
-    assert_eq!(after.sequence, cut.sequence + 1);
+    assert_eq!(world.append(group.sign(&orphan)), malformed("parent"));
 }
 
 fn commits_must_have_seen_the_proposals<S: Store>(mut world: World<S>) {
@@ -229,14 +243,12 @@ fn the_header_must_be_what_is_declared<S: Store>(mut world: World<S>) {
             ..group.append(1, b"")
         })
     };
-    let mut public_message = private_message(log, 0, 1, b"x");
-    public_message[3] = 1;
     for message in [
         private_message(&[3; 32], 0, 1, b"x"),
         private_message(&log[..31], 0, 1, b"x"),
         private_message(log, 1, 1, b"x"),
         private_message(log, 0, 2, b"x"),
-        public_message,
+        public_message(log),
     ] {
         assert_eq!(world.append(with(message)), Err(Refusal::HeaderMismatch));
     }
@@ -245,9 +257,25 @@ fn the_header_must_be_what_is_declared<S: Store>(mut world: World<S>) {
     let mut version = private_message(log, 0, 1, b"x");
     version[1] = 2;
     let short = private_message(log, 0, 1, b"x")[..40].to_vec();
-    for message in [trailing, version, short, Vec::new()] {
+    let mut welcome = private_message(log, 0, 1, b"x");
+    welcome[3] = 3;
+    for message in [trailing, version, short, welcome, Vec::new()] {
         assert_eq!(world.append(with(message)), malformed("message"));
     }
+}
+
+/// An MLSMessage with a PublicMessage: a member proposes to remove leaf 5.
+fn public_message(group_id: &[u8]) -> Vec<u8> {
+    let mut message = vec![0, 1, 0, 1];
+    encode_bytes(group_id, &mut message);
+    0u64.encode(&mut message);
+    message.extend_from_slice(&[1, 0, 0, 0, 3]); // from leaf 3
+    encode_bytes(&[], &mut message);
+    message.extend_from_slice(&[2, 0, 3, 0, 0, 0, 5]); // proposal, remove, leaf 5
+    encode_bytes(&[6; 64], &mut message);
+    encode_bytes(&[7; 32], &mut message);
+    assert!(MlsMessage::from_bytes(&message).is_ok());
+    message
 }
 
 fn forms_are_checked<S: Store>(mut world: World<S>) {

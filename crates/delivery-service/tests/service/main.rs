@@ -1,7 +1,14 @@
-//! The Delivery Service from outside: scenarios with real fences, on both stores.
+//! The Delivery Service from outside: scenarios with real fences, on every store.
 
 mod appending;
+mod arbitrary;
+mod concurrency;
+mod conformance;
+mod durability;
+mod letters;
 mod opening;
+mod pickup;
 mod reading;
+mod shelves;
 mod skin;
 mod world;

@@ -217,6 +217,8 @@ pub struct Group {
     pub fences: Vec<SigningKey>,
     pub epoch: u64,
     pub tip: EntryId,
+    /// Of every epoch so far.
+    pub tips: Vec<EntryId>,
     pub sequence: u64,
     open: Open,
 }
@@ -234,6 +236,7 @@ impl Group {
             fences: vec![fence],
             epoch: 0,
             tip: open.id(),
+            tips: vec![open.id()],
             sequence: 0,
             open,
         }
@@ -331,6 +334,7 @@ impl Group {
     /// Moves on to the epoch that a commit made.
     pub fn follow(&mut self, commit: &Append, fence: SigningKey, head: &Head) {
         self.tip = commit.id();
+        self.tips.push(self.tip);
         self.epoch += 1;
         self.fences.push(fence);
         self.sequence = head.sequence;
