@@ -309,6 +309,9 @@ pub trait Suite: Send + Sync {
 }
 
 /// What a batch is without a faster equation, and how the bad one is found.
+///
+/// # Errors
+/// The index of the first item that [`Suite::verify`] refuses, and its error.
 pub fn verify_each<S: Suite + ?Sized>(
     suite: &S,
     items: &[SignedData<'_>],

@@ -4,8 +4,9 @@ use crate::code_point::{ProtocolVersion, WireFormat};
 use crate::codec::{Bytes, Decode, DecodeError, Encode, Reader};
 use crate::commit::Commit;
 use crate::crypto::{CryptoError, Hash, SignatureKeyPair, Suite};
+use crate::error::{Error, InvalidMessage};
 use crate::group_context::GroupContext;
-use crate::proposal::Proposal;
+use crate::proposal::{Proposal, ProposalType};
 use crate::tree_math::LeafIndex;
 
 /// Label of a message's signature.
@@ -105,6 +106,29 @@ crate::tls_struct! {
     }
 }
 
+impl FramedContent {
+    /// Checks that this kind of sender may send this kind of content (section 6.1).
+    ///
+    /// # Errors
+    /// [`InvalidMessage::SenderType`], the sender's.
+    pub fn check_sender_type(&self) -> Result<(), InvalidMessage> {
+        let fits = match (self.sender, &self.content) {
+            (Sender::Member(_), _) => true,
+            (Sender::External(_), content) => content.content_type() == ContentType::Proposal,
+            (Sender::NewMemberCommit, content) => content.content_type() == ContentType::Commit,
+            (Sender::NewMemberProposal, Content::Proposal(proposal)) => {
+                proposal.proposal_type() == ProposalType::ADD
+            }
+            (Sender::NewMemberProposal, _) => false,
+        };
+        if fits {
+            Ok(())
+        } else {
+            Err(InvalidMessage::SenderType)
+        }
+    }
+}
+
 /// What proves a message.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FramedContentAuthData {
@@ -198,6 +222,15 @@ impl AuthenticatedContent {
     #[must_use]
     pub fn tbs(&self, context: &GroupContext) -> Vec<u8> {
         tbs(self.wire_format, &self.content, context)
+    }
+
+    /// Checks that this content was made to travel so, since its signature says how.
+    pub(super) fn check_wire_format(&self, wire_format: WireFormat) -> Result<(), Error> {
+        if self.wire_format == wire_format {
+            Ok(())
+        } else {
+            Err(Error::UnexpectedWireFormat(self.wire_format))
+        }
     }
 
     /// `MakeProposalRef` (section 5.2), for content that is a proposal.

@@ -6,6 +6,8 @@
 mod content;
 mod private_message;
 mod public_message;
+#[cfg(all(test, feature = "aws-lc"))]
+mod tests;
 
 pub use content::{
     AuthenticatedContent, Content, ContentType, FRAMED_CONTENT_TBS, FramedContent,

@@ -50,7 +50,8 @@ impl PrivateMessage {
     /// again. As many zero bytes as `padding` says are added.
     ///
     /// # Errors
-    /// [`InvalidMessage::SenderType`] unless the sender is a member: the caller's.
+    /// [`InvalidMessage::SenderType`] unless the sender is a member,
+    /// [`Error::UnexpectedWireFormat`] if it was signed for another way: the caller's.
     pub fn protect(
         suite: &dyn Suite,
         sender_data_secret: &[u8],
@@ -59,6 +60,7 @@ impl PrivateMessage {
         padding: usize,
         rng: &mut dyn CryptoRng,
     ) -> Result<Self, Error> {
+        authenticated.check_wire_format(WireFormat::PRIVATE_MESSAGE)?;
         let content = &authenticated.content;
         let Sender::Member(leaf_index) = content.sender else {
             return Err(InvalidMessage::SenderType.into());
@@ -149,7 +151,7 @@ impl PrivateMessage {
     }
 
     /// `PrivateContentAAD`.
-    fn content_aad(&self) -> Vec<u8> {
+    pub(super) fn content_aad(&self) -> Vec<u8> {
         let mut aad = self.sender_data_aad();
         self.authenticated_data.encode(&mut aad);
         aad

@@ -23,14 +23,17 @@ impl PublicMessage {
     /// epoch; they matter for members only.
     ///
     /// # Errors
-    /// [`InvalidMessage::UnencryptedApplicationData`], the caller's.
+    /// [`InvalidMessage::UnencryptedApplicationData`], [`InvalidMessage::SenderType`],
+    /// [`Error::UnexpectedWireFormat`] if it was signed for another way: the caller's.
     pub fn protect(
         suite: &dyn Suite,
         membership_key: &[u8],
         context: &GroupContext,
         authenticated: AuthenticatedContent,
     ) -> Result<Self, Error> {
+        authenticated.check_wire_format(WireFormat::PUBLIC_MESSAGE)?;
         refuse_application_data(&authenticated.content)?;
+        authenticated.content.check_sender_type()?;
         let membership_tag = match authenticated.content.sender {
             Sender::Member(_) => Some(suite.mac(membership_key, &tbm(&authenticated, context))),
             _ => None,
@@ -47,7 +50,8 @@ impl PublicMessage {
     /// [`AuthenticatedContent::verify`].
     ///
     /// # Errors
-    /// [`InvalidMessage::UnencryptedApplicationData`], [`InvalidMessage::MembershipTag`],
+    /// [`InvalidMessage::UnencryptedApplicationData`], [`InvalidMessage::SenderType`],
+    /// [`InvalidMessage::MembershipTag`],
     /// [`CryptoError::InvalidMac`](crate::crypto::CryptoError::InvalidMac): the sender's.
     pub fn unprotect(
         &self,
@@ -56,6 +60,7 @@ impl PublicMessage {
         context: &GroupContext,
     ) -> Result<AuthenticatedContent, Error> {
         refuse_application_data(&self.content)?;
+        self.content.check_sender_type()?;
         let authenticated = AuthenticatedContent {
             wire_format: WireFormat::PUBLIC_MESSAGE,
             content: self.content.clone(),

@@ -1,0 +1,194 @@
+//! Message keys in storage: a record for what the epoch has in common, one for each node of the secret
+//! tree and each ratchet, one for what is left of the exporter tree.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::{MessageKeys, SignatureKeys};
+use crate::codec::{Decode, DecodeError, Encode, Reader};
+use crate::crypto::{CryptoProvider, Secret};
+use crate::error::Error;
+use crate::group_context::GroupContext;
+use crate::ratchet::{Ratchet, RatchetKind};
+use crate::records::{Changes, DamagedRecord, RecordKey, RecordKind, Records};
+use crate::secret_tree::SecretTree;
+use crate::tree_math::LeafIndex;
+
+/// The version of the records below.
+const VERSION: u8 = 1;
+
+impl MessageKeys {
+    /// The keys of an epoch as they were stored. `signature_keys` is the epoch's tree.
+    ///
+    /// # Errors
+    /// [`Error::DamagedRecord`], [`Error::UnsupportedCipherSuite`].
+    pub fn load(
+        provider: &dyn CryptoProvider,
+        epoch: u64,
+        records: &dyn Records,
+        signature_keys: Arc<dyn SignatureKeys>,
+    ) -> Result<Self, Error> {
+        let stored: StoredEpoch = load_record(records, epoch_key(epoch))?;
+        let cipher_suite = stored.context.cipher_suite;
+        let suite = provider
+            .suite(cipher_suite)
+            .ok_or(Error::UnsupportedCipherSuite(cipher_suite))?;
+        if stored.context.epoch != epoch || u32::from(stored.height) > SecretTree::MAX_HEIGHT {
+            return Err(DamagedRecord(epoch_key(epoch)).into());
+        }
+        let (tree, ratchets) = load_tree(records, epoch, stored.height.into())?;
+        Ok(Self {
+            suite,
+            context: stored.context,
+            own: stored.own,
+            sender_data_secret: stored.sender_data_secret,
+            tree,
+            ratchets,
+            exporter: load_record(records, exporter_key(epoch))?,
+            signature_keys,
+        })
+    }
+
+    /// What to delete from storage when the epoch's keys go. Those of earlier epochs go first, since
+    /// their signature keys are found through this epoch's.
+    #[must_use]
+    pub fn deletion(&self) -> Changes {
+        let epoch = self.epoch();
+        let signature_keys = RecordKey::new(RecordKind::SignatureKeys, &epoch);
+        let mut delete = vec![self.epoch_key(), self.exporter_key(), signature_keys];
+        delete.extend(self.tree.secrets().map(|(node, _)| node_key(epoch, node)));
+        delete.extend(
+            self.ratchets
+                .keys()
+                .map(|(leaf, kind)| ratchet_key(epoch, *leaf, *kind)),
+        );
+        Changes {
+            put: Vec::new(),
+            delete,
+        }
+    }
+
+    pub(super) fn put_nodes(&self, nodes: impl IntoIterator<Item = u32>, changes: &mut Changes) {
+        for node in nodes {
+            if let Some(secret) = self.tree.secret(node) {
+                changes.put(node_key(self.epoch(), node), versioned(secret, 80));
+            }
+        }
+    }
+
+    pub(super) fn put_ratchet(&self, sender: LeafIndex, kind: RatchetKind, changes: &mut Changes) {
+        if let Some(ratchet) = self.ratchets.get(&(sender, kind)) {
+            let value = versioned(ratchet, ratchet.encoded_capacity());
+            changes.put(ratchet_key(self.epoch(), sender, kind), value);
+        }
+    }
+
+    pub(super) fn epoch_key(&self) -> RecordKey {
+        epoch_key(self.epoch())
+    }
+
+    pub(super) fn exporter_key(&self) -> RecordKey {
+        exporter_key(self.epoch())
+    }
+
+    pub(super) fn exporter_record(&self) -> Vec<u8> {
+        versioned(&self.exporter, self.exporter.encoded_capacity())
+    }
+
+    pub(super) fn epoch_record(&self) -> Vec<u8> {
+        // The secret is last, so that it is written once there is room for all.
+        let stored = StoredEpoch {
+            context: self.context.clone(),
+            own: self.own,
+            height: self.tree.height() as u8,
+            sender_data_secret: self.sender_data_secret.clone(),
+        };
+        versioned(&stored, 256 + self.context.to_bytes().len())
+    }
+}
+
+crate::tls_struct! {
+    /// The record of what an epoch's keys have in common.
+    struct StoredEpoch {
+        context: GroupContext,
+        own: LeafIndex,
+        height: u8,
+        sender_data_secret: Secret,
+    }
+}
+
+fn epoch_key(epoch: u64) -> RecordKey {
+    RecordKey::new(RecordKind::MessageKeys, &epoch)
+}
+
+fn exporter_key(epoch: u64) -> RecordKey {
+    RecordKey::new(RecordKind::Exporter, &epoch)
+}
+
+pub(super) fn node_key(epoch: u64, node: u32) -> RecordKey {
+    RecordKey::new(RecordKind::SecretTreeNode, &(epoch, node))
+}
+
+fn ratchet_key(epoch: u64, sender: LeafIndex, kind: RatchetKind) -> RecordKey {
+    RecordKey::new(RecordKind::Ratchet, &(epoch, (sender, kind as u8)))
+}
+
+/// A record's value: a version and the structure, written into one allocation of `capacity` bytes.
+fn versioned(value: &impl Encode, capacity: usize) -> Vec<u8> {
+    let mut out = Vec::with_capacity(capacity);
+    VERSION.encode(&mut out);
+    value.encode(&mut out);
+    out
+}
+
+fn load_record<T: Decode>(records: &dyn Records, key: RecordKey) -> Result<T, DamagedRecord> {
+    find_record(records, &key)?.ok_or(DamagedRecord(key))
+}
+
+fn find_record<T: Decode>(
+    records: &dyn Records,
+    key: &RecordKey,
+) -> Result<Option<T>, DamagedRecord> {
+    let Some(bytes) = records.get(key) else {
+        return Ok(None);
+    };
+    let read = || -> Result<T, DecodeError> {
+        let mut reader = Reader::new(&bytes);
+        if u8::decode(&mut reader)? != VERSION {
+            return Err(DecodeError::InvalidValue("version"));
+        }
+        let value = T::decode(&mut reader)?;
+        reader.finish()?;
+        Ok(value)
+    };
+    read().map(Some).map_err(|_| DamagedRecord(key.clone()))
+}
+
+type Ratchets = BTreeMap<(LeafIndex, RatchetKind), Ratchet>;
+
+/// Finds the secrets that are left by walking from the root. Below a node without a secret both
+/// children are there, and a leaf without one has its ratchets. So a record that is missing is
+/// noticed on the first leaf below it.
+fn load_tree(
+    records: &dyn Records,
+    epoch: u64,
+    height: u32,
+) -> Result<(SecretTree, Ratchets), DamagedRecord> {
+    let mut secrets = BTreeMap::new();
+    let mut ratchets = BTreeMap::new();
+    let mut open = vec![1_u32];
+    while let Some(node) = open.pop() {
+        if let Some(secret) = find_record(records, &node_key(epoch, node))? {
+            secrets.insert(node, secret);
+        } else if node >> height == 0 {
+            open.extend([node << 1 | 1, node << 1]);
+        } else {
+            let sender = LeafIndex(node ^ 1 << height);
+            for kind in RatchetKind::ALL {
+                let ratchet = load_record(records, ratchet_key(epoch, sender, kind))?;
+                ratchets.insert((sender, kind), ratchet);
+            }
+        }
+    }
+    Ok((SecretTree::from_secrets(height, secrets), ratchets))
+}
