@@ -270,13 +270,7 @@ impl World {
             let mut disguised = word.clone();
             disguised.epoch = kept.group.epoch();
             assert!(kept.keys.decrypt(&disguised).is_err());
-            let mut context = folkmoot_mls::context::Context {
-                provider: &aws_lc::PROVIDER,
-                authentication_service: &folkmoot_mls::context::BasicCredentials,
-                psks: &folkmoot_mls::context::NoPsks,
-                now: None,
-                rng: &mut client.rng,
-            };
+            let mut context = group_harness::context(None, &mut client.rng);
             if let Ok(processed) = kept.group.process(&mut kept.keys, commit, &mut context) {
                 let removed = matches!(processed, folkmoot_mls::group::Processed::Removed { .. });
                 assert!(removed, "a removed member follows no commit");

@@ -333,6 +333,38 @@ fn a_path_writes_the_chunks_above_its_leaf() {
     }
 }
 
+#[test]
+fn a_path_in_a_filled_tree_is_encrypted_once_for_each_level() {
+    let mut rng = ChaCha20Rng::seed_from_u64(8);
+    let members: Vec<_> = (0..128).map(|_| Member::new(&mut rng)).collect();
+    let mut tree = Tree::of_creator(Leaf::from(&members[0].leaf_node));
+    let leaves: Vec<_> = members[1..]
+        .iter()
+        .map(|m| Leaf::from(&m.leaf_node))
+        .collect();
+    tree.apply(&[], &[], &leaves).unwrap();
+    let nobody = BTreeSet::new();
+    let mut ciphertexts = Vec::new();
+    for (leaf, member) in (0..).map(LeafIndex).zip(&members) {
+        let signer = &member.signer;
+        let new = tree
+            .renew_path(suite(), leaf, parameters(), signer, GROUP, &mut rng)
+            .unwrap();
+        let path = new
+            .encrypt(suite(), &tree, b"context", &nobody, &mut rng)
+            .unwrap();
+        ciphertexts.push(
+            path.nodes
+                .iter()
+                .map(|n| n.encrypted_path_secret.len())
+                .sum::<usize>(),
+        );
+    }
+    assert_eq!(ciphertexts[0], 127, "nobody shares a key yet");
+    assert_eq!(ciphertexts[127], 7, "everybody does");
+    validate(&tree, &mut rng).unwrap();
+}
+
 /// A group of four with a path by each, so that every parent node is tied to a leaf.
 fn four(rng: &mut ChaCha20Rng) -> (Tree, Vec<Member>) {
     let members: Vec<_> = (0..4).map(|_| Member::new(rng)).collect();

@@ -43,17 +43,15 @@ pub struct Member {
     pub records: MemoryRecords,
 }
 
-/// The context of a call, from the fields of a client that are not otherwise borrowed.
-macro_rules! context {
-    ($client:expr) => {
-        Context {
-            provider: &aws_lc::PROVIDER,
-            authentication_service: &BasicCredentials,
-            psks: &NoPsks,
-            now: $client.now,
-            rng: &mut $client.rng,
-        }
-    };
+/// The context of a call.
+pub fn context(now: Option<u64>, rng: &mut ChaCha20Rng) -> Context<'_> {
+    Context {
+        provider: &aws_lc::PROVIDER,
+        authentication_service: &BasicCredentials,
+        psks: &NoPsks,
+        now,
+        rng,
+    }
 }
 
 pub fn capabilities() -> Capabilities {
@@ -105,7 +103,13 @@ impl Client {
             extensions,
         };
         let leaf = self.parameters();
-        let created = Group::create(&mut context!(self), parameters, &self.signer, leaf).unwrap();
+        let created = Group::create(
+            &mut context(self.now, &mut self.rng),
+            parameters,
+            &self.signer,
+            leaf,
+        )
+        .unwrap();
         let mut records = MemoryRecords::default();
         records.apply(&created.changes);
         self.member = Some(Member {
@@ -143,7 +147,12 @@ impl Client {
     pub fn join(&mut self, welcome: &Welcome, tree: Option<&[u8]>) -> Result<(), Error> {
         let welcome = Welcome::from_bytes(&welcome.to_bytes()).unwrap();
         let bundle = self.bundle.clone().unwrap();
-        let joined = Group::join(&mut context!(self), &welcome, &bundle, tree)?;
+        let joined = Group::join(
+            &mut context(self.now, &mut self.rng),
+            &welcome,
+            &bundle,
+            tree,
+        )?;
         let mut records = MemoryRecords::default();
         records.apply(&joined.changes);
         self.member = Some(Member {
@@ -170,7 +179,11 @@ impl Client {
     ) -> Result<PendingCommit, Error> {
         let member = self.member.as_mut().unwrap();
         let builder = change(member.group.commit());
-        let pending = builder.build(&mut member.keys, &self.signer, &mut context!(self))?;
+        let pending = builder.build(
+            &mut member.keys,
+            &self.signer,
+            &mut context(self.now, &mut self.rng),
+        )?;
         member.records.apply(&pending.sent);
         Ok(pending)
     }
@@ -194,7 +207,7 @@ impl Client {
                 None,
                 b"",
                 wire_format,
-                &mut context!(self),
+                &mut context(self.now, &mut self.rng),
             )
             .unwrap();
         member.group = proposed.group.clone();
@@ -214,7 +227,7 @@ impl Client {
             proposal,
             b"",
             wire_format,
-            &mut context!(self),
+            &mut context(self.now, &mut self.rng),
         )?;
         member.group = proposed.group.clone();
         member.records.apply(&proposed.changes);
@@ -236,10 +249,11 @@ impl Client {
         let message = MlsMessage::from_bytes(&message.to_bytes()).unwrap();
         let member = self.member.as_mut().unwrap();
         Ok(
-            match member
-                .group
-                .process(&mut member.keys, &message, &mut context!(self))?
-            {
+            match member.group.process(
+                &mut member.keys,
+                &message,
+                &mut context(self.now, &mut self.rng),
+            )? {
                 Processed::Application { data, changes, .. } => {
                     member.records.apply(&changes);
                     Received::Data(data.into_vec())
@@ -272,7 +286,6 @@ impl Client {
     pub fn restart(&mut self) {
         let member = self.member.as_mut().unwrap();
         let group = Group::load(&aws_lc::PROVIDER, &member.records).unwrap();
-        assert_eq!(group.tree_bytes(), member.group.tree_bytes());
         member.keys = group
             .load_keys(&aws_lc::PROVIDER, group.epoch(), &member.records)
             .unwrap();
