@@ -13,6 +13,8 @@ pub(super) const CONNECTIONS_PER_ADDRESS: u32 = 512;
 pub(super) const HANDSHAKE: Duration = Duration::from_secs(10);
 /// For an HTTP/1.1 request's header.
 pub(super) const HEADER: Duration = Duration::from_secs(10);
+/// For the first request of a connection.
+pub(super) const FIRST_REQUEST: Duration = Duration::from_secs(30);
 /// For a whole request, until its answer begins.
 pub(super) const REQUEST: Duration = Duration::from_secs(300);
 /// Between two signs of life of an idle HTTP/2 connection, and for the answer to one.
@@ -25,6 +27,8 @@ pub(super) const HEADER_BYTES: u32 = 16 << 10;
 pub(super) const STREAM_WINDOW: u32 = 1 << 20;
 /// The same for a connection.
 pub(super) const CONNECTION_WINDOW: u32 = 4 << 20;
+/// Bytes of all requests under way together.
+pub(super) const REQUEST_BYTES: usize = 512 << 20;
 /// For requests under way when the server is told to stop.
 pub(super) const GRACE: Duration = Duration::from_secs(5);
 

@@ -16,13 +16,14 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tonic::Status;
 use tower::ServiceExt;
 
-use super::limits::{self, Addresses, Counted};
+use super::budget::{Budget, Counted, Share};
+use super::limits::{self, Addresses};
 
 /// After accepting has failed, mostly for want of file descriptors.
 const BREATH: Duration = Duration::from_millis(50);
@@ -37,6 +38,7 @@ pub(super) async fn serve(
     let acceptor = TlsAcceptor::from(tls);
     let places = Arc::new(Semaphore::new(limits::CONNECTIONS));
     let addresses = Arc::new(Addresses::default());
+    let budget = Budget::new(limits::REQUEST_BYTES);
     let graceful = GracefulShutdown::new();
     tokio::pin!(stop);
     loop {
@@ -51,6 +53,7 @@ pub(super) async fn serve(
         if let Some(counted) = addresses.count(peer.ip()) {
             let visit = Visit {
                 peer,
+                budget: budget.clone(),
                 _counted: counted,
                 _place: place,
             };
@@ -81,7 +84,8 @@ async fn accept(
 /// A connection's place among all, and among its address's.
 struct Visit {
     peer: SocketAddr,
-    _counted: Counted,
+    budget: Arc<Budget>,
+    _counted: limits::Counted,
     _place: OwnedSemaphorePermit,
 }
 
@@ -98,8 +102,12 @@ async fn attend(
     };
     let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     let stream = TokioIo::new(stream);
-    let service = service_fn(move |request| answer(request, router.clone(), visit.peer));
-    // An error ends the connection, and that is all there is to do about it.
+    let first = Arc::new(Notify::new());
+    let came = first.clone();
+    let service = service_fn(move |request| {
+        came.notify_one();
+        answer(request, router.clone(), visit.peer, visit.budget.share())
+    });
     if is_http2 {
         let connection = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
@@ -110,7 +118,7 @@ async fn attend(
             .initial_stream_window_size(limits::STREAM_WINDOW)
             .initial_connection_window_size(limits::CONNECTION_WINDOW)
             .serve_connection(stream, service);
-        let _ = watcher.watch(connection).await;
+        converse(watcher.watch(connection), &first).await;
     } else {
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -118,19 +126,99 @@ async fn attend(
             .keep_alive(false)
             .max_buf_size(limits::HEADER_BYTES as usize)
             .serve_connection(stream, service);
-        let _ = watcher.watch(connection).await;
+        converse(watcher.watch(connection), &first).await;
     }
 }
 
-/// One request. The services count some calls by the address that they come from.
+/// A connection, as long as it lasts; a short time only if no request comes. An error ends it, and
+/// that is all there is to do about it.
+async fn converse<T>(connection: impl Future<Output = T>, first: &Notify) {
+    tokio::pin!(connection);
+    let came = tokio::select! {
+        _ = &mut connection => return,
+        came = timeout(limits::FIRST_REQUEST, first.notified()) => came,
+    };
+    if came.is_ok() {
+        let _ = connection.await;
+    }
+}
+
+/// One request. The services count some calls by the address that they come from. The share of
+/// memory is held until the answer begins.
 async fn answer(
-    mut request: Request<Incoming>,
+    request: Request<Incoming>,
     router: Router,
     peer: SocketAddr,
+    share: Arc<Share>,
 ) -> Result<Response<Body>, Infallible> {
+    let held = share.clone();
+    let mut request = request.map(|body| Counted { body, share });
     request.extensions_mut().insert(peer);
-    match timeout(limits::REQUEST, router.oneshot(request)).await {
-        Ok(response) => response,
-        Err(_) => Ok(Status::deadline_exceeded("the request took too long").into_http()),
+    let response = timeout(limits::REQUEST, router.oneshot(request)).await;
+    drop(held);
+    response
+        .unwrap_or_else(|_| Ok(Status::deadline_exceeded("the request took too long").into_http()))
+}
+
+#[cfg(test)]
+mod tests {
+    use folkmoot_authentication_service::store::MemoryStore;
+    use folkmoot_authentication_service::{AuthenticationService, grpc};
+    use folkmoot_credential::keys::SigningKey;
+    use folkmoot_protocol::Refusal;
+    use folkmoot_protocol::authentication::RegisterRequest;
+    use folkmoot_protocol::authentication::accounts_client::AccountsClient;
+    use folkmoot_protocol::rate::Rate;
+    use tonic::service::Routes;
+    use tonic::transport::Endpoint;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_request_that_finds_no_memory_is_told_to_come_again() {
+        let key = SigningKey::from_seed([1; 32].into());
+        let domain = "localhost".parse().unwrap();
+        let service = Arc::new(AuthenticationService::new(
+            MemoryStore::default(),
+            key,
+            domain,
+        ));
+        let router = grpc::add_to(Routes::default(), service, || 0, Rate::default())
+            .prepare()
+            .into_axum_router();
+        let budget = Budget::new(1000);
+        let peer = SocketAddr::from(([203, 0, 113, 1], 1));
+
+        let (here, there) = tokio::io::duplex(1 << 16);
+        let share = budget.clone();
+        let service =
+            service_fn(move |request| answer(request, router.clone(), peer, share.share()));
+        tokio::spawn(
+            http2::Builder::new(TokioExecutor::new())
+                .serve_connection(TokioIo::new(there), service),
+        );
+        let mut here = Some(TokioIo::new(here));
+        let connector = tower::service_fn(move |_| {
+            let connection = here.take().ok_or(io::ErrorKind::NotConnected);
+            async { connection.map_err(io::Error::from) }
+        });
+        let channel = Endpoint::from_static("http://localhost")
+            .connect_with_connector(connector)
+            .await
+            .unwrap();
+        let mut accounts = AccountsClient::new(channel);
+
+        for (length, expected) in [
+            (2000, Refusal::Busy(1000)),
+            (500, Refusal::Malformed("registration".into())),
+            (990, Refusal::Malformed("registration".into())),
+        ] {
+            let request = RegisterRequest {
+                registration: vec![7; length],
+                ..RegisterRequest::default()
+            };
+            let status = accounts.register(request).await.unwrap_err();
+            assert_eq!(Refusal::from_bytes(status.details()), Some(expected));
+        }
     }
 }

@@ -1,8 +1,5 @@
 //! What the AS says to whom, over every store.
 
-mod common;
-
-use common::{NOW, Person, ask, key, look_up, register, service};
 use folkmoot_authentication_service::AuthenticationService;
 use folkmoot_authentication_service::store::{MemoryStore, SqliteStore, Store};
 use folkmoot_credential::{BINDING_SECONDS, Binding, Registration};
@@ -13,6 +10,8 @@ use folkmoot_protocol::call::Call;
 use folkmoot_protocol::delivery::NonceRequest;
 use folkmoot_protocol::directory::{DirectoryEntry, read_registered, register_request};
 use proptest::prelude::*;
+
+use crate::people::{NOW, Person, ask, key, look_up, register, service};
 
 fn malformed<T>(field: &str) -> Result<T, Refusal> {
     Err(Refusal::Malformed(field.into()))

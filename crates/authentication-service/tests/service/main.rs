@@ -1,0 +1,6 @@
+//! The Authentication Service, from outside.
+
+mod answers;
+mod people;
+mod skin;
+mod store;
