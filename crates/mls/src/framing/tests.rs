@@ -3,7 +3,6 @@
 use super::*;
 use crate::code_point::WireFormat;
 use crate::codec::Bytes;
-use crate::commit::Commit;
 use crate::crypto::aws_lc::PROVIDER;
 use crate::crypto::{CryptoError, CryptoProvider, Secret, SignatureKeyPair, Suite};
 use crate::error::{Error, InvalidMessage};
@@ -27,7 +26,7 @@ fn proposal() -> Content {
 }
 
 fn commit() -> Content {
-    Content::Commit(Box::new(Commit::default()))
+    Content::Commit(Box::default())
 }
 
 fn signed(wire_format: WireFormat, sender: Sender, content: Content) -> AuthenticatedContent {
