@@ -17,7 +17,7 @@ pub mod logic;
 pub mod store;
 mod text;
 pub mod transport;
-mod views;
+pub mod views;
 mod world;
 
 pub use client::Client;

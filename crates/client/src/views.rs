@@ -68,7 +68,11 @@ pub struct Members {
     pub members: Vec<Member>,
 }
 
-pub(crate) fn account(tx: &dyn Transaction) -> Result<Option<Account>, Error> {
+/// The account in this home.
+///
+/// # Errors
+/// Of the store.
+pub fn account(tx: &dyn Transaction) -> Result<Option<Account>, Error> {
     let row: Option<AccountRow> = rows::get(tx, Table::Account, rows::ACCOUNT)?;
     Ok(row.map(|row| Account {
         device: row.device.0.public(),
@@ -78,7 +82,11 @@ pub(crate) fn account(tx: &dyn Transaction) -> Result<Option<Account>, Error> {
     }))
 }
 
-pub(crate) fn conversations(tx: &dyn Transaction) -> Result<Vec<Conversation>, Error> {
+/// All conversations, by title.
+///
+/// # Errors
+/// Of the store.
+pub fn conversations(tx: &dyn Transaction) -> Result<Vec<Conversation>, Error> {
     let rows: Vec<(_, ConversationRow)> = rows::scan(tx, Table::Conversations, &[])?;
     let mut conversations = Vec::new();
     for (_, row) in rows {
@@ -100,7 +108,11 @@ pub(crate) fn conversations(tx: &dyn Transaction) -> Result<Vec<Conversation>, E
     Ok(conversations)
 }
 
-pub(crate) fn find(tx: &dyn Transaction, name: &str) -> Result<Conversation, Error> {
+/// The conversation with this title, or the one whose id begins so (four digits at least).
+///
+/// # Errors
+/// [`Error::UnknownConversation`], [`Error::AmbiguousConversation`].
+pub fn find(tx: &dyn Transaction, name: &str) -> Result<Conversation, Error> {
     let all = conversations(tx)?;
     let by_title: Vec<_> = all.iter().filter(|known| known.title == name).collect();
     let id = |known: &Conversation| -> String {
@@ -125,7 +137,11 @@ pub(crate) fn find(tx: &dyn Transaction, name: &str) -> Result<Conversation, Err
     }
 }
 
-pub(crate) fn members(tx: &dyn Transaction, log: LogId) -> Result<Members, Error> {
+/// Who is in a conversation.
+///
+/// # Errors
+/// [`Error::NoLongerMember`], and of the store.
+pub fn members(tx: &dyn Transaction, log: LogId) -> Result<Members, Error> {
     let row = rows::conversation(tx, log)?;
     if !matches!(
         row.standing,
@@ -151,7 +167,11 @@ pub(crate) fn members(tx: &dyn Transaction, log: LogId) -> Result<Members, Error
     })
 }
 
-pub(crate) fn history(
+/// What was said and happened after a position, in order; from the beginning if there is none.
+///
+/// # Errors
+/// Of the store.
+pub fn history(
     tx: &dyn Transaction,
     log: LogId,
     after: Option<HistoryPosition>,

@@ -1,1 +1,501 @@
-//! Placeholder.
+//! Clients and both services in one test, in virtual time.
+//!
+//! A [`Sim`] holds people (each a client's logic over a store in memory), one Authentication Service, one
+//! Delivery Service, a clock that only it moves and one seeded source of randomness. Calls and answers
+//! pass as encoded bytes. Every client step is a transaction of its own. So a run is the same each time,
+//! and it can lose power at any step, lose an answer, or let two people act at once.
+
+use std::collections::VecDeque;
+
+use folkmoot_authentication_service::AuthenticationService;
+use folkmoot_client::logic::{CallId, Input, Intent, IntentId, Logic, Output};
+use folkmoot_client::store::{MemoryStore, Store, Table};
+use folkmoot_client::transport::{ServiceAddress, TransportError};
+use folkmoot_client::views::{self, Conversation, Members};
+use folkmoot_client::{Error, Event, HistoryEntry, What};
+use folkmoot_delivery_service::DeliveryService;
+use folkmoot_protocol::Refusal;
+use folkmoot_protocol::call::{Answer, Call, Purpose};
+use folkmoot_protocol::keys::SigningKey;
+use rand_chacha::ChaCha20Rng;
+use rand_core::{Rng, SeedableRng};
+
+/// The domain of everybody.
+pub const DOMAIN: &str = "moot.example";
+
+/// Where the services are.
+pub const URL: &str = "https://moot.example";
+
+/// When it all begins: milliseconds since 1970.
+pub const BEGINNING: u64 = 1_800_000_000_000;
+
+/// How long a call takes, in milliseconds.
+const LATENCY: u64 = 10;
+
+/// More calls than any scenario needs: a run that goes beyond goes round in circles.
+const MOST_CALLS: usize = 20_000;
+
+/// Names a person of a [`Sim`].
+pub type PersonId = usize;
+
+/// How power is lost during a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Crash {
+    /// Before the step's transaction is durable.
+    BeforeSync,
+    /// After it is durable, before its calls leave.
+    AfterSync,
+    /// After its calls reached the services, before an answer comes.
+    AfterDelivery,
+}
+
+/// All ways to crash.
+pub const CRASHES: [Crash; 3] = [Crash::BeforeSync, Crash::AfterSync, Crash::AfterDelivery];
+
+/// One device.
+pub struct Person {
+    /// The part of its user's name before the `@`.
+    pub name: String,
+    /// What it keeps.
+    pub store: MemoryStore,
+    logic: Logic,
+    /// What it was told, since it was asked last.
+    pub events: Vec<Event>,
+}
+
+/// A call under way.
+struct Flight {
+    who: PersonId,
+    id: CallId,
+    to: ServiceAddress,
+    call: Call,
+}
+
+/// The world.
+pub struct Sim {
+    now: u64,
+    rng: ChaCha20Rng,
+    authentication: AuthenticationService<folkmoot_authentication_service::store::MemoryStore>,
+    delivery: DeliveryService<folkmoot_delivery_service::MemoryStore>,
+    people: Vec<Person>,
+    flights: VecDeque<Flight>,
+    /// How many steps were made.
+    pub steps: usize,
+    /// At which step somebody loses power, and how.
+    pub crash: Option<(usize, Crash)>,
+    /// One in so many answers is lost; 0 for none.
+    pub lose: u32,
+    /// Whether calls overtake each other.
+    pub disorder: bool,
+    calls: usize,
+}
+
+impl Sim {
+    /// A world with people who are registered.
+    ///
+    /// # Panics
+    /// If registering fails.
+    #[must_use]
+    pub fn new(seed: u64, names: &[&str]) -> Self {
+        let mut sim = Self::empty(seed);
+        for name in names {
+            let who = sim.join(name);
+            let intent = sim.registration(name);
+            sim.ask(who, intent).unwrap();
+        }
+        sim
+    }
+
+    /// A world without people.
+    ///
+    /// # Panics
+    /// Never: the domain is valid.
+    #[must_use]
+    pub fn empty(seed: u64) -> Self {
+        let mut rng = ChaCha20Rng::seed_from_u64(seed);
+        let authentication = AuthenticationService::new(
+            folkmoot_authentication_service::store::MemoryStore::default(),
+            SigningKey::generate(&mut rng),
+            DOMAIN.parse().expect("a valid domain"),
+        );
+        let key = SigningKey::generate(&mut rng);
+        let store = folkmoot_delivery_service::MemoryStore::new();
+        let delivery = DeliveryService::new(store, key, &mut rng);
+        Self {
+            now: BEGINNING,
+            rng,
+            authentication,
+            delivery,
+            people: Vec::new(),
+            flights: VecDeque::new(),
+            steps: 0,
+            crash: None,
+            lose: 0,
+            disorder: false,
+            calls: 0,
+        }
+    }
+
+    /// A new device, not registered yet.
+    pub fn join(&mut self, name: &str) -> PersonId {
+        let mut store = MemoryStore::default();
+        store.sync_by_hand();
+        self.people.push(Person {
+            name: name.to_owned(),
+            store,
+            logic: Logic::new(),
+            events: Vec::new(),
+        });
+        self.people.len() - 1
+    }
+
+    /// What a person wants who registers.
+    ///
+    /// # Panics
+    /// If the name is not valid.
+    #[must_use]
+    pub fn registration(&self, name: &str) -> Intent {
+        let address = |key| ServiceAddress {
+            url: URL.into(),
+            key,
+            pin: None,
+        };
+        Intent::Register {
+            name: name.parse().expect("a valid name"),
+            domain: DOMAIN.parse().expect("a valid domain"),
+            authentication: address(self.authentication.public_key()),
+            delivery: address(self.delivery.public_key()),
+        }
+    }
+
+    /// A person.
+    #[must_use]
+    pub fn person(&mut self, who: PersonId) -> &mut Person {
+        &mut self.people[who]
+    }
+
+    /// The Delivery Service, for what no client would ask.
+    ///
+    /// # Errors
+    /// The service's refusal.
+    pub fn ask_delivery(&mut self, call: Call) -> Result<Answer, Refusal> {
+        self.delivery.answer(call, self.now, &mut self.rng)
+    }
+
+    /// The Delivery Service's key.
+    #[must_use]
+    pub fn delivery_key(&self) -> folkmoot_protocol::keys::PublicKey {
+        self.delivery.public_key()
+    }
+
+    /// Milliseconds since 1970.
+    #[must_use]
+    pub fn now(&self) -> u64 {
+        self.now
+    }
+
+    /// Lets time pass.
+    pub fn pass(&mut self, milliseconds: u64) {
+        self.now += milliseconds;
+    }
+
+    // ---- what people do
+
+    /// Asks for something and waits until everything is quiet.
+    ///
+    /// # Errors
+    /// Why it was given up; [`Error::Pending`] if it is still to be done.
+    pub fn ask(&mut self, who: PersonId, intent: Intent) -> Result<(), Error> {
+        self.begin(who, intent)?;
+        self.settle();
+        self.outcome(who)
+    }
+
+    /// Asks for something. A person whose device dies before it kept the wish asks again.
+    ///
+    /// # Errors
+    /// What is wrong with the wish.
+    pub fn begin(&mut self, who: PersonId, intent: Intent) -> Result<(), Error> {
+        self.people[who].events.clear();
+        if self.input(who, Input::Intent(intent.clone()))? {
+            return Ok(());
+        }
+        match self.input(who, Input::Intent(intent)) {
+            // It was kept after all, and done by the device that started again.
+            Err(Error::AlreadyRegistered(_) | Error::TitleTaken(_)) => Ok(()),
+            other => other.map(drop),
+        }
+    }
+
+    /// What came of the wishes of a person since it began one.
+    ///
+    /// # Errors
+    /// As [`Sim::ask`].
+    pub fn outcome(&self, who: PersonId) -> Result<(), Error> {
+        let events = &self.people[who].events;
+        let mut blocked = None;
+        let mut open: Vec<IntentId> = Vec::new();
+        for event in events {
+            match event {
+                Event::Started { intent } => open.push(*intent),
+                Event::Done { intent } => open.retain(|known| known != intent),
+                Event::Failed { error, .. } => return Err(error.clone()),
+                Event::Blocked { error } => blocked = Some(error.clone()),
+                _ => {}
+            }
+        }
+        if open.is_empty() {
+            Ok(())
+        } else {
+            Err(Error::Pending(Box::new(blocked.unwrap_or(Error::NotTaken))))
+        }
+    }
+
+    /// Syncs a person, and waits until everything is quiet.
+    ///
+    /// # Panics
+    /// If the person cannot sync.
+    pub fn sync(&mut self, who: PersonId) {
+        self.ask(who, Intent::Sync).unwrap();
+    }
+
+    /// Syncs everybody, twice: what one does may be news to another.
+    pub fn sync_all(&mut self) {
+        for who in (0..self.people.len()).chain(0..self.people.len()) {
+            self.pass(1000);
+            self.sync(who);
+        }
+    }
+
+    /// Starts a person's device again: what it only held in memory is gone.
+    pub fn restart(&mut self, who: PersonId) {
+        self.flights.retain(|flight| flight.who != who);
+        self.people[who].logic = Logic::new();
+        self.people[who].store.forget_unsynced();
+    }
+
+    // ---- machinery
+
+    /// One step. Returns whether it is durable.
+    fn input(&mut self, who: PersonId, input: Input) -> Result<bool, Error> {
+        self.steps += 1;
+        let crash = self
+            .crash
+            .filter(|(at, _)| *at == self.steps)
+            .map(|(_, crash)| crash);
+        let person = &mut self.people[who];
+        let (logic, now, rng) = (&mut person.logic, self.now, &mut self.rng);
+        let outputs = person
+            .store
+            .transaction(|tx| logic.step(tx, input, now, rng))?;
+        if crash == Some(Crash::BeforeSync) {
+            self.die(who);
+            return Ok(false);
+        }
+        self.people[who].store.sync();
+        let mut calls = Vec::new();
+        for output in outputs {
+            match output {
+                Output::Call { id, to, call } => calls.push(Flight { who, id, to, call }),
+                Output::Event(event) => self.people[who].events.push(event),
+                Output::Wait { .. } => {}
+            }
+        }
+        match crash {
+            Some(Crash::AfterDelivery) => {
+                for flight in &calls {
+                    let _ = self.serve(&flight.to, &flight.call);
+                }
+                self.die(who);
+            }
+            Some(_) => self.die(who),
+            None => self.flights.extend(calls),
+        }
+        Ok(true)
+    }
+
+    /// A device loses power, and is started again.
+    fn die(&mut self, who: PersonId) {
+        self.crash = None;
+        self.restart(who);
+        self.input(who, Input::Resume)
+            .expect("a device that starts again can go on");
+    }
+
+    /// Carries calls until none is under way.
+    ///
+    /// # Panics
+    /// If it never ends.
+    pub fn settle(&mut self) {
+        while self.deliver() {}
+    }
+
+    /// Carries one call. Returns whether there was one.
+    ///
+    /// # Panics
+    /// If a step fails, or if it never ends.
+    pub fn deliver(&mut self) -> bool {
+        if self.flights.is_empty() {
+            return false;
+        }
+        self.calls += 1;
+        assert!(self.calls < MOST_CALLS, "the run goes round in circles");
+        let at = if self.disorder {
+            self.rng.next_u32() as usize % self.flights.len()
+        } else {
+            0
+        };
+        let Some(Flight { who, id, to, call }) = self.flights.remove(at) else {
+            return false;
+        };
+        self.now += LATENCY;
+        let result = self.serve(&to, &call);
+        let lost = self.lose > 0 && self.rng.next_u32().is_multiple_of(self.lose);
+        let input = if lost {
+            let (url, reason) = (to.url, "lost".to_owned());
+            Input::Unanswered {
+                id,
+                error: TransportError::Unreachable { url, reason },
+            }
+        } else {
+            Input::Answer { id, result }
+        };
+        self.input(who, input).unwrap();
+        if lost {
+            self.input(who, Input::Resume).unwrap();
+        }
+        true
+    }
+
+    /// A service's answer; all that passes is bytes.
+    fn serve(&mut self, to: &ServiceAddress, call: &Call) -> Result<Answer, Refusal> {
+        let (path, purpose) = (call.path(), call.purpose());
+        let call = Call::decode(path, &call.encode()).expect("a call is readable");
+        let (now, rng) = (self.now, &mut self.rng);
+        let (key, answer) = match purpose {
+            Purpose::Account | Purpose::Directory => (
+                self.authentication.public_key(),
+                self.authentication.answer(call, now, rng),
+            ),
+            _ => (
+                self.delivery.public_key(),
+                self.delivery.answer(call, now, rng),
+            ),
+        };
+        assert_eq!(key, to.key, "{path} goes to the wrong service");
+        match answer {
+            Ok(answer) => {
+                Ok(Answer::decode(path, &answer.encode()).expect("an answer is readable"))
+            }
+            Err(refusal) => {
+                Err(Refusal::from_bytes(&refusal.to_bytes()).expect("a refusal is readable"))
+            }
+        }
+    }
+
+    // ---- what people see
+
+    /// A conversation, as a person sees it.
+    ///
+    /// # Panics
+    /// If the person does not know it.
+    pub fn conversation(&mut self, who: PersonId, title: &str) -> Conversation {
+        self.people[who]
+            .store
+            .transaction(|tx| views::find(tx, title))
+            .unwrap()
+    }
+
+    /// The members, as a person sees them.
+    ///
+    /// # Errors
+    /// As [`views::members`].
+    ///
+    /// # Panics
+    /// If the person does not know the conversation.
+    pub fn members(&mut self, who: PersonId, title: &str) -> Result<Members, Error> {
+        let log = self.conversation(who, title).log;
+        self.people[who]
+            .store
+            .transaction(|tx| views::members(tx, log))
+    }
+
+    /// The history, as a person sees it.
+    ///
+    /// # Panics
+    /// If the person does not know the conversation.
+    pub fn history(&mut self, who: PersonId, title: &str) -> Vec<HistoryEntry> {
+        let log = self.conversation(who, title).log;
+        self.people[who]
+            .store
+            .transaction(|tx| views::history(tx, log, None))
+            .unwrap()
+    }
+
+    /// What was said, as a person has it: `name: text`.
+    ///
+    /// # Panics
+    /// If the person does not know the conversation.
+    pub fn said(&mut self, who: PersonId, title: &str) -> Vec<String> {
+        let said = |entry: HistoryEntry| match entry.what {
+            What::Message(message) => {
+                let text = String::from_utf8_lossy(&message.content).into_owned();
+                Some(format!("{}: {text}", message.sender.name))
+            }
+            _ => None,
+        };
+        self.history(who, title)
+            .into_iter()
+            .filter_map(said)
+            .collect()
+    }
+
+    /// How many rows a person's table has.
+    #[must_use]
+    pub fn count(&self, who: PersonId, table: Table) -> usize {
+        self.people[who].store.count(table)
+    }
+}
+
+// ---- shorthands
+
+/// A message.
+#[must_use]
+pub fn send(log: folkmoot_protocol::ids::LogId, text: &str) -> Intent {
+    Intent::Send {
+        log,
+        media_type: "text/plain".into(),
+        content: text.into(),
+    }
+}
+
+/// A conversation with others.
+#[must_use]
+pub fn new(title: &str, users: &[&str]) -> Intent {
+    Intent::New {
+        title: title.into(),
+        users: names(users),
+    }
+}
+
+/// More people.
+#[must_use]
+pub fn add(log: folkmoot_protocol::ids::LogId, users: &[&str]) -> Intent {
+    Intent::Add {
+        log,
+        users: names(users),
+    }
+}
+
+/// Fewer people.
+#[must_use]
+pub fn remove(log: folkmoot_protocol::ids::LogId, users: &[&str]) -> Intent {
+    Intent::Remove {
+        log,
+        users: names(users),
+    }
+}
+
+fn names(users: &[&str]) -> Vec<String> {
+    users.iter().map(|user| (*user).to_owned()).collect()
+}

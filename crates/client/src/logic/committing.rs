@@ -3,7 +3,6 @@
 use folkmoot_credential::{AcceptedKeys, DeviceCredential, UserId, Version};
 use folkmoot_mls::codec::{Decode, Encode};
 use folkmoot_mls::error::Error as EngineError;
-use folkmoot_mls::framing::ContentType;
 use folkmoot_mls::group::{CommitBuilder, Group};
 use folkmoot_mls::key_package::KeyPackage;
 use folkmoot_mls::message::MlsMessage;
@@ -12,13 +11,13 @@ use folkmoot_protocol::invitation::SealedWelcome;
 use folkmoot_protocol::log::{Append, CommitDeclaration, Pickup, part_hash};
 use folkmoot_protocol::sealed::suite;
 
-use super::Step;
 use super::groups::{context, derive_fence, members};
 use super::outbox::Built;
 use super::rows::{
     self, AddWish, AttemptRow, CommitAttempt, ConversationRow, OutboxRow, RemoveWish, Seed,
     TargetDevice, Wish,
 };
+use super::{COMMIT, Step};
 use crate::error::{BadPackage, Error};
 use crate::store::{StoreError, Table};
 
@@ -124,7 +123,7 @@ impl Step<'_> {
             branch: row.branch,
             parent: row.tip,
             epoch: row.epoch,
-            content_type: ContentType::Commit as u8,
+            content_type: COMMIT,
             commit: Some(declaration),
             message: pending.message.to_bytes().into(),
         };

@@ -38,6 +38,11 @@ use crate::store::{Table, Transaction};
 use crate::transport::{ServiceAddress, TransportError};
 use session::{Asked, Session, State, Task};
 
+/// `ContentType` of RFC 9420, section 6, as an append declares it.
+const APPLICATION: u8 = 1;
+const PROPOSAL: u8 = 2;
+const COMMIT: u8 = 3;
+
 /// Names a call that is under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CallId(pub u64);

@@ -300,8 +300,7 @@ impl Step<'_> {
             let reading = *self.session.reading(log);
             let next = self.outbox(log)?.into_iter().find(OutboxRow::is_ready);
             let Some(mut next) = next else {
-                let wanted = reading.wanted && !reading.at_head;
-                return if wanted {
+                return if reading.wanted {
                     self.ask_read(&row).map(Some)
                 } else {
                     Ok(None)

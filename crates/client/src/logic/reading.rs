@@ -4,7 +4,6 @@ use folkmoot_credential::{AcceptedKeys, Judge, Policy, UserId, Version};
 use folkmoot_mls::codec::{Bytes, Decode};
 use folkmoot_mls::context::AuthenticationService;
 use folkmoot_mls::error::Error as EngineError;
-use folkmoot_mls::framing::ContentType;
 use folkmoot_mls::group::{Group, Processed};
 use folkmoot_mls::leaf_node::LeafNodeSource;
 use folkmoot_mls::message::MlsMessage;
@@ -21,7 +20,7 @@ use super::groups::{Held, context, derive_fence, member};
 use super::outbox::stopped;
 use super::rows::{self, AttemptRow, CommitAttempt, ConversationRow, OutboxRow, Wish};
 use super::session::Task;
-use super::{Event, Standing, Step};
+use super::{APPLICATION, Event, PROPOSAL, Standing, Step};
 use crate::error::{BadService, Error};
 use crate::history::{
     Change, Contradiction, Epoch, HistoryEntry, HistoryPosition, Message, Unreadable, Update, What,
@@ -469,14 +468,12 @@ impl Step<'_> {
                 data,
                 changes,
                 ..
-            }) if append.content_type == ContentType::Application as u8 => {
+            }) if append.content_type == APPLICATION => {
                 let sender = member(&held.group, sender);
                 self.apply(log, &changes)?;
                 self.said(&reader.row, place, sender, &data)?;
             }
-            Ok(Processed::Proposal { group, changes, .. })
-                if append.content_type == ContentType::Proposal as u8 =>
-            {
+            Ok(Processed::Proposal { group, changes, .. }) if append.content_type == PROPOSAL => {
                 held.group = group;
                 self.apply(log, &changes)?;
             }

@@ -3,7 +3,6 @@
 use folkmoot_credential::Version;
 use folkmoot_mls::codec::Encode;
 use folkmoot_mls::error::Error as EngineError;
-use folkmoot_mls::framing::ContentType;
 use folkmoot_mls::message::MlsMessage;
 use folkmoot_protocol::VERSION;
 use folkmoot_protocol::log::Append;
@@ -11,7 +10,7 @@ use folkmoot_protocol::plaintext::{Plaintext, Position};
 
 use super::outbox::Built;
 use super::rows::{self, AttemptRow, ConversationRow, SendWish};
-use super::{IntentId, Step};
+use super::{APPLICATION, IntentId, Step};
 use crate::error::Error;
 use crate::store::Table;
 
@@ -55,7 +54,7 @@ impl Step<'_> {
             branch: row.branch,
             parent: row.tip,
             epoch: row.epoch,
-            content_type: ContentType::Application as u8,
+            content_type: APPLICATION,
             commit: None,
             message: MlsMessage::PrivateMessage(message).to_bytes().into(),
         };
