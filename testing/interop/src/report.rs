@@ -46,8 +46,9 @@ impl Report {
     /// [`FileError`].
     pub fn of_file(path: &Path, rng: &mut dyn CryptoRng) -> Result<Self, FileError> {
         let cases: Value = serde_json::from_slice(&std::fs::read(path)?)?;
-        let Value::Array(cases) = cases else {
-            return Err(FileError::UnknownKind);
+        let cases = match cases {
+            Value::Array(cases) => cases,
+            case => vec![case],
         };
         let first = cases.first().ok_or(FileError::UnknownKind)?;
         let kind = Kind::recognise(first).ok_or(FileError::UnknownKind)?;

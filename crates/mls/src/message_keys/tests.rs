@@ -1,5 +1,7 @@
 //! Members with storage, who send, receive, restart and are lied to.
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::crypto::{CryptoError, CryptoProvider, aws_lc::PROVIDER};
 use crate::records::{MemoryRecords, RecordKey, Records};
@@ -222,5 +224,92 @@ fn damaged_storage_is_an_error() {
             matches!(load(&cut), Err(Error::DamagedRecord(_))),
             "{key:?}"
         );
+    }
+}
+
+/// What may happen in a group of three.
+#[derive(Clone, Debug)]
+enum Event {
+    Send(usize),
+    /// A member reads one of all messages so far.
+    Receive(usize, prop::sample::Index),
+    Restart(usize),
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        3 => (0..3_usize).prop_map(Event::Send),
+        6 => (0..3_usize, any::<prop::sample::Index>())
+            .prop_map(|(reader, message)| Event::Receive(reader, message)),
+        1 => (0..3_usize).prop_map(Event::Restart),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// Every message is read once by each other member, in any order and across restarts.
+    #[test]
+    fn each_message_is_read_exactly_once(events in prop::collection::vec(event(), 1..80)) {
+        let mut members = members(3);
+        let mut sent: Vec<(usize, PrivateMessage)> = Vec::new();
+        let mut read = std::collections::BTreeSet::new();
+        for event in events {
+            match event {
+                Event::Send(sender) => {
+                    let data = (sent.len() as u32).to_be_bytes();
+                    sent.push((sender, members[sender].send(&data)));
+                }
+                Event::Receive(_, _) if sent.is_empty() => {}
+                Event::Receive(reader, index) => {
+                    let index = index.index(sent.len());
+                    let (sender, message) = &sent[index];
+                    match members[reader].receive(message) {
+                        Ok(decrypted) => {
+                            prop_assert!(read.insert((reader, index)));
+                            prop_assert_eq!(decrypted.sender.0 as usize, *sender);
+                            prop_assert_eq!(&*decrypted.data, &(index as u32).to_be_bytes());
+                        }
+                        Err(Error::OwnMessage) => prop_assert_eq!(reader, *sender),
+                        Err(Error::KeyGone { .. }) => {
+                            prop_assert!(read.contains(&(reader, index)));
+                        }
+                        Err(other) => prop_assert!(false, "{other}"),
+                    }
+                }
+                Event::Restart(member) => members[member].restart(),
+            }
+        }
+    }
+
+    /// Damaged storage is an error or other keys, never a panic.
+    #[test]
+    fn damaged_records_do_no_harm(
+        record in any::<prop::sample::Index>(),
+        place in any::<prop::sample::Index>(),
+        bits in 1..=u8::MAX,
+    ) {
+        let mut members = members(4);
+        let messages = [members[1].send(b"1"), members[1].send(b"2"), members[2].send(b"3")];
+        members[0].receive(&messages[1]).unwrap();
+        let keys: Vec<RecordKey> = members[0].records.iter().map(|(key, _)| key.clone()).collect();
+        let key = record.get(&keys).clone();
+        let mut value = members[0].records.get(&key).unwrap();
+        let place = place.index(value.len());
+        value[place] ^= bits;
+        members[0].records.apply(&Changes { put: vec![(key, value)], delete: vec![] });
+        let epoch = members[0].keys.epoch();
+        let signature_keys: Arc<dyn SignatureKeys> = members[0].members.clone();
+        let loaded = MessageKeys::load(&PROVIDER, epoch, &members[0].records, signature_keys);
+        if let Ok(keys) = loaded {
+            members[0].keys = keys;
+            for message in &messages {
+                drop(members[0].receive(message));
+            }
+            let Member { keys, signer, rng, .. } = &mut members[0];
+            drop(keys.encrypt(signer, &[], b"data", 0, rng));
+            drop(keys.safe_export(1));
+            keys.deletion();
+        }
     }
 }
