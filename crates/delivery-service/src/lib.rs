@@ -11,11 +11,51 @@
 //! - `logs`: opening, appending (compare and set), reading up to a cut, picking Welcomes up;
 //! - `mailboxes`: owners, drop tickets, envelopes;
 //! - `shelves`: sealed KeyPackages, each handed out once;
-//! - `decision`: load, decide, commit; many requests in one durable transaction;
+//! - `decision` and `committer`: load, decide, commit; many requests in one durable transaction;
 //! - [`store`]: the records, with backends for SQLite and for memory.
+//!
+//! A log is opened by whoever can sign with the fence key that it brings:
+//!
+//! ```
+//! use folkmoot_delivery_service::{DeliveryService, MemoryStore};
+//! use folkmoot_mls::codec::Encode;
+//! use folkmoot_protocol::call::{Answer, Call};
+//! use folkmoot_protocol::delivery::OpenRequest;
+//! use folkmoot_protocol::keys::SigningKey;
+//! use folkmoot_protocol::log::{Open, SignedHead};
+//! use folkmoot_protocol::proof::{FenceProof, Method};
+//! use folkmoot_protocol::{VERSION, ids::LogId};
+//!
+//! let mut rng = rand::rng();
+//! let service =
+//!     DeliveryService::new(MemoryStore::new(), SigningKey::generate(&mut rng), &mut rng);
+//!
+//! let fence = SigningKey::generate(&mut rng);
+//! let open = Open { version: VERSION, log: LogId([7; 32]), fence_key: fence.public() };
+//! let proof = FenceProof {
+//!     version: VERSION,
+//!     delivery_service: service.public_key(),
+//!     log: open.log,
+//!     branch: open.id(),
+//!     epoch: 0,
+//!     method: Method::Open,
+//!     subject: open.id().0.into(),
+//! };
+//! let call = Call::Open(OpenRequest {
+//!     open: open.to_bytes(),
+//!     fence_signature: proof.sign(&fence).to_vec(),
+//!     payment: None,
+//! });
+//! let now = 1_790_000_000_000; // milliseconds since 1970
+//! let Answer::Open(receipt) = service.answer(call, now, &mut rng)? else { unreachable!() };
+//! let head = SignedHead::read(&receipt, &service.public_key()).unwrap().head;
+//! assert_eq!((head.sequence, head.entry_time), (0, now));
+//! # Ok::<(), folkmoot_protocol::Refusal>(())
+//! ```
 //!
 //! [`grpc`] is the thin skin that puts it on a network.
 
+mod committer;
 mod decision;
 mod fields;
 pub mod grpc;

@@ -18,7 +18,8 @@ use folkmoot_protocol::proof::Method;
 use folkmoot_protocol::{Refusal, delivery};
 use rand_core::CryptoRng;
 
-use crate::decision::{Committer, Request};
+use crate::committer::Committer;
+use crate::decision::Request;
 use crate::fields::malformed;
 use crate::logs::append::Check;
 use crate::logs::open::SignedOpen;
@@ -62,7 +63,7 @@ impl<S: Store> DeliveryService<S> {
             tickets: TicketKey::of(&key),
             key,
             nonces: NonceKey::generate(rng),
-            committer: Committer::new(),
+            committer: Committer::default(),
             on_failure: Arc::new(|error| eprintln!("delivery service: {error}")),
         }
     }

@@ -187,3 +187,85 @@ impl LogReading {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decision::Request;
+    use crate::logs::open::SignedOpen;
+    use crate::store::{Change, MemoryStore, Store};
+    use folkmoot_mls::codec::Encode;
+    use folkmoot_protocol::delivery::OpenRequest;
+    use folkmoot_protocol::log::Open;
+    use rand_chacha::ChaCha20Rng;
+    use rand_chacha::rand_core::SeedableRng;
+
+    #[test]
+    fn a_cursor_before_what_is_kept_gets_gap_and_a_stranger_the_blind_answer() {
+        let mut rng = ChaCha20Rng::from_seed([1; 32]);
+        let [service, fence, stranger] = [(); 3].map(|()| SigningKey::generate(&mut rng));
+        let nonces = NonceKey::generate(&mut rng);
+        let store = MemoryStore::new();
+        let open = Open {
+            version: VERSION,
+            log: LogId([2; 32]),
+            fence_key: fence.public(),
+        };
+        let mut proof = FenceProof {
+            version: VERSION,
+            delivery_service: service.public(),
+            log: open.log,
+            branch: open.id(),
+            epoch: 0,
+            method: Method::Open,
+            subject: open.id().0.into(),
+        };
+        let request = OpenRequest {
+            open: open.to_bytes(),
+            fence_signature: proof.sign(&fence).to_vec(),
+            payment: None,
+        };
+        let signed = SignedOpen::check(request, service.public()).unwrap();
+        // Entries 1 to 9 came and went; 10 and later are kept.
+        store
+            .write(|transaction| {
+                let opened = signed.decide(signed.load(transaction)?, 0).unwrap();
+                assert!(transaction.apply(&opened.change.unwrap())?);
+                let at: BranchRecord = get(transaction, open.log, &open.id().0)?.unwrap();
+                let mut change = Change::of(open.log);
+                let at = BranchRecord {
+                    sequence: 9,
+                    floor: 10,
+                    ..at
+                };
+                change.put(&open.id().0, &at);
+                transaction.apply(&change)
+            })
+            .unwrap();
+
+        let nonce = nonces.make(0, &mut rng);
+        proof.method = Method::Read;
+        proof.subject = nonce.as_slice().into();
+        let read = |fence: &SigningKey, after| {
+            let log = LogRead {
+                log: open.log.into(),
+                branch: open.id().into(),
+                epoch: 0,
+                nonce: nonce.clone(),
+                proof: proof.sign(fence).to_vec(),
+                after,
+            };
+            let (logs, follow) = (vec![log], false);
+            let request = ReadRequest { logs, follow };
+            let mut reading = Reading::begin(request, service.public(), &nonces, 0).unwrap();
+            let batch = store.read(|view| reading.next(view, &service, 0)).unwrap();
+            let batch = batch.expect("one batch");
+            assert_eq!(store.read(|view| reading.next(view, &service, 0)), Ok(None));
+            (batch.end(), batch.head.is_some())
+        };
+        assert_eq!(read(&fence, 0), (End::Gap, false));
+        assert_eq!(read(&fence, 8), (End::Gap, false));
+        assert_eq!(read(&fence, 9), (End::Head, true));
+        assert_eq!(read(&stranger, 0), (End::Blind, false));
+    }
+}
