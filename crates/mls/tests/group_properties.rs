@@ -7,15 +7,18 @@ mod group_harness;
 use folkmoot_mls::code_point::WireFormat;
 use folkmoot_mls::codec::Encode;
 use folkmoot_mls::crypto::{CipherSuite, aws_lc};
+use folkmoot_mls::error::Error;
 use folkmoot_mls::extension::{ExtensionType, Extensions};
 use folkmoot_mls::group::{Group, IncludeProposals};
 use folkmoot_mls::message::MlsMessage;
 use folkmoot_mls::message_keys::MessageKeys;
 use folkmoot_mls::proposal::Proposal;
-use folkmoot_mls::records::RecordKind;
+use folkmoot_mls::records::{Changes, MemoryRecords, RecordKind};
 use folkmoot_mls::tree_math::NodeIndex;
 use group_harness::{Client, Member, Received, assert_agreement, broadcast};
 use proptest::prelude::*;
+use rand_chacha::ChaCha20Rng;
+use rand_core::{Rng, SeedableRng};
 
 /// What happens next. Numbers choose among those who can.
 #[derive(Clone, Debug)]
@@ -28,6 +31,7 @@ enum Step {
         path: bool,
         pending: bool,
         public: bool,
+        lost: bool,
     },
     ProposeUpdate {
         by: usize,
@@ -61,15 +65,17 @@ fn step() -> impl Strategy<Value = Step> {
         0..4usize,
         prop::collection::vec(who.clone(), 0..3),
         any::<[bool; 3]>(),
+        prop::bool::weighted(0.2),
     )
         .prop_map(
-            |(by, adds, removes, [path, pending, public])| Step::Commit {
+            |(by, adds, removes, [path, pending, public], lost)| Step::Commit {
                 by,
                 adds,
                 removes,
                 path,
                 pending,
                 public,
+                lost,
             },
         );
     prop_oneof![
@@ -132,6 +138,7 @@ impl World {
                 path,
                 pending,
                 public,
+                lost,
             } => {
                 let by = self.choose(*by);
                 let packages: Vec<_> = (0..*adds)
@@ -167,7 +174,10 @@ impl World {
                             .padding(*adds * 100)
                     })
                     .unwrap();
-                self.deliver(by, pending);
+                // Another one was ordered first, and this one is dropped.
+                if !lost {
+                    self.deliver(by, pending);
+                }
             }
             Step::ProposeUpdate { by, public } => {
                 let by = self.choose(*by);
@@ -338,4 +348,63 @@ proptest! {
             world.run(step);
         }
     }
+}
+
+#[test]
+fn damaged_records_are_an_error_and_never_a_panic() {
+    let mut clients = group_harness::group_of(&["alice", "bob", "charlie"]);
+    let update = clients[1].propose_update(WireFormat::PRIVATE_MESSAGE);
+    broadcast(&mut clients, 1, &update.message);
+    let pending = clients[2].commit(|commit| commit).unwrap();
+    let rng = &mut ChaCha20Rng::seed_from_u64(0);
+    let member = clients[0].member();
+    let records: Vec<_> = member
+        .records
+        .iter()
+        .map(|(key, value)| (key.clone(), value.to_vec()))
+        .collect();
+    let load = |records: &MemoryRecords| {
+        let group = Group::load(&aws_lc::PROVIDER, records)?;
+        let keys = group.load_keys(&aws_lc::PROVIDER, group.epoch(), records)?;
+        Ok::<_, Error>((group, keys))
+    };
+    for (key, value) in &records {
+        let with = |value: Option<Vec<u8>>| {
+            let mut changes = Changes::default();
+            match value {
+                Some(value) => changes.put(key.clone(), value),
+                None => changes.delete(key.clone()),
+            }
+            let mut records = member.records.clone();
+            records.apply(&changes);
+            records
+        };
+        for cut in 0..value.len() {
+            let error = load(&with(Some(value[..cut].to_vec())))
+                .map(|_| ())
+                .unwrap_err();
+            assert!(matches!(error, Error::DamagedRecord(_)), "{key:?}: {error}");
+        }
+        // A secret-tree node that is missing is taken for one that was used up, until its leaves'
+        // ratchets are found missing too.
+        assert!(matches!(
+            load(&with(None)).map(|_| ()).unwrap_err(),
+            Error::DamagedRecord(_)
+        ));
+        for _ in 0..200 {
+            let mut value = value.clone();
+            let place = rng.next_u32() as usize % value.len();
+            value[place] ^= 1 << (rng.next_u32() % 8);
+            if let Ok((group, mut keys)) = load(&with(Some(value))) {
+                let mut context = group_harness::context(None, rng);
+                let _ = group.process(&mut keys, &pending.message, &mut context);
+                let commit = group.commit().add(newcomer());
+                let _ = commit.build(&mut keys, &clients[0].signer, &mut context);
+            }
+        }
+    }
+}
+
+fn newcomer() -> folkmoot_mls::key_package::KeyPackage {
+    Client::new("newcomer").key_package()
 }

@@ -591,3 +591,41 @@ fn a_path_is_refused_for_each_rule_that_it_breaks() {
         Err(PathError::Decryption(_))
     ));
 }
+
+#[test]
+fn no_bytes_make_a_panic() {
+    let rng = &mut ChaCha20Rng::seed_from_u64(5);
+    let (mut tree, _) = four(rng);
+    let newcomers: Vec<_> = (0..5)
+        .map(|_| Leaf::from(&Member::new(rng).leaf_node))
+        .collect();
+    tree.apply(&[], &[LeafIndex(1)], &newcomers).unwrap();
+    let good = tree.to_ratchet_tree();
+    let mut parsed = 0;
+    for _ in 0..4_000 {
+        let mut bytes = good.clone();
+        for _ in 0..rng.next_u32() % 3 + 1 {
+            let place = rng.next_u32() as usize % bytes.len();
+            bytes[place] = match rng.next_u32() % 3 {
+                0 => rng.next_u32() as u8,
+                1 => bytes[place] ^ 1,
+                _ => bytes[place] ^ 3,
+            };
+        }
+        let Ok(mut tree) = Tree::from_ratchet_tree(&bytes) else {
+            continue;
+        };
+        parsed += 1;
+        // What is read is written again as it was.
+        assert_eq!(tree.to_ratchet_tree(), bytes);
+        let _ = validate(&tree, rng);
+        for leaf in [0, 2, 7, u32::MAX].map(LeafIndex) {
+            let _ = tree.filtered_direct_path(leaf);
+            let _ = tree.apply(&[], &[leaf], &[]);
+        }
+        tree.tree_hash(suite());
+        let _ = tree.apply(&[], &[], &newcomers[..1]);
+        tree.tree_hash(suite());
+    }
+    assert!(parsed > 500, "{parsed}");
+}
