@@ -15,6 +15,89 @@
 //! | go on after a restart | [`Group::load`], [`Group::load_keys`] | the same values |
 //!
 //! Every result carries the [`Changes`](crate::records::Changes) to store with it.
+//!
+//! # Proposals, races and restarts
+//!
+//! Alice and Bob are in a group, as on the crate's front page. Bob proposes to renew his leaf, and
+//! wants to leave; then both commit at once, and Bob's commit is ordered first:
+//!
+//! ```
+//! # use folkmoot_mls::{capabilities::Capabilities, code_point::*, credential::*, error::Error};
+//! # use folkmoot_mls::{context::*, crypto::*, extension::Extensions, leaf_node::*, key_package::*};
+//! # use folkmoot_mls::{group::*, proposal::Proposal, records::MemoryRecords};
+//! # use rand_core::SeedableRng;
+//! # let mut rng = rand_chacha::ChaCha20Rng::seed_from_u64(0);
+//! # let (provider, cipher_suite) = (&aws_lc::PROVIDER, CipherSuite(1));
+//! # let (authentication_service, psks, now) = (&BasicCredentials, &NoPsks, None);
+//! # let mut ctx = Context { provider, authentication_service, psks, now, rng: &mut rng };
+//! # let suite = ctx.suite(cipher_suite)?;
+//! # let leaf = || LeafParameters {
+//! #     credential: Credential::basic(*b"somebody"),
+//! #     capabilities: Capabilities {
+//! #         versions: vec![ProtocolVersion::MLS10],
+//! #         cipher_suites: vec![cipher_suite],
+//! #         credentials: vec![CredentialType::BASIC],
+//! #         ..Capabilities::default()
+//! #     },
+//! #     extensions: Extensions::default(),
+//! # };
+//! # let (alice, bob) = (suite.signature_key_pair(ctx.rng), suite.signature_key_pair(ctx.rng));
+//! # let extensions = Extensions::default;
+//! # let lifetime = Lifetime { not_before: 0, not_after: 1 };
+//! # let offer = KeyPackage::create(suite, &bob, leaf(), lifetime, extensions(), ctx.rng)?;
+//! # let group_id = b"group".as_slice().into();
+//! # let parameters = GroupParameters { cipher_suite, group_id, extensions: extensions() };
+//! # let mut created = Group::create(&mut ctx, parameters, &alice, leaf())?;
+//! # let commit = created.group.commit().add(offer.key_package.clone());
+//! # let pending = commit.build(&mut created.keys, &alice, &mut ctx)?;
+//! # let mut records = MemoryRecords::default();
+//! # records.apply(&created.changes);
+//! # records.apply(&pending.changes);
+//! # let (alice_group, mut alice_keys) = (pending.group, pending.keys);
+//! # let joined = Group::join(&mut ctx, &pending.welcome.unwrap(), &offer, None)?;
+//! # let (bob_group, mut bob_keys) = (joined.group, joined.keys);
+//! // By reference: the group that Bob goes on with knows the proposal and its private key.
+//! let wire_format = WireFormat::PRIVATE_MESSAGE;
+//! let update =
+//!     bob_group.propose_update(&mut bob_keys, &bob, None, b"", wire_format, &mut ctx)?;
+//! let leave = Proposal::remove(bob_group.own_index());
+//! let leave = update.group.propose(&mut bob_keys, &bob, leave, b"", wire_format, &mut ctx)?;
+//! let bob_group = leave.group;
+//!
+//! // Alice did not get them yet when she makes a commit, and Bob makes one too. He can commit neither
+//! // of his own proposals, so it only renews his keys.
+//! let of_alice = alice_group.commit().build(&mut alice_keys, &alice, &mut ctx)?;
+//! let of_bob = bob_group.commit().build(&mut bob_keys, &bob, &mut ctx)?;
+//! assert!(of_bob.effects.proposals.is_empty());
+//!
+//! // Bob's was ordered first. Alice drops hers, and follows.
+//! drop(of_alice);
+//! let processed = alice_group.process(&mut alice_keys, &of_bob.message, &mut ctx)?;
+//! let Processed::Commit { effects, group, keys, changes, .. } = processed else {
+//!     panic!("a commit")
+//! };
+//! assert!(effects.path && effects.removed.is_empty());
+//! assert_eq!(group.epoch_authenticator(), of_bob.group.epoch_authenticator());
+//!
+//! // What she stored is enough to go on after a restart; here the keys of the old epoch go at once.
+//! records.apply(&changes);
+//! records.apply(&alice_keys.deletion());
+//! let again = Group::load(&aws_lc::PROVIDER, &records)?;
+//! let mut keys = again.load_keys(&aws_lc::PROVIDER, again.epoch(), &records)?;
+//!
+//! // Proposals end with their epoch. Bob still wants to leave, and Alice removes him by value.
+//! let (bob_group, mut bob_keys) = (of_bob.group, of_bob.keys);
+//! assert!(bob_group.pending_proposals().is_empty());
+//! let removal = again.commit().remove(bob_group.own_index());
+//! let removal = removal.build(&mut keys, &alice, &mut ctx)?;
+//! let processed = bob_group.process(&mut bob_keys, &removal.message, &mut ctx)?;
+//! assert!(matches!(processed, Processed::Removed { by } if by == again.own_index()));
+//! # Ok::<(), Error>(())
+//! ```
+//!
+//! A member who knows of proposals commits before it sends application data (RFC 9420, section 12.4).
+//! That is the caller's to do, who sees them by [`Group::pending_proposals`]. Which of them a commit
+//! takes in, [`IncludeProposals`] says.
 
 mod commit;
 mod create;
