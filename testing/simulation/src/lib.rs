@@ -206,8 +206,14 @@ impl Sim {
     /// # Errors
     /// Why it was given up; [`Error::Pending`] if it is still to be done.
     pub fn ask(&mut self, who: PersonId, intent: Intent) -> Result<(), Error> {
-        self.begin(who, intent)?;
+        let armed = self.crash.is_some();
+        self.begin(who, intent.clone())?;
         self.settle();
+        if armed && self.crash.is_none() && intent == Intent::Sync {
+            // Syncing is nothing that is kept: whose device died meanwhile asks again.
+            self.begin(who, intent)?;
+            self.settle();
+        }
         self.outcome(who)
     }
 

@@ -248,6 +248,10 @@ impl Step<'_> {
             wish,
         };
         self.put_outbox(&row)?;
+        if matches!(row.wish, Wish::Add(_) | Wish::Remove(_)) {
+            // Who is a member is judged by what the log says now.
+            self.session.reading(log).at_head = false;
+        }
         self.tell(Event::Started { intent });
         self.wake.push(Task::Conversation(log));
         Ok(intent)
