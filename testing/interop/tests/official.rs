@@ -1,10 +1,12 @@
 //! The official vectors. They lie in `$MLS_VECTORS`, or beside the project in `../shared/vectors`.
 
-use std::path::PathBuf;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 
 use folkmoot_interop::report::Report;
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
+use serde_json::Value;
 
 /// The folder with the vectors. With `CI=true` it has to be there.
 fn folder() -> Option<PathBuf> {
@@ -15,12 +17,30 @@ fn folder() -> Option<PathBuf> {
     }
     let message = format!("the official vectors are not in {}", folder.display());
     assert!(std::env::var("CI").as_deref() != Ok("true"), "{message}");
-    eprintln!("\n*** SKIPPED: {message}; set MLS_VECTORS ***\n");
+    // Not `eprintln!`, which is shown for tests that fail only.
+    writeln!(
+        std::io::stderr(),
+        "\n*** SKIPPED: {message}; set MLS_VECTORS ***\n"
+    )
+    .unwrap();
     None
 }
 
-/// Runs one file: nothing fails, and as many cases pass as have an implemented suite.
-fn run(name: &str, passed: usize) {
+/// The suites that are implemented; cases of another are skipped.
+const SUITES: [u64; 3] = [1, 2, 3];
+
+/// How many cases of a file have to pass: those of an implemented suite, or of none.
+fn cases_to_pass(path: &Path) -> usize {
+    let cases: Vec<Value> = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let implemented = |case: &&Value| {
+        let suite = case.get("cipher_suite");
+        suite.is_none_or(|suite| suite.as_u64().is_some_and(|suite| SUITES.contains(&suite)))
+    };
+    cases.iter().filter(implemented).count()
+}
+
+/// Runs one file: nothing fails, and every case passes that can be tried.
+fn run(name: &str) {
     let Some(folder) = folder() else { return };
     let path = folder.join(name).with_extension("json");
     let report = Report::of_file(&path, &mut ChaCha20Rng::seed_from_u64(0))
@@ -33,33 +53,34 @@ fn run(name: &str, passed: usize) {
         report.kind.name
     );
     assert!(report.failures.is_empty(), "{name}: {:?}", report.failures);
-    assert_eq!(report.passed, passed, "{name}: {report}");
+    assert!(report.passed > 0, "{name}: {report}");
+    assert_eq!(report.passed, cases_to_pass(&path), "{name}: {report}");
 }
 
 macro_rules! official {
-    ($($test:ident: $name:literal, $passed:literal;)*) => {$(
+    ($($test:ident: $name:literal;)*) => {$(
         #[test]
         fn $test() {
-            run($name, $passed);
+            run($name);
         }
     )*};
 }
 
 official! {
-    tree_math: "tree-math", 10;
-    crypto_basics: "crypto-basics", 3;
-    deserialization: "deserialization", 14;
-    key_schedule: "key-schedule", 3;
-    transcript_hashes: "transcript-hashes", 3;
-    secret_tree: "secret-tree", 9;
-    message_protection: "message-protection", 3;
-    messages: "messages", 300;
-    psk_secret: "psk_secret", 33;
-    tree_operations: "tree-operations", 5;
-    tree_validation: "tree-validation", 42;
-    treekem: "treekem", 33;
-    welcome: "welcome", 3;
-    passive_client_welcome: "passive-client-welcome", 24;
-    passive_client_handling_commit: "passive-client-handling-commit", 39;
-    passive_client_random: "passive-client-random", 1;
+    tree_math: "tree-math";
+    crypto_basics: "crypto-basics";
+    deserialization: "deserialization";
+    key_schedule: "key-schedule";
+    transcript_hashes: "transcript-hashes";
+    secret_tree: "secret-tree";
+    message_protection: "message-protection";
+    messages: "messages";
+    psk_secret: "psk_secret";
+    tree_operations: "tree-operations";
+    tree_validation: "tree-validation";
+    treekem: "treekem";
+    welcome: "welcome";
+    passive_client_welcome: "passive-client-welcome";
+    passive_client_handling_commit: "passive-client-handling-commit";
+    passive_client_random: "passive-client-random";
 }

@@ -309,7 +309,7 @@ proptest! {
             let Member { keys, signer, rng, .. } = &mut members[0];
             drop(keys.encrypt(signer, &[], b"data", 0, rng));
             drop(keys.safe_export(1));
-            keys.deletion();
+            drop(keys.deletion());
         }
     }
 }
