@@ -1,38 +1,62 @@
-//! Folkmoot: private group messaging.
+//! Folkmoot: private group messaging. This crate is the binary: `serve`, the client's commands,
+//! `inspect` and `demo`.
 
+mod commands;
+mod demo;
+mod error;
+mod home;
+mod options;
+mod output;
+mod report;
 mod serve;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::Parser;
 
-/// Private group messaging.
-#[derive(Debug, Parser)]
-#[command(name = "folkmoot", version)]
-struct Arguments {
-    /// Print data (JSON) instead of text.
-    #[arg(long, global = true)]
-    json: bool,
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Run the services for a community.
-    Serve(serve::Options),
-}
+use error::CliError;
+use options::{Command, Options};
+use output::Printer;
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    let outcome = match &arguments.command {
-        Command::Serve(options) => serve::run(options, arguments.json),
-    };
-    match outcome {
+    let options = Options::parse();
+    let printer = Printer { json: options.json };
+    match run(options, printer) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("folkmoot: {error}");
+            printer.fail(&error);
             ExitCode::FAILURE
         }
     }
+}
+
+fn run(options: Options, printer: Printer) -> Result<(), CliError> {
+    let home = &options.home;
+    match options.command {
+        Command::Serve(options) => Ok(serve::run(&options, printer.json)?),
+        Command::Register { name, server } => {
+            online(commands::register(home, &name, &server, printer))
+        }
+        Command::New { group, with } => online(commands::new(home, &group, &with, printer)),
+        Command::Add { group, users } => online(commands::add(home, &group, &users, printer)),
+        Command::Remove { group, users } => online(commands::remove(home, &group, &users, printer)),
+        Command::Update { group } => online(commands::update(home, &group, printer)),
+        Command::Send { group, text } => {
+            online(commands::send(home, &group, text.as_deref(), printer))
+        }
+        Command::Sync => online(commands::sync(home, printer)),
+        Command::Read { group, follow } => online(commands::read(home, &group, follow, printer)),
+        Command::Groups => commands::groups(home, printer),
+        Command::Members { group } => commands::members(home, &group, printer),
+        Command::Inspect { file } => commands::inspect(&file, printer),
+        Command::Demo(options) => Ok(demo::run(&options)?),
+    }
+}
+
+/// Runs a command that speaks with a server.
+fn online(command: impl Future<Output = Result<(), CliError>>) -> Result<(), CliError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    runtime.map_err(CliError::Runtime)?.block_on(command)
 }

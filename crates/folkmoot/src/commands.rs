@@ -1,0 +1,9 @@
+//! What the client's commands do.
+
+mod conversation;
+mod inspect;
+mod message;
+
+pub use conversation::{add, groups, members, new, register, remove, update};
+pub use inspect::inspect;
+pub use message::{read, send, sync};

@@ -1,0 +1,113 @@
+//! Commands about accounts and groups.
+
+use folkmoot_client::Standing;
+use folkmoot_client::transport::{Grpc, ServerUrl};
+
+use crate::error::CliError;
+use crate::home::{self, LocalClient};
+use crate::options::HomeOptions;
+use crate::output::Printer;
+use crate::report::{GroupLine, GroupState, Groups, Member, Registered, State};
+
+pub async fn register(
+    home: &HomeOptions,
+    name: &str,
+    server: &str,
+    printer: Printer,
+) -> Result<(), CliError> {
+    let server: ServerUrl = server.parse()?;
+    // Whoever mistypes an address or a name is told so before a home is made for it.
+    let well_known = Grpc::new().well_known(&server).await?;
+    name.parse::<folkmoot_credential::Name>()
+        .map_err(folkmoot_client::Error::from)?;
+    let account = home::open_or_create(home)?
+        .register(name, &server, &well_known)
+        .await?;
+    let registered = Registered {
+        user: account.user.to_string(),
+        server: server.url,
+    };
+    printer.print(&registered).map_err(CliError::Output)
+}
+
+pub async fn new(
+    home: &HomeOptions,
+    group: &str,
+    users: &[String],
+    printer: Printer,
+) -> Result<(), CliError> {
+    let mut client = home::open(home)?;
+    client.new_conversation(group, users).await?;
+    show(&mut client, group, printer)
+}
+
+pub async fn add(
+    home: &HomeOptions,
+    group: &str,
+    users: &[String],
+    printer: Printer,
+) -> Result<(), CliError> {
+    let mut client = home::open(home)?;
+    client.add(group, users).await?;
+    show(&mut client, group, printer)
+}
+
+pub async fn remove(
+    home: &HomeOptions,
+    group: &str,
+    users: &[String],
+    printer: Printer,
+) -> Result<(), CliError> {
+    let mut client = home::open(home)?;
+    client.remove(group, users).await?;
+    show(&mut client, group, printer)
+}
+
+pub async fn update(home: &HomeOptions, group: &str, printer: Printer) -> Result<(), CliError> {
+    let mut client = home::open(home)?;
+    client.update(group).await?;
+    show(&mut client, group, printer)
+}
+
+pub fn members(home: &HomeOptions, group: &str, printer: Printer) -> Result<(), CliError> {
+    show(&mut home::open(home)?, group, printer)
+}
+
+pub fn groups(home: &HomeOptions, printer: Printer) -> Result<(), CliError> {
+    let conversations = home::open(home)?.conversations()?;
+    let groups = conversations.into_iter().map(|conversation| GroupLine {
+        group: conversation.title,
+        log: hex::encode(conversation.log),
+        state: match conversation.standing {
+            Standing::Opening => State::Opening,
+            Standing::Member => State::Member,
+            Standing::Removed => State::Removed,
+            _ => State::Stopped,
+        },
+        epoch: conversation.epoch,
+        waiting: conversation.waiting,
+    });
+    printer
+        .print(&Groups {
+            groups: groups.collect(),
+        })
+        .map_err(CliError::Output)
+}
+
+fn show(client: &mut LocalClient, group: &str, printer: Printer) -> Result<(), CliError> {
+    let conversation = client.conversation(group)?;
+    let members = client.members(group)?;
+    let list = members.members.into_iter().map(|member| Member {
+        user: member.user.to_string(),
+        device: hex::encode(member.device.0),
+        you: member.own,
+    });
+    let state = GroupState {
+        group: conversation.title,
+        log: hex::encode(conversation.log),
+        epoch: members.epoch,
+        epoch_authenticator: hex::encode(members.epoch_authenticator),
+        members: list.collect(),
+    };
+    printer.print(&state).map_err(CliError::Output)
+}

@@ -1,0 +1,97 @@
+//! What commands print: one text for people, the same as JSON for programs.
+
+use std::fmt::{self, Display};
+use std::io::{self, Write};
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+/// What a command has to say: `Display` for people, `Serialize` for programs.
+pub trait Report: Display + Serialize {}
+impl<T: Display + Serialize> Report for T {}
+
+/// Prints reports, in the form that the user chose.
+#[derive(Clone, Copy)]
+pub struct Printer {
+    pub json: bool,
+}
+
+impl Printer {
+    /// Prints one report. A closed pipe is no error: whoever read has read enough.
+    pub fn print(self, report: &impl Report) -> io::Result<()> {
+        let text = if self.json {
+            serde_json::to_string(report).map_err(io::Error::other)?
+        } else {
+            report.to_string()
+        };
+        let mut out = io::stdout().lock();
+        match writeln!(out, "{text}").and_then(|()| out.flush()) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            result => result,
+        }
+    }
+
+    /// Prints why a command failed: one line on standard error, as JSON on standard output.
+    pub fn fail(self, error: &dyn Display) {
+        if self.json {
+            let line = serde_json::json!({ "error": error.to_string() });
+            // Nothing is left to tell if even this cannot be written.
+            let _ = writeln!(io::stdout(), "{line}");
+        } else {
+            let _ = writeln!(io::stderr(), "folkmoot: {}", Tame(&error.to_string()));
+        }
+    }
+}
+
+/// Text from outside, made harmless for a terminal: control characters, which could move the cursor
+/// or change what was printed before, are shown as `�`. Line ends and tabs stay.
+pub struct Tame<'a>(pub &'a str);
+
+impl Display for Tame<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use fmt::Write;
+        self.0
+            .chars()
+            .try_for_each(|c| f.write_char(if is_tame(c) { c } else { '\u{fffd}' }))
+    }
+}
+
+fn is_tame(c: char) -> bool {
+    let overrides =
+        ('\u{202a}'..='\u{202e}').contains(&c) || ('\u{2066}'..='\u{2069}').contains(&c);
+    matches!(c, '\n' | '\t') || !(c.is_control() || overrides)
+}
+
+/// A time of the services, milliseconds since 1970, as `2026-11-23 07:03:35` in UTC.
+pub struct Time(pub u64);
+
+impl Display for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let time = i64::try_from(self.0).ok().map(Timestamp::from_millisecond);
+        match time {
+            Some(Ok(time)) => write!(f, "{}", time.strftime("%F %T")),
+            _ => f.write_str("(no date)"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_as_people_read_them() {
+        assert_eq!(Time(0).to_string(), "1970-01-01 00:00:00");
+        assert_eq!(Time(951_782_400_000).to_string(), "2000-02-29 00:00:00");
+        assert_eq!(Time(1_795_417_415_000).to_string(), "2026-11-23 07:03:35");
+        assert_eq!(Time(u64::MAX).to_string(), "(no date)");
+    }
+
+    #[test]
+    fn a_terminal_is_not_at_the_mercy_of_what_was_sent() {
+        assert_eq!(
+            Tame("a\x1b[2Jb\u{202e}c\nd").to_string(),
+            "a\u{fffd}[2Jb\u{fffd}c\nd"
+        );
+    }
+}

@@ -1,0 +1,281 @@
+//! What commands answer, as data. `Display` is the text for people; the demo reads the data back.
+
+use std::fmt::{self, Display, Formatter};
+
+use serde::{Deserialize, Serialize};
+
+use crate::output::{Tame, Time};
+
+/// `register`
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Registered {
+    pub user: String,
+    pub server: String,
+}
+
+impl Display for Registered {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "You are {} on {}.", self.user, self.server)
+    }
+}
+
+/// A group as a member sees it: the answer of every command that changes or shows one.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct GroupState {
+    pub group: String,
+    /// The log's id, in hexadecimal.
+    pub log: String,
+    pub epoch: u64,
+    /// Hexadecimal; equal for all members of an epoch.
+    pub epoch_authenticator: String,
+    pub members: Vec<Member>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    pub user: String,
+    /// The device's signature key, in hexadecimal.
+    pub device: String,
+    pub you: bool,
+}
+
+impl Display for GroupState {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "'{}' at epoch {}", Tame(&self.group), self.epoch)?;
+        for member in &self.members {
+            let device = member.device.get(..16).unwrap_or(&member.device);
+            let you = if member.you { "  (you)" } else { "" };
+            write!(f, "\n  {}  device {device}{you}", member.user)?;
+        }
+        write!(f, "\nepoch authenticator {}", self.epoch_authenticator)
+    }
+}
+
+/// `groups`
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Groups {
+    pub groups: Vec<GroupLine>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct GroupLine {
+    pub group: String,
+    pub log: String,
+    pub state: State,
+    pub epoch: u64,
+    /// How many commands wait to be done.
+    pub waiting: usize,
+}
+
+/// How a group stands with this device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Not confirmed by the server yet.
+    Opening,
+    Member,
+    /// Removed: the history stays, nothing comes any more.
+    Removed,
+    /// Stopped at an invalid commit, with the evidence kept.
+    Stopped,
+}
+
+impl Display for Groups {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        if self.groups.is_empty() {
+            return f.write_str("No groups yet: `folkmoot new NAME` starts one.");
+        }
+        for (at, line) in self.groups.iter().enumerate() {
+            let log = line.log.get(..16).unwrap_or(&line.log);
+            let line_end = if at == 0 { "" } else { "\n" };
+            write!(f, "{line_end}{}  {log}  ", Tame(&line.group))?;
+            match line.state {
+                State::Opening => f.write_str("not confirmed by the server yet")?,
+                State::Member => write!(f, "epoch {}", line.epoch)?,
+                State::Removed => f.write_str("you were removed")?,
+                State::Stopped => f.write_str("stopped at an invalid commit")?,
+            }
+            if line.waiting > 0 {
+                write!(f, "  ({} waiting)", line.waiting)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `send`
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Sent {
+    pub group: String,
+    pub epoch: u64,
+}
+
+impl Display for Sent {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "Sent to '{}'.", Tame(&self.group))
+    }
+}
+
+/// `sync`
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Synced {
+    pub events: Vec<Event>,
+}
+
+/// Something that happened while syncing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Event {
+    Joined { group: String, inviter: String },
+    Message { group: String, from: String },
+    Changed { group: String, epoch: u64 },
+    Removed { group: String, by: String },
+    Waiting { what: String },
+    Failed { what: String },
+}
+
+impl Display for Synced {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        if self.events.is_empty() {
+            return f.write_str("Nothing new.");
+        }
+        for (at, event) in self.events.iter().enumerate() {
+            if at > 0 {
+                f.write_str("\n")?;
+            }
+            match event {
+                Event::Joined { group, inviter } => {
+                    write!(
+                        f,
+                        "You joined '{}', invited by {}.",
+                        Tame(group),
+                        Tame(inviter)
+                    )?;
+                }
+                Event::Message { group, from } => {
+                    write!(f, "A message in '{}' from {}.", Tame(group), Tame(from))?;
+                }
+                Event::Changed { group, epoch } => {
+                    write!(f, "'{}' is at epoch {epoch}.", Tame(group))?;
+                }
+                Event::Removed { group, by } => {
+                    write!(
+                        f,
+                        "You were removed from '{}' by {}.",
+                        Tame(group),
+                        Tame(by)
+                    )?;
+                }
+                Event::Waiting { what } => write!(f, "Waiting: {}.", Tame(what))?,
+                Event::Failed { what } => write!(f, "Failed: {}.", Tame(what))?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `read`
+#[derive(Debug, Serialize, Deserialize)]
+pub struct History {
+    pub group: String,
+    pub entries: Vec<Entry>,
+}
+
+impl Display for History {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        if self.entries.is_empty() {
+            return write!(f, "Nothing in '{}' yet.", Tame(&self.group));
+        }
+        for (at, entry) in self.entries.iter().enumerate() {
+            write!(f, "{}{entry}", if at == 0 { "" } else { "\n" })?;
+        }
+        Ok(())
+    }
+}
+
+/// One thing that was said or done, in the log's order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    pub sequence: u64,
+    /// Milliseconds since 1970, the Delivery Service's clock.
+    pub time: u64,
+    pub epoch: u64,
+    pub from: String,
+    #[serde(flatten)]
+    pub what: What,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum What {
+    /// Text, of any textual media type.
+    Text {
+        text: String,
+        media_type: String,
+    },
+    /// Anything else, in hexadecimal.
+    Data {
+        data: String,
+        media_type: String,
+    },
+    /// The group began.
+    Created,
+    /// This device was added; what was before is not its to read.
+    Joined,
+    Added {
+        user: String,
+    },
+    Removed {
+        user: String,
+    },
+    /// Keys were renewed.
+    Updated,
+    /// An epoch began.
+    Epoch {
+        authenticator: String,
+    },
+    /// Something that cannot be read.
+    Unreadable {
+        reason: String,
+    },
+    /// `from` has seen another log than this device: the server has shown different ones.
+    Contradiction {
+        sequence: u64,
+    },
+}
+
+impl Display for Entry {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}  epoch {}  {}",
+            Time(self.time),
+            self.epoch,
+            Tame(&self.from)
+        )?;
+        match &self.what {
+            What::Text { text, .. } => write!(f, ": {}", Tame(text)),
+            What::Data { data, media_type } => {
+                write!(f, " sent {} bytes of {}", data.len() / 2, Tame(media_type))
+            }
+            What::Created => f.write_str(" started the group"),
+            What::Joined => f.write_str(" added you"),
+            What::Added { user } => write!(f, " added {user}"),
+            What::Removed { user } => write!(f, " removed {user}"),
+            What::Updated => f.write_str(" renewed keys"),
+            What::Epoch { authenticator } => {
+                write!(
+                    f,
+                    "authenticator {}",
+                    authenticator.get(..16).unwrap_or(authenticator)
+                )
+            }
+            What::Unreadable { reason } => write!(f, "(unreadable: {})", Tame(reason)),
+            What::Contradiction { sequence } => write!(
+                f,
+                " HAS SEEN ANOTHER LOG than you, from number {sequence} on: the server has shown \
+                 you different things. Compare notes in person."
+            ),
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! A server and people, all as processes of the real binary.
+#![allow(dead_code, reason = "each test file uses its own part")]
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::Value;
+
+pub fn folkmoot() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_folkmoot"));
+    command
+        .env_remove("FOLKMOOT_HOME")
+        .env_remove("FOLKMOOT_KEY_FILE");
+    command.env_remove("FOLKMOOT_PASSPHRASE");
+    command
+}
+
+pub struct Server {
+    child: Child,
+    pub url: String,
+}
+
+impl Server {
+    pub fn start(data: &Path) -> Self {
+        Self::start_at(data, "127.0.0.1:0")
+    }
+
+    pub fn start_at(data: &Path, listen: &str) -> Self {
+        let mut child = folkmoot()
+            .args(["--json", "serve", "--listen", listen, "--data"])
+            .arg(data)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        let ready: Value = serde_json::from_str(&line).expect("a ready line");
+        Self {
+            child,
+            url: ready["server"].as_str().unwrap().to_owned(),
+        }
+    }
+
+    /// `127.0.0.1:PORT`, to start another one in the same place.
+    pub fn listen(&self) -> String {
+        let authority = self
+            .url
+            .trim_start_matches("https://")
+            .split('#')
+            .next()
+            .unwrap();
+        format!("127.0.0.1:{}", authority.rsplit(':').next().unwrap())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+pub struct Person {
+    pub home: PathBuf,
+}
+
+impl Person {
+    pub fn new(folder: &Path, name: &str) -> Self {
+        Self {
+            home: folder.join(name),
+        }
+    }
+
+    pub fn registered(folder: &Path, name: &str, server: &Server) -> Self {
+        let person = Self::new(folder, name);
+        person.ok(&["register", name, "--server", &server.url]);
+        person
+    }
+
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        self.run_with(arguments, b"")
+    }
+
+    pub fn run_with(&self, arguments: &[&str], input: &[u8]) -> Output {
+        let mut child = folkmoot()
+            .arg("--home")
+            .arg(&self.home)
+            .arg("--key-file")
+            .arg(self.home.with_extension("key"))
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let _ = child.stdin.take().unwrap().write_all(input);
+        child.wait_with_output().unwrap()
+    }
+
+    /// Runs a command that must succeed and returns its data.
+    pub fn ok(&self, arguments: &[&str]) -> Value {
+        let output = self.run(&[&["--json"], arguments].concat());
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{arguments:?}: {text}");
+        serde_json::from_str(text.lines().last().unwrap()).unwrap()
+    }
+
+    /// Runs a command that must fail with one clear line, and returns the line.
+    pub fn fails(&self, arguments: &[&str]) -> String {
+        one_line(&self.run(arguments))
+    }
+}
+
+/// The one line that a failing command prints.
+pub fn one_line(output: &Output) -> String {
+    assert!(!output.status.success(), "it should fail");
+    let line = String::from_utf8(output.stderr.clone()).unwrap();
+    assert_eq!(line.trim_end().lines().count(), 1, "one line, not: {line}");
+    assert!(line.starts_with("folkmoot: "), "{line}");
+    assert!(!line.contains("panicked"), "{line}");
+    line
+}
+
+/// The texts of a history, in order.
+pub fn texts(history: &Value) -> Vec<String> {
+    let entries = history["entries"].as_array().unwrap();
+    entries
+        .iter()
+        .filter(|entry| entry["kind"] == "text")
+        .map(|entry| entry["text"].as_str().unwrap().to_owned())
+        .collect()
+}
