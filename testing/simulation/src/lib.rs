@@ -412,6 +412,14 @@ impl Sim {
             .unwrap()
     }
 
+    /// Whether a person knows a conversation.
+    pub fn knows(&mut self, who: PersonId, title: &str) -> bool {
+        self.people[who]
+            .store
+            .transaction(|tx| views::find(tx, title))
+            .is_ok()
+    }
+
     /// The members, as a person sees them.
     ///
     /// # Errors
