@@ -1,5 +1,7 @@
 //! One suite of tests for every crypto provider. A provider joins by a line in `PROVIDERS`.
 
+#![cfg(feature = "aws-lc")]
+
 mod ed25519;
 mod hpke;
 mod primitives;
