@@ -9,7 +9,8 @@ use folkmoot_mls::context::{Context, PskStore};
 use folkmoot_mls::crypto::{Secret, aws_lc};
 use folkmoot_mls::error::Error;
 use folkmoot_mls::extension::{ExtensionType, Extensions, ExternalPub};
-use folkmoot_mls::group::{Group, JoinError, Processed, ProposalError};
+use folkmoot_mls::group::{CommitEffects, Group, JoinError, Processed, ProposalError};
+use folkmoot_mls::leaf_node::Lifetime;
 use folkmoot_mls::message::MlsMessage;
 use folkmoot_mls::proposal::Proposal;
 use folkmoot_mls::psk::{ExternalPsk, PreSharedKeyID, PskType};
@@ -248,7 +249,7 @@ fn somebody_is_added_without_a_path_and_with_the_tree_outside() {
     let pending = clients[0]
         .commit(|commit| commit.add(package).without_path().tree_in_welcome(false))
         .unwrap();
-    assert!(!pending.effects.path);
+    assert!(pending.effects.path.is_none());
     let (message, welcome) = (pending.message.clone(), pending.welcome.clone().unwrap());
     assert!(pending.group_info.extensions.is_empty());
     let tree = pending.group.tree_bytes();
@@ -403,4 +404,41 @@ fn what_is_exported_is_bound_to_its_purpose_and_epoch() {
             .exporter("a", b"x", 255 * 32 + 1)
             .is_err()
     );
+}
+
+#[test]
+fn an_author_judges_its_commit_again_by_the_time_of_its_entry() {
+    let mut clients = group_of(&["alice", "bob"]);
+    let mut charlie = Client::new("charlie");
+    let lifetime = Lifetime {
+        not_before: 0,
+        not_after: 1_000,
+    };
+    let package = charlie.key_package_with(charlie.parameters(), lifetime);
+    clients[0].now = Some(990);
+    let pending = clients[0].commit(|commit| commit.add(package)).unwrap();
+    let effects = CommitEffects::from_bytes(&pending.effects.to_bytes()).unwrap();
+    assert_eq!(effects, pending.effects);
+    let alice = clients[0].group().clone();
+    // Ordered in time, it is valid for all; ordered late, for none.
+    for (now, valid) in [(1_000, true), (1_001, false)] {
+        let [Client { rng, .. }, bob] = &mut clients[..] else {
+            panic!()
+        };
+        let by_author = alice.judge_again(&effects, &context(Some(now), rng));
+        let member = bob.member.as_mut().unwrap();
+        let mut context = context(Some(now), &mut bob.rng);
+        let by_other = member
+            .group
+            .process(&mut member.keys, &pending.message, &mut context);
+        assert_eq!(by_author.is_ok(), valid);
+        match by_other {
+            Ok(_) => {
+                assert!(valid);
+                // Bob reads it again, at the later time.
+                bob.restart();
+            }
+            Err(error) => assert_eq!(by_author.unwrap_err(), error),
+        }
+    }
 }

@@ -303,7 +303,8 @@ impl CommitBuilder {
                 WelcomeKey::derive(suite, &member_secret).seal(suite, &group_info.to_bytes());
             Some(self.welcome(&applied, new_path.as_ref(), &joiner_secret, sealed, ctx.rng)?)
         };
-        let effects = CommitEffects::new(own, new_path.is_some(), sourced, applied);
+        let path = new_path.as_ref().map(|path| path.leaf_node().clone());
+        let effects = CommitEffects::new(own, path, sourced, applied);
         // Last, so that nothing is used up if anything fails.
         let (message, sent) = group.protect(commit, keys, self.padding, ctx.rng)?;
         Ok(PendingCommit {

@@ -76,7 +76,7 @@
 //! let Processed::Commit { effects, group, keys, changes, .. } = processed else {
 //!     panic!("a commit")
 //! };
-//! assert!(effects.path && effects.removed.is_empty());
+//! assert!(effects.path.is_some() && effects.removed.is_empty());
 //! assert_eq!(group.epoch_authenticator(), of_bob.group.epoch_authenticator());
 //!
 //! // What she stored is enough to go on after a restart; here the keys of the old epoch go at once.

@@ -75,27 +75,29 @@ pub enum Processed {
     },
 }
 
-/// What a commit did.
-#[derive(Clone, Debug)]
-pub struct CommitEffects {
-    /// Who committed.
-    pub committer: LeafIndex,
-    /// Whether the committer renewed its keys.
-    pub path: bool,
-    /// The proposals, each with who made it, in the order of the commit.
-    pub proposals: Vec<(LeafIndex, Proposal)>,
-    /// Where new members are, in the order of their Adds.
-    pub added: Vec<LeafIndex>,
-    /// Who was removed, with the leaf nodes that they had.
-    pub removed: Vec<(LeafIndex, LeafNode)>,
-    /// Whose leaves were replaced by Updates.
-    pub updated: Vec<LeafIndex>,
+crate::tls_struct! {
+    /// What a commit did. The encoding is for a client that stores its attempt.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct CommitEffects {
+        /// Who committed.
+        pub committer: LeafIndex,
+        /// The committer's new leaf node, if it renewed its keys.
+        pub path: Option<LeafNode>,
+        /// The proposals, each with who made it, in the order of the commit.
+        pub proposals: Vec<(LeafIndex, Proposal)>,
+        /// Where new members are, in the order of their Adds.
+        pub added: Vec<LeafIndex>,
+        /// Who was removed, with the leaf nodes that they had.
+        pub removed: Vec<(LeafIndex, LeafNode)>,
+        /// Whose leaves were replaced by Updates.
+        pub updated: Vec<LeafIndex>,
+    }
 }
 
 impl CommitEffects {
     pub(super) fn new(
         committer: LeafIndex,
-        path: bool,
+        path: Option<LeafNode>,
         proposals: Vec<Sourced>,
         applied: Applied,
     ) -> Self {
@@ -307,7 +309,8 @@ impl Group {
             .map_err(|_| CommitError::ConfirmationTag)?;
         let (group, keys, mut changes) = Self::enter(suite, context, tree, own_keys, secrets, tag);
         group.record_changes(Some(self), &mut changes);
-        let effects = CommitEffects::new(committer, commit.path.is_some(), sourced, applied);
+        let path = commit.path.as_ref().map(|path| path.leaf_node.clone());
+        let effects = CommitEffects::new(committer, path, sourced, applied);
         Ok(Some((effects, group, keys, changes)))
     }
 

@@ -4,7 +4,8 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
-use super::error::{KeyPackageError, ProposalError};
+use super::error::{CommitError, KeyPackageError, ProposalError};
+use super::process::CommitEffects;
 use super::{Group, PendingProposal};
 use crate::code_point::ProtocolVersion;
 use crate::codec::Encode;
@@ -155,6 +156,56 @@ impl Group {
             .collect();
         self.check_everybody(&applied, list.extensions.is_some())?;
         Ok(applied)
+    }
+
+    /// Judges a commit on this group again, at the time of `ctx`, by all that other members judge by
+    /// the time: for its author, who made it before it was ordered and must not merge what the
+    /// others refuse. Signatures are not verified again.
+    ///
+    /// # Errors
+    /// The same [`Error::Proposal`] or [`Error::Commit`] with which the others refuse it.
+    pub fn judge_again(&self, effects: &CommitEffects, ctx: &Context<'_>) -> Result<(), Error> {
+        let new_extensions = effects
+            .proposals
+            .iter()
+            .find_map(|(_, proposal)| match proposal {
+                Proposal::GroupContextExtensions(new) => Some(&new.extensions),
+                _ => None,
+            });
+        let extensions = new_extensions.unwrap_or(self.extensions());
+        if new_extensions.is_some() {
+            self.check_external_senders(extensions, ctx)?;
+        }
+        let required: Option<RequiredCapabilities> =
+            known(extensions).map_err(ProposalError::MalformedExtension)?;
+        let rules = LeafRules {
+            suite: self.suite(),
+            extensions,
+            required: required.as_ref(),
+            authentication_service: ctx.authentication_service,
+            now: ctx.now,
+        };
+        for (sender, proposal) in &effects.proposals {
+            match proposal {
+                Proposal::Add(add) => rules
+                    .check_new(&add.key_package.leaf_node, Standing::KeyPackage)
+                    .map_err(|error| ProposalError::KeyPackage(error.into()))?,
+                Proposal::Update(update) => {
+                    let (leaf, old) = (*sender, member(self.tree(), *sender)?.leaf_node());
+                    rules
+                        .check_new(&update.leaf_node, Standing::Update { old: &old })
+                        .map_err(|error| ProposalError::Update { leaf, error })?;
+                }
+                _ => {}
+            }
+        }
+        if let Some(path) = &effects.path {
+            let old = member(self.tree(), effects.committer)?.leaf_node();
+            rules
+                .check_new(path, Standing::Commit { old: &old })
+                .map_err(CommitError::LeafNode)?;
+        }
+        Ok(())
     }
 
     /// RFC 9420, section 5.3.1: new external senders are the Authentication Service's to judge.
