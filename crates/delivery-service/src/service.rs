@@ -83,6 +83,9 @@ impl<S: Store> DeliveryService<S> {
 
     /// Answers one call. It returns when what the answer says is durable.
     ///
+    /// All batches of a read are gathered; who reads over a network takes them one by one, by
+    /// [`begin_read`](Self::begin_read).
+    ///
     /// # Errors
     /// [`Refusal`]: its documentation says who is to blame for each. A call of the Authentication
     /// Service is `Malformed`.

@@ -85,6 +85,21 @@ pub mod limits {
     pub const LOGS_PER_READ: usize = 1000;
     /// Mailboxes in one take.
     pub const MAILBOXES_PER_TAKE: usize = 1000;
+    /// Welcome parts in one commit.
+    pub const PICKUPS_PER_COMMIT: usize = 50_000;
+    /// Proposals in one epoch; beyond, a commit has to come first.
+    pub const PROPOSALS_PER_EPOCH: u32 = 1000;
+    /// Seconds between commits that a commit may ask for at most, so that one member cannot shut a
+    /// log.
+    pub const COMMIT_INTERVAL_SECONDS: u32 = 3600;
+    /// Milliseconds after which a commit must have seen a proposal.
+    pub const UNSEEN_AFTER_MS: u64 = 2000;
+    /// Envelopes in one mailbox.
+    pub const ENVELOPES_PER_MAILBOX: u32 = 1000;
+    /// KeyPackages on one shelf, and in one request about it.
+    pub const PACKAGES_PER_SHELF: usize = 1000;
+    /// Bytes of the random name of a take.
+    pub const REQUEST_ID: core::ops::RangeInclusive<usize> = 16..=64;
     /// Seconds that a nonce is good for.
     pub const NONCE_SECONDS: u64 = 60;
     /// Days that a drop ticket is good for.

@@ -11,6 +11,7 @@ use folkmoot_mls::codec::{Bytes, Encode};
 use folkmoot_mls::framing::ContentType;
 use folkmoot_protocol::ids::EntryId;
 use folkmoot_protocol::keys::PublicKey;
+use folkmoot_protocol::limits;
 use folkmoot_protocol::log::{CommitDeclaration, Head};
 use folkmoot_protocol::proof::{FenceProof, Method};
 use folkmoot_protocol::{Conflict, Refusal, VERSION};
@@ -23,12 +24,6 @@ use super::records::{
 use crate::decision::{Decision, Denial, Request};
 use crate::fields::ensure;
 use crate::store::{Change, RECORD_VERSION, StoreError, View, get, scan};
-
-/// Proposals that an epoch may have. Beyond, a commit has to come first.
-pub(crate) const PROPOSALS_PER_EPOCH: u32 = 1000;
-
-/// A commit must have seen proposals that are older than this, milliseconds.
-const UNSEEN_AFTER: u64 = 2000;
 
 /// What the first step rests on.
 pub(crate) struct CheckView {
@@ -161,10 +156,9 @@ impl Request for Checked {
         }
         if let Some(commit) = commit {
             ensure(commit.last_seen <= at.sequence, "last_seen")?;
-            let unseen = view
-                .proposals
-                .iter()
-                .any(|(sequence, time)| *sequence > commit.last_seen && now - time > UNSEEN_AFTER);
+            let unseen = view.proposals.iter().any(|(sequence, time)| {
+                *sequence > commit.last_seen && now - time > limits::UNSEEN_AFTER_MS
+            });
             if unseen {
                 return conflict(Conflict::UnseenProposals);
             }
@@ -177,8 +171,10 @@ impl Request for Checked {
                 return Err(Refusal::Taken.into());
             }
         }
-        if self.0.content_type == ContentType::Proposal && at.proposals >= PROPOSALS_PER_EPOCH {
-            return Err(Refusal::Rate(UNSEEN_AFTER).into());
+        if self.0.content_type == ContentType::Proposal
+            && at.proposals >= limits::PROPOSALS_PER_EPOCH
+        {
+            return Err(Refusal::Rate(limits::UNSEEN_AFTER_MS).into());
         }
         let mut next = Next::after(&at, &self.0, now);
         if let Some(commit) = commit {

@@ -12,13 +12,6 @@ use folkmoot_protocol::log::{Append, CommitDeclaration, part_hash};
 
 use crate::fields::{bound, ensure, malformed, statement};
 
-/// Welcome parts in one commit.
-const PICKUPS: usize = 50_000;
-
-/// Seconds between commits that a commit may ask for at most, so that one member cannot shut a
-/// log.
-pub(super) const COMMIT_INTERVAL: u32 = 3600;
-
 /// An append of the right form, its sizes within bounds.
 pub(crate) struct Parsed {
     pub(super) append: Append,
@@ -119,7 +112,7 @@ fn declared_parts(commit: &CommitDeclaration, request: &AppendRequest) -> Result
     ensure(
         commit
             .commit_interval
-            .is_none_or(|interval| interval <= COMMIT_INTERVAL),
+            .is_none_or(|interval| interval <= limits::COMMIT_INTERVAL_SECONDS),
         "commit_interval",
     )?;
     ensure(commit.pickups.len() == request.own_parts.len(), "own_parts")?;
@@ -147,7 +140,7 @@ fn sizes(
     };
     bound(append.message.len(), message)?;
     bound(request.shared_part.len(), limits::SHARED_PART)?;
-    bound(request.own_parts.len(), PICKUPS)?;
+    bound(request.own_parts.len(), limits::PICKUPS_PER_COMMIT)?;
     let largest = request.own_parts.iter().map(Vec::len).max();
     bound(largest.unwrap_or(0), limits::OWN_PART)
 }

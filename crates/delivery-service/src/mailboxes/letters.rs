@@ -9,7 +9,7 @@ use folkmoot_protocol::ids::MailboxId;
 use folkmoot_protocol::keys::hash;
 use folkmoot_protocol::limits;
 
-use super::{ENVELOPES, EnvelopeRecord, MailboxRecord, TicketRecord, ticket};
+use super::{EnvelopeRecord, MailboxRecord, TicketRecord, ticket};
 use crate::decision::{Decision, Denial, Request};
 use crate::fields::{self, bound};
 use crate::store::{Change, RECORD_VERSION, StoreError, View, get, scan};
@@ -67,7 +67,7 @@ impl Request for Drop {
             Some(_) => return Err(Refusal::Taken.into()),
             None => {}
         }
-        if mailbox.envelopes >= ENVELOPES {
+        if mailbox.envelopes >= limits::ENVELOPES_PER_MAILBOX {
             return Err(Refusal::MailboxFull.into());
         }
         let fuller = MailboxRecord {

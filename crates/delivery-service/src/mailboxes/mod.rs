@@ -10,9 +10,6 @@ use folkmoot_protocol::keys::PublicKey;
 
 use crate::store::record;
 
-/// Envelopes that a mailbox holds at most.
-pub(crate) const ENVELOPES: u32 = 1000;
-
 record! {
     /// A mailbox: whose it is and how full.
     MailboxRecord in Mailboxes {

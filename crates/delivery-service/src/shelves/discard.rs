@@ -3,8 +3,9 @@
 use folkmoot_protocol::Refusal;
 use folkmoot_protocol::delivery::DiscardRequest;
 use folkmoot_protocol::ids::{MailboxId, PackageId};
+use folkmoot_protocol::limits;
 
-use super::{PACKAGES, PackageRecord, ShelfRecord};
+use super::{PackageRecord, ShelfRecord};
 use crate::decision::{Decision, Denial, Request};
 use crate::fields::{bound, malformed};
 use crate::store::{Change, StoreError, View, get};
@@ -20,7 +21,7 @@ pub(crate) struct Discard {
 /// # Errors
 /// `TooLarge`; `Malformed`.
 pub(crate) fn read(request: &DiscardRequest) -> Result<Vec<PackageId>, Refusal> {
-    bound(request.ids.len(), PACKAGES)?;
+    bound(request.ids.len(), limits::PACKAGES_PER_SHELF)?;
     let read = |id: &Vec<u8>| PackageId::read(id).ok_or_else(|| malformed("ids"));
     let mut ids: Vec<_> = request.ids.iter().map(read).collect::<Result<_, _>>()?;
     ids.sort_unstable();

@@ -14,9 +14,6 @@ use folkmoot_protocol::ids::{MailboxId, PackageId};
 use crate::fields::malformed;
 use crate::store::record;
 
-/// Packages on one shelf, at most.
-pub(crate) const PACKAGES: usize = 1000;
-
 tls_struct! {
     /// Packages that can stand for each other: an MLS version and a cipher suite.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

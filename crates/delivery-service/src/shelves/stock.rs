@@ -12,7 +12,7 @@ use folkmoot_protocol::delivery::StockRequest;
 use folkmoot_protocol::ids::{MailboxId, PackageId};
 use folkmoot_protocol::limits;
 
-use super::{ClaimRecord, Lane, PACKAGES, PackageRecord, Place, ShelfRecord};
+use super::{ClaimRecord, Lane, PackageRecord, Place, ShelfRecord};
 use crate::decision::{Decision, Denial, Request};
 use crate::fields::{bound, ensure};
 use crate::store::{Change, RECORD_VERSION, StoreError, View, get, scan};
@@ -37,7 +37,7 @@ pub(crate) fn read(
     request: StockRequest,
     now: u64,
 ) -> Result<(Vec<Package>, Vec<PackageId>), Refusal> {
-    bound(request.packages.len(), PACKAGES)?;
+    bound(request.packages.len(), limits::PACKAGES_PER_SHELF)?;
     let mut packages: Vec<Package> = Vec::new();
     let mut places = HashMap::new();
     let mut ids = Vec::with_capacity(request.packages.len());
@@ -168,7 +168,7 @@ impl Request for Stock {
             }
             added.push(package);
         }
-        if shelf.len() + added.len() > PACKAGES {
+        if shelf.len() + added.len() > limits::PACKAGES_PER_SHELF {
             return Err(Refusal::MailboxFull.into());
         }
         for Package { place, sealed } in added {

@@ -25,9 +25,6 @@ use crate::store::{Change, RECORD_VERSION, StoreError, View, get, record, scan};
 /// wants a day at least.
 const COMFORTABLE: u64 = 24 * 60 * 60;
 
-/// Bytes of a request id.
-const REQUEST_ID: std::ops::RangeInclusive<usize> = 16..=64;
-
 record! {
     /// What a take got from a mailbox, for as long as a repeat gets the same.
     TakeRecord in Takes {
@@ -67,7 +64,10 @@ impl Take {
         now: u64,
     ) -> Result<Vec<Self>, Refusal> {
         bound(request.mailboxes.len(), limits::MAILBOXES_PER_TAKE)?;
-        ensure(REQUEST_ID.contains(&request.request_id.len()), "request_id")?;
+        ensure(
+            limits::REQUEST_ID.contains(&request.request_id.len()),
+            "request_id",
+        )?;
         let lane = Lane::read(request.lane)?;
         let take = hash("take", &(Bytes::from(request.request_id.as_slice()), lane));
         let mut seen = HashSet::new();

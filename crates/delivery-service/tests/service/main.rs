@@ -6,6 +6,7 @@ mod concurrency;
 mod conformance;
 mod durability;
 mod letters;
+mod model;
 mod opening;
 mod pickup;
 mod reading;
