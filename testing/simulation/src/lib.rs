@@ -16,6 +16,8 @@ use folkmoot_client::{Error, Event, HistoryEntry, What};
 use folkmoot_delivery_service::DeliveryService;
 use folkmoot_protocol::Refusal;
 use folkmoot_protocol::call::{Answer, Call, Purpose};
+use folkmoot_protocol::delivery::ReadResponses;
+use folkmoot_protocol::delivery::read_response::End;
 use folkmoot_protocol::keys::SigningKey;
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
@@ -87,6 +89,8 @@ pub struct Sim {
     pub lose: u32,
     /// Whether calls overtake each other.
     pub disorder: bool,
+    /// Whether a read brings one entry at a time, as one that its carrier cuts off.
+    pub short_reads: bool,
     calls: usize,
 }
 
@@ -132,6 +136,7 @@ impl Sim {
             crash: None,
             lose: 0,
             disorder: false,
+            short_reads: false,
             calls: 0,
         }
     }
@@ -390,7 +395,10 @@ impl Sim {
         };
         assert_eq!(key, to.key, "{path} goes to the wrong service");
         match answer {
-            Ok(answer) => {
+            Ok(mut answer) => {
+                if self.short_reads {
+                    cut_off(&mut answer);
+                }
                 Ok(Answer::decode(path, &answer.encode()).expect("an answer is readable"))
             }
             Err(refusal) => {
@@ -512,4 +520,18 @@ pub fn remove(log: folkmoot_protocol::ids::LogId, users: &[&str]) -> Intent {
 
 fn names(users: &[&str]) -> Vec<String> {
     users.iter().map(|user| (*user).to_owned()).collect()
+}
+
+/// Leaves a read with its first entry only, as if it had been cut off behind it.
+fn cut_off(answer: &mut Answer) {
+    let Answer::Read(ReadResponses { batches }) = answer else {
+        return;
+    };
+    let longer = batches.len() > 1 || batches.iter().any(|batch| batch.entries.len() > 1);
+    if let (true, Some(first)) = (longer, batches.first_mut()) {
+        first.entries.truncate(1);
+        first.head = None;
+        first.set_end(End::Unspecified);
+        batches.truncate(1);
+    }
 }

@@ -113,3 +113,10 @@ fn answers_are_lost() {
         run(&mut sim);
     }
 }
+
+#[test]
+fn reads_are_cut_off_and_go_on() {
+    let mut sim = Sim::empty(7);
+    sim.short_reads = true;
+    run(&mut sim);
+}

@@ -91,15 +91,15 @@ impl Step<'_> {
         if moved {
             self.session.reading(log).lost_at = None;
         }
-        self.end(&row, end, before.1)
+        self.end(&row, end, before)
     }
 
-    /// What the end of a batch says.
+    /// What the end of a batch says. `before` is the sequence and epoch before the read.
     fn end(
         &mut self,
         row: &ConversationRow,
         last: Option<&ReadResponse>,
-        epoch_before: u64,
+        before: (u64, u64),
     ) -> Result<(), Error> {
         let log = row.log;
         let fault = match last.map(ReadResponse::end) {
@@ -114,7 +114,7 @@ impl Step<'_> {
                 }
             }
             // A newer key opens what comes after; the old one must not be all that we have.
-            Some(End::Cut) if row.epoch != epoch_before => {
+            Some(End::Cut) if row.epoch != before.1 => {
                 self.session.reading(log).wanted = true;
                 self.session.reading(log).at_head = false;
                 return Ok(());
@@ -122,6 +122,12 @@ impl Step<'_> {
             Some(End::Cut) => Some(BadService::Contradiction(log)),
             Some(End::Blind) => Some(BadService::Denied(log)),
             Some(End::Gap) => Some(BadService::Gap(log)),
+            // A long read is cut off by whoever carries it, and goes on where it stopped.
+            Some(End::Unspecified) if row.sequence != before.0 => {
+                self.session.reading(log).wanted = true;
+                self.session.reading(log).at_head = false;
+                return Ok(());
+            }
             Some(End::Unspecified) | None => Some(BadService::Answer),
         };
         if let Some(fault) = fault {
