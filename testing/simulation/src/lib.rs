@@ -91,8 +91,20 @@ pub struct Sim {
     pub disorder: bool,
     /// Whether a read brings one entry at a time, as one that its carrier cuts off.
     pub short_reads: bool,
+    /// Changes calls on their way: a person's device does not keep the rules.
+    pub meddle: Option<Box<Meddle>>,
+    /// Changes answers on their way: the service does not keep the rules.
+    pub twist: Option<Box<Twist>>,
+    /// What the Delivery Service signs with, for those who break its rules.
+    pub delivery_secret: SigningKey,
     calls: usize,
 }
+
+/// See [`Sim::meddle`].
+pub type Meddle = dyn FnMut(PersonId, &mut Call);
+
+/// See [`Sim::twist`].
+pub type Twist = dyn FnMut(PersonId, &Call, &mut Result<Answer, Refusal>);
 
 impl Sim {
     /// A world with people who are registered.
@@ -124,7 +136,7 @@ impl Sim {
         );
         let key = SigningKey::generate(&mut rng);
         let store = folkmoot_delivery_service::MemoryStore::new();
-        let delivery = DeliveryService::new(store, key, &mut rng);
+        let delivery = DeliveryService::new(store, key.clone(), &mut rng);
         Self {
             now: BEGINNING,
             rng,
@@ -137,6 +149,9 @@ impl Sim {
             lose: 0,
             disorder: false,
             short_reads: false,
+            meddle: None,
+            twist: None,
+            delivery_secret: key,
             calls: 0,
         }
     }
@@ -202,6 +217,12 @@ impl Sim {
     /// Lets time pass.
     pub fn pass(&mut self, milliseconds: u64) {
         self.now += milliseconds;
+    }
+
+    /// Puts a person's device back to an old copy of its store.
+    pub fn restore(&mut self, who: PersonId, copy: MemoryStore) {
+        self.restart(who);
+        self.people[who].store = copy;
     }
 
     // ---- what people do
@@ -356,11 +377,23 @@ impl Sim {
         } else {
             0
         };
-        let Some(Flight { who, id, to, call }) = self.flights.remove(at) else {
+        let Some(Flight {
+            who,
+            id,
+            to,
+            mut call,
+        }) = self.flights.remove(at)
+        else {
             return false;
         };
         self.now += LATENCY;
-        let result = self.serve(&to, &call);
+        if let Some(meddle) = &mut self.meddle {
+            meddle(who, &mut call);
+        }
+        let mut result = self.serve(&to, &call);
+        if let Some(twist) = &mut self.twist {
+            twist(who, &call, &mut result);
+        }
         let lost = self.lose > 0 && self.rng.next_u32().is_multiple_of(self.lose);
         let input = if lost {
             let (url, reason) = (to.url, "lost".to_owned());

@@ -312,6 +312,13 @@ impl Step<'_> {
             };
             match (next.attempt, next.receipt) {
                 (Some(entry), None) => return self.ask_append(&row, entry).map(Some),
+                // What stands there is not what the receipt was given for.
+                (Some(_), Some(place)) if place <= row.sequence => {
+                    (next.attempt, next.receipt) = (None, None);
+                    self.put_outbox(&next)?;
+                    self.bad_service(log, BadService::Contradiction(log))?;
+                    return Ok(None);
+                }
                 // The receipt settles nothing by itself: the entry is read first.
                 (Some(_), Some(_)) => return self.ask_read(&row).map(Some),
                 (None, _) if !reading.at_head => return self.ask_read(&row).map(Some),

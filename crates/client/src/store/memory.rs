@@ -10,14 +10,15 @@ use super::{Row, Store, StoreError, Table, Transaction, prefix_end};
 type Rows = BTreeMap<(Table, Vec<u8>), Zeroizing<Vec<u8>>>;
 
 /// How a row was before it was written.
+#[derive(Clone)]
 struct Undo {
     key: (Table, Vec<u8>),
     before: Option<Zeroizing<Vec<u8>>>,
 }
 
 /// Rows in memory. Transactions are synced as they commit, unless [`MemoryStore::sync_by_hand`] was
-/// called.
-#[derive(Default)]
+/// called. A clone is a copy of the disk, as a backup is.
+#[derive(Clone, Default)]
 pub struct MemoryStore {
     rows: Rows,
     unsynced: Vec<Undo>,
