@@ -15,7 +15,8 @@ use crate::leaf_node::{LeafNode, LeafNodeSource, LeafParameters, LeafPosition};
 use crate::message_keys::MessageKeys;
 use crate::records::Changes;
 use crate::transcript::confirmation_tag;
-use crate::tree::path::{OwnKeys, random_secret};
+use crate::tree::OwnKeys;
+use crate::tree::path::random_secret;
 use crate::tree::{Leaf, LeafRules, Tree};
 use crate::tree_math::LeafIndex;
 

@@ -17,8 +17,8 @@ use crate::message_keys::{EpochKeys, MessageKeys};
 use crate::psk::{PreSharedKeyID, psk_secret};
 use crate::records::Changes;
 use crate::transcript::{confirmed_transcript_hash, interim_transcript_hash};
+use crate::tree::OwnKeys;
 use crate::tree::Tree;
-use crate::tree::path::OwnKeys;
 
 /// The key schedule's way through a commit.
 pub(super) struct Transition {

@@ -131,7 +131,7 @@ use crate::key_schedule;
 use crate::leaf_node::LeafNode;
 use crate::message_keys::SignatureKeys;
 use crate::proposal::{Proposal, ProposalRef};
-use crate::tree::path::OwnKeys;
+use crate::tree::OwnKeys;
 use crate::tree::{Leaf, Tree};
 use crate::tree_math::LeafIndex;
 

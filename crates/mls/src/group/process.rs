@@ -18,8 +18,8 @@ use crate::message_keys::{MessageKeys, Opened};
 use crate::proposal::{Proposal, ProposalRef};
 use crate::records::Changes;
 use crate::transcript::verify_confirmation_tag;
+use crate::tree::OwnKeys;
 use crate::tree::leaf_validation::Standing;
-use crate::tree::path::OwnKeys;
 use crate::tree::{LeafNodeError, Tree};
 use crate::tree_math::LeafIndex;
 

@@ -16,8 +16,8 @@ use crate::group_context::GroupContext;
 use crate::message_keys::{MessageKeys, SignatureKeys};
 use crate::proposal::ProposalRef;
 use crate::records::{Changes, DamagedRecord, RecordKey, RecordKind, Records};
+use crate::tree::OwnKeys;
 use crate::tree::Tree;
-use crate::tree::path::OwnKeys;
 use crate::tree_math::LeafIndex;
 
 /// The version of the records below.

@@ -14,9 +14,11 @@
 //! | 7.3, 12.4.3.1: validation | [`leaf_validation`], `validation` |
 //! | 12.4.3.3: the ratchet tree as a message | `ratchet_tree` |
 
+mod chunk;
 mod index;
 pub mod leaf_validation;
 mod node;
+mod own_keys;
 mod parent_hash;
 pub mod path;
 mod ratchet_tree;
@@ -29,6 +31,7 @@ mod validation;
 pub use index::Capability;
 pub use leaf_validation::{LeafNodeError, LeafRules};
 pub use node::{Leaf, Node};
+pub use own_keys::OwnKeys;
 
 use std::sync::Arc;
 

@@ -1,8 +1,8 @@
 //! Parent hashes (RFC 9420, section 7.9): they tie the keys that one commit put on its path to
 //! each other and to the leaf that signed, so that a joiner knows that members chose them.
 
+use super::chunk::Hasher;
 use super::node::Node;
-use super::trie::Hasher;
 use super::{Tree, TreeError};
 use crate::codec::{Encode, encode_bytes};
 use crate::crypto::{Hash, Suite};

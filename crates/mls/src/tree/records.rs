@@ -1,8 +1,8 @@
 //! The tree as records: one for each chunk, so that a change writes what it changed.
 
 use super::Tree;
+use super::chunk::{CHILDREN, Chunk, ChunkId, NODES};
 use super::node::{Leaf, Node};
-use super::trie::{CHILDREN, Chunk, ChunkId, NODES};
 use crate::codec::{Decode, DecodeError, Encode, Reader};
 use crate::crypto::{SignaturePublicKey, Suite};
 use crate::records::{Changes, DamagedRecord, RecordKey, RecordKind, Records};

@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 
-use super::path::OwnKeys;
 use super::*;
 use crate::capabilities::Capabilities;
 use crate::code_point::ProtocolVersion;

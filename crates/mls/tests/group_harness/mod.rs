@@ -271,7 +271,7 @@ impl Client {
                     ..
                 } => {
                     member.advance(group, keys, &changes);
-                    Received::Commit(effects)
+                    Received::Commit(Box::new(effects))
                 }
                 Processed::Removed { by } => {
                     self.member = None;
@@ -297,7 +297,7 @@ impl Client {
 pub enum Received {
     Data(Vec<u8>),
     Proposal,
-    Commit(folkmoot_mls::group::CommitEffects),
+    Commit(Box<folkmoot_mls::group::CommitEffects>),
     Removed(folkmoot_mls::tree_math::LeafIndex),
 }
 

@@ -8,8 +8,8 @@ use folkmoot_mls::commit::UpdatePath;
 use folkmoot_mls::crypto::{HpkeKeyPair, Secret, SignatureKeyPair, Suite};
 use folkmoot_mls::extension::Extensions;
 use folkmoot_mls::group_context::GroupContext;
-use folkmoot_mls::tree::Tree;
-use folkmoot_mls::tree::path::OwnKeys;
+use folkmoot_mls::tree::{OwnKeys, Tree};
+
 use folkmoot_mls::tree_math::{LeafIndex, NodeIndex};
 use rand_core::CryptoRng;
 use serde::Deserialize;
