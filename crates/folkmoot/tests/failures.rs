@@ -174,6 +174,10 @@ fn what_makes_no_sense() {
     assert!(alice.fails(&["send", "nowhere", "x"]).contains("nowhere"));
     alice.ok(&["new", "weekend"]);
     assert!(alice.fails(&["new", "weekend"]).contains("weekend"));
-    assert!(alice.fails(&["add", "weekend", "alice"]).contains("oneself"));
+    assert!(
+        alice
+            .fails(&["add", "weekend", "alice"])
+            .contains("oneself")
+    );
     assert!(alice.fails(&["remove", "weekend", "bob"]).contains("bob"));
 }
