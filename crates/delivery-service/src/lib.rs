@@ -58,6 +58,7 @@
 mod committer;
 mod decision;
 mod fields;
+mod followers;
 pub mod grpc;
 mod logs;
 mod mailboxes;
@@ -66,6 +67,6 @@ mod service;
 mod shelves;
 pub mod store;
 
-pub use logs::read::Reading;
+pub use logs::read::{Progress, Reading};
 pub use service::DeliveryService;
 pub use store::{MemoryStore, SqliteStore};

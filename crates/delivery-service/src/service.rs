@@ -1,14 +1,15 @@
 //! Every call of the service, from its fields to its answer.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use folkmoot_protocol::call::{Answer, Call};
 use folkmoot_protocol::delivery::{
     AcknowledgeRequest, AcknowledgeResponse, AppendRequest, CollectRequest, CollectResponse,
     CountRequest, CountResponse, CreateMailboxRequest, CreateMailboxResponse, DiscardRequest,
     DiscardResponse, DropRequest, DropResponse, NonceResponse, OpenRequest, PickUpRequest,
-    PickUpResponse, ReadRequest, ReadResponse, ReadResponses, Receipt, StockRequest, StockResponse,
-    TakeRequest, TakeResponse,
+    PickUpResponse, ReadRequest, ReadResponses, Receipt, StockRequest, StockResponse, TakeRequest,
+    TakeResponse,
 };
 use folkmoot_protocol::ids::MailboxId;
 use folkmoot_protocol::keys::{PublicKey, SigningKey};
@@ -21,11 +22,12 @@ use rand_core::CryptoRng;
 use crate::committer::Committer;
 use crate::decision::Request;
 use crate::fields::malformed;
+use crate::followers::Followers;
 use crate::logs::append::Check;
 use crate::logs::open::SignedOpen;
 use crate::logs::parse::Parsed;
 use crate::logs::pickup::PickUp;
-use crate::logs::read::Reading;
+use crate::logs::read::{Progress, Reading};
 use crate::mailboxes::create::Create;
 use crate::mailboxes::letters::{self, Acknowledge, Drop};
 use crate::mailboxes::owner::Claim;
@@ -50,6 +52,9 @@ pub struct DeliveryService<S> {
     nonces: NonceKey,
     tickets: TicketKey,
     committer: Committer,
+    followers: Arc<Followers>,
+    /// The latest time at which a head was issued: it does not run back while the service runs.
+    issued: AtomicU64,
     on_failure: Arc<OnFailure>,
 }
 
@@ -64,6 +69,8 @@ impl<S: Store> DeliveryService<S> {
             key,
             nonces: NonceKey::generate(rng),
             committer: Committer::default(),
+            followers: Arc::default(),
+            issued: AtomicU64::new(0),
             on_failure: Arc::new(|error| eprintln!("delivery service: {error}")),
         }
     }
@@ -83,8 +90,8 @@ impl<S: Store> DeliveryService<S> {
 
     /// Answers one call. It returns when what the answer says is durable.
     ///
-    /// All batches of a read are gathered; who reads over a network takes them one by one, by
-    /// [`begin_read`](Self::begin_read).
+    /// All batches of a read are gathered, also of one that would follow its logs; who reads over a
+    /// network takes them one by one, by [`begin_read`](Self::begin_read).
     ///
     /// # Errors
     /// [`Refusal`]: its documentation says who is to blame for each. A call of the Authentication
@@ -112,24 +119,39 @@ impl<S: Store> DeliveryService<S> {
         })
     }
 
-    /// Begins a read whose batches are fetched one by one, as a stream does.
+    /// Begins a read whose batches are fetched one by one, as a stream does. If it follows its logs,
+    /// `wake` is called when there is news of one of them, and when the streams are to end: it must
+    /// not block.
     ///
     /// # Errors
-    /// `TooLarge` for too many logs; `Malformed`; `StaleNonce`.
-    pub fn begin_read(&self, request: ReadRequest, now: u64) -> Result<Reading, Refusal> {
-        Reading::begin(request, self.public_key, &self.nonces, now)
+    /// `TooLarge` for too many logs; `Malformed`; `StaleNonce`; `Busy` if too many are followed.
+    pub fn begin_read(
+        &self,
+        request: ReadRequest,
+        now: u64,
+        wake: impl Fn() + Send + Sync + 'static,
+    ) -> Result<Reading, Refusal> {
+        let follow = request.follow;
+        let mut reading = Reading::begin(request, self.public_key, &self.nonces, now)?;
+        if follow {
+            let follower = self.followers.join(reading.logs(), Box::new(wake))?;
+            reading.follow(follower);
+        }
+        Ok(reading)
     }
 
-    /// The next batch of a read; `None` when all of its logs are read to their ends.
+    /// What comes next of a read.
     ///
     /// # Errors
     /// `Internal`.
-    pub fn next_batch(
-        &self,
-        reading: &mut Reading,
-        now: u64,
-    ) -> Result<Option<ReadResponse>, Refusal> {
+    pub fn next_batch(&self, reading: &mut Reading, now: u64) -> Result<Progress, Refusal> {
+        let now = self.issued.fetch_max(now, Ordering::Relaxed).max(now);
         self.look(|records| reading.next(records, &self.key, now))
+    }
+
+    /// Ends all reads that follow, and begins no more of them: the service is about to stop.
+    pub fn end_streams(&self) {
+        self.followers.close();
     }
 
     /// Deletes what has expired: tickets, packages, answers kept for repeats. To be called from
@@ -161,15 +183,19 @@ impl<S: Store> DeliveryService<S> {
         let view = self.look(|records| parsed.load(records))?;
         let head = match parsed.check(view, self.public_key)? {
             Check::Known(head) => head,
-            Check::New(checked) => self.commit(*checked, now)?,
+            Check::New(checked) => {
+                let head = self.commit(*checked, now)?;
+                self.followers.ring(head.log);
+                head
+            }
         };
         Ok(self.receipt(head))
     }
 
     fn read(&self, request: ReadRequest, now: u64) -> Result<ReadResponses, Refusal> {
-        let mut reading = self.begin_read(request, now)?;
+        let mut reading = Reading::begin(request, self.public_key, &self.nonces, now)?;
         let mut batches = Vec::new();
-        while let Some(batch) = self.next_batch(&mut reading, now)? {
+        while let Progress::Batch(batch) = self.next_batch(&mut reading, now)? {
             batches.push(batch);
         }
         Ok(ReadResponses { batches })

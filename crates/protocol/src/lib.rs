@@ -87,6 +87,18 @@ pub mod limits {
     pub const MAILBOXES_PER_TAKE: usize = 1000;
     /// Welcome parts in one commit.
     pub const PICKUPS_PER_COMMIT: usize = 50_000;
+    /// Reads of one service that follow their logs, at the same time.
+    pub const STREAMS: usize = 4096;
+    /// Logs that all of them follow together.
+    pub const LOGS_FOLLOWED: usize = 200_000;
+    /// Milliseconds after which a stream shows a log's signed head again although there is no news:
+    /// less than a minute, which is what readers count on.
+    pub const HEAD_EVERY_MS: u64 = 50_000;
+    /// Commits after which the messages of an epoch are refused.
+    pub const PAST_EPOCHS: u64 = 5;
+    /// Milliseconds after the end of an epoch, by the service's clock, in which its messages are
+    /// still taken.
+    pub const PAST_EPOCH_MS: u64 = 60_000;
     /// Proposals in one epoch; beyond, a commit has to come first.
     pub const PROPOSALS_PER_EPOCH: u32 = 1000;
     /// Seconds between commits that a commit may ask for at most, so that one member cannot shut a

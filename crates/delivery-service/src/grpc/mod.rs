@@ -2,6 +2,7 @@
 //! out batch by batch. It writes no log and counts nothing by id.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use folkmoot_protocol::Refusal;
 use folkmoot_protocol::call::{Answer, Call};
@@ -17,11 +18,12 @@ use folkmoot_protocol::delivery::{
 };
 use folkmoot_protocol::limits;
 use folkmoot_protocol::rate::{Limiter, Rate, address};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 
+use crate::logs::read::Progress;
 use crate::service::DeliveryService;
 use crate::store::Store;
 
@@ -108,27 +110,40 @@ impl<S: Store> Skin<S> {
         self.limiter.spend(address(request), cost, (self.clock)())
     }
 
-    /// Sends a read's batches as the reader takes them. A slow reader holds no thread.
+    /// Sends a read's batches as the reader takes them. A slow reader holds no thread, and neither
+    /// does one who waits for news.
     async fn stream(
         self,
         request: ReadRequest,
         batches: mpsc::Sender<Result<ReadResponse, Status>>,
     ) -> Result<(), Refusal> {
+        let news = Arc::new(Notify::new());
+        let bell = news.clone();
         let mut reading = self
-            .blocking(move |service, now| service.begin_read(request, now))
+            .blocking(move |service, now| {
+                service.begin_read(request, now, move || bell.notify_one())
+            })
             .await??;
         // Whoever gives up reading ends the loop.
         while let Ok(place) = batches.reserve().await {
-            let (rest, batch) = self
+            let (rest, progress) = self
                 .blocking(move |service, now| {
-                    let batch = service.next_batch(&mut reading, now);
-                    (reading, batch)
+                    let progress = service.next_batch(&mut reading, now);
+                    (reading, progress)
                 })
                 .await?;
             reading = rest;
-            match batch? {
-                Some(batch) => place.send(Ok(batch)),
-                None => break,
+            match progress? {
+                Progress::Batch(batch) => place.send(Ok(batch)),
+                Progress::CaughtUp { until } => {
+                    let wait = Duration::from_millis(until.saturating_sub((self.clock)()));
+                    tokio::select! {
+                        () = news.notified() => {}
+                        () = tokio::time::sleep(wait) => {}
+                        () = batches.closed() => break,
+                    }
+                }
+                Progress::Over => break,
             }
         }
         Ok(())

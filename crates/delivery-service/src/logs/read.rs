@@ -3,8 +3,11 @@
 //! A key of epoch e opens the entries after the commit that made e, up to and including the first
 //! cut among the commits of epoch e or later. Unknown logs, branches and keys, and keys that are
 //! too old, get the same answer.
+//!
+//! A read that follows its logs does not end at the head. It says that it is caught up; whoever
+//! drives it asks again when it is woken, or when a head is due.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::ops::ControlFlow;
 
 use folkmoot_protocol::delivery::read_response::End;
@@ -18,15 +21,35 @@ use folkmoot_protocol::{Refusal, VERSION};
 
 use super::records::{BranchRecord, EntryRecord, EpochRecord, first_cut, numbered, visible_head};
 use crate::fields::{self, bound};
+use crate::followers::Follower;
 use crate::nonce::NonceKey;
 use crate::store::{StoreError, Table, View, get, scan};
 
 /// What an entry takes on the wire beside its content, at most.
 const ENTRY_OVERHEAD: usize = 128;
 
-/// A read in progress: the logs that are not read to their ends yet.
+/// A read in progress.
 pub struct Reading {
+    /// Those that are to be read on, the next one first.
     logs: VecDeque<LogReading>,
+    /// Those that are caught up and followed.
+    idle: Vec<LogReading>,
+    follower: Option<Follower>,
+}
+
+/// What comes next of a [`Reading`].
+#[derive(Debug, PartialEq)]
+pub enum Progress {
+    /// A batch.
+    Batch(ReadResponse),
+    /// There is nothing more at this time. To be asked again when the read is woken, at this time
+    /// (milliseconds since 1970) at the latest.
+    CaughtUp {
+        /// When the next head is due.
+        until: u64,
+    },
+    /// All logs are read to their ends.
+    Over,
 }
 
 struct LogReading {
@@ -35,7 +58,11 @@ struct LogReading {
     epoch: u64,
     proof: FenceProof,
     signature: Vec<u8>,
+    /// The key that the signature was verified with.
+    proven: Option<PublicKey>,
     after: u64,
+    /// When the next head is due.
+    due: u64,
 }
 
 impl Reading {
@@ -57,25 +84,65 @@ impl Reading {
                 .into_iter()
                 .map(one)
                 .collect::<Result<_, _>>()?,
+            idle: Vec::new(),
+            follower: None,
         })
     }
 
-    /// The next batch; `None` when all logs are read to their ends. Once a batch has been handed
-    /// out, the next begins after it.
+    /// The logs that are not read to their ends.
+    pub(crate) fn logs(&self) -> BTreeSet<LogId> {
+        let all = self.logs.iter().chain(&self.idle);
+        all.map(|reading| reading.log).collect()
+    }
+
+    /// Does not end at the heads from now on. `follower` waits for all [`Self::logs`].
+    pub(crate) fn follow(&mut self, follower: Follower) {
+        self.follower = Some(follower);
+    }
+
+    /// What comes next. Once a batch has been handed out, the next begins after it.
     pub(crate) fn next(
         &mut self,
         records: &dyn View,
         key: &SigningKey,
         now: u64,
-    ) -> Result<Option<ReadResponse>, StoreError> {
-        let Some(reading) = self.logs.front_mut() else {
-            return Ok(None);
-        };
-        let batch = reading.next(records, key, now)?;
-        if batch.end() != End::Unspecified {
-            self.logs.pop_front();
+    ) -> Result<Progress, StoreError> {
+        if let Some(follower) = &self.follower {
+            if follower.is_closed() {
+                return Ok(Progress::Over);
+            }
+            // What comes after this is rung for again.
+            let news = follower.news();
+            let is_due = |idle: &mut LogReading| idle.due <= now || news.contains(&idle.log);
+            self.logs.extend(self.idle.extract_if(.., is_due));
         }
-        Ok(Some(batch))
+        let Some(mut reading) = self.logs.pop_front() else {
+            let until = self.idle.iter().map(|idle| idle.due).min();
+            return Ok(until.map_or(Progress::Over, |until| Progress::CaughtUp { until }));
+        };
+        let batch = match reading.next(records, key, now) {
+            Ok(batch) => batch,
+            Err(error) => {
+                self.logs.push_front(reading);
+                return Err(error);
+            }
+        };
+        match (batch.end(), &mut self.follower) {
+            (End::Unspecified, _) => self.logs.push_front(reading),
+            (End::Head, Some(_)) => {
+                reading.due = now.saturating_add(limits::HEAD_EVERY_MS);
+                self.idle.push(reading);
+            }
+            (_, Some(follower)) => {
+                let log = reading.log;
+                // The same log may have been asked for twice.
+                if !self.logs.iter().chain(&self.idle).any(|r| r.log == log) {
+                    follower.leave(log);
+                }
+            }
+            (_, None) => {}
+        }
+        Ok(Progress::Batch(batch))
     }
 }
 
@@ -105,7 +172,9 @@ impl LogReading {
                 subject: request.nonce.into(),
             },
             signature: request.proof,
+            proven: None,
             after: request.after,
+            due: 0,
         })
     }
 
@@ -121,9 +190,12 @@ impl LogReading {
         let (Some(epoch), Some(at)) = (epoch, at) else {
             return Ok(self.end(End::Blind));
         };
-        let proven = self.proof.verify(&epoch.fence_key, &self.signature);
-        if proven.is_err() {
-            return Ok(self.end(End::Blind));
+        if self.proven != Some(epoch.fence_key) {
+            let proven = self.proof.verify(&epoch.fence_key, &self.signature);
+            if proven.is_err() {
+                return Ok(self.end(End::Blind));
+            }
+            self.proven = Some(epoch.fence_key);
         }
         self.after = self.after.max(epoch.start);
         if self.after.saturating_add(1) < at.floor {
@@ -258,9 +330,11 @@ mod tests {
             let (logs, follow) = (vec![log], false);
             let request = ReadRequest { logs, follow };
             let mut reading = Reading::begin(request, service.public(), &nonces, 0).unwrap();
-            let batch = store.read(|view| reading.next(view, &service, 0)).unwrap();
-            let batch = batch.expect("one batch");
-            assert_eq!(store.read(|view| reading.next(view, &service, 0)), Ok(None));
+            let mut next = || store.read(|view| reading.next(view, &service, 0));
+            let Ok(Progress::Batch(batch)) = next() else {
+                panic!("one batch")
+            };
+            assert_eq!(next(), Ok(Progress::Over));
             (batch.end(), batch.head.is_some())
         };
         assert_eq!(read(&fence, 0), (End::Gap, false));

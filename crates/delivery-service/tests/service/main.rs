@@ -5,6 +5,7 @@ mod arbitrary;
 mod concurrency;
 mod conformance;
 mod durability;
+mod following;
 mod letters;
 mod model;
 mod opening;

@@ -111,3 +111,34 @@ async fn what_is_not_paid_for_is_counted() {
         logs.nonce(NonceRequest {}).await.unwrap();
     }
 }
+
+#[tokio::test]
+async fn a_stream_follows_until_the_service_ends_it() {
+    let mut rng = ChaCha20Rng::from_seed([3; 32]);
+    let service = DeliveryService::new(MemoryStore::new(), service_key(), &mut rng);
+    let service = Arc::new(service);
+    let routes = add_to(Routes::default(), service.clone(), || NOW, Rate::default());
+    let mut logs = LogsClient::new(routes);
+    let fence = folkmoot_protocol::keys::SigningKey::generate(&mut rng);
+    let mut group = Group::new(LogId([1; 32]), fence);
+    logs.open(group.open_request()).await.unwrap();
+    let nonce = logs.nonce(NonceRequest {}).await.unwrap();
+    let request = ReadRequest {
+        logs: vec![group.read(0, 0, nonce.into_inner().nonce)],
+        follow: true,
+    };
+    let mut stream = logs.read(request).await.unwrap().into_inner();
+    let first = stream.message().await.unwrap().unwrap();
+    assert_eq!((first.entries.len(), first.end()), (0, End::Head));
+    for number in 1..=3u8 {
+        let append = group.append(1, &[number]);
+        logs.append(group.sign(&append)).await.unwrap();
+        group.sequence += 1;
+        let batch = stream.message().await.unwrap().unwrap();
+        assert_eq!(batch.entries[0].sequence, number.into());
+        let head = verified(batch.head.as_ref().unwrap());
+        assert_eq!(head.sequence, number.into());
+    }
+    service.end_streams();
+    assert_eq!(stream.message().await.unwrap(), None);
+}

@@ -101,6 +101,13 @@ async fn serve(options: &Options, json: bool) -> Result<(), ServeError> {
     let router = services.router(&url, &domain, rate(address));
     let _sweeping = services.sweep();
     announce(&url, &identity, &domain, json);
+    let stop = async {
+        stop.await;
+        // Streams would not end by themselves.
+        if let Some(delivery) = &services.delivery {
+            delivery.end_streams();
+        }
+    };
     listen::serve(listener, identity.config, router, stop).await;
     Ok(())
 }
