@@ -2,8 +2,8 @@
 //!
 //! A [`Request`] that may change something says what it needs to see ([`Request::load`]) and,
 //! without any store, clock or randomness of its own, what follows ([`Request::decide`]). The
-//! [committer](crate::committer) runs whatever requests are waiting in one durable transaction, a later one seeing
-//! the earlier; nobody gets an answer before that transaction is durable.
+//! [committer](crate::committer) runs whatever requests are waiting in one durable transaction, a
+//! later one seeing the earlier; nobody gets an answer before that transaction is durable.
 
 use folkmoot_protocol::keys::SigningKey;
 use folkmoot_protocol::log::{Head, SignedHead};
