@@ -51,7 +51,10 @@ fn a_change_in_a_group_of_a_thousand() {
         "{}",
         pending.changes.to_bytes().len()
     );
-    assert!(pending.group_info.to_bytes().len() < 1024, "nobody needs the tree");
+    assert!(
+        pending.group_info.to_bytes().len() < 1024,
+        "nobody needs the tree"
+    );
     let message = pending.message.clone();
     clients[0].merge(pending);
     clients[1].receive(&message).unwrap();
