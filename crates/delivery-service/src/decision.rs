@@ -36,6 +36,8 @@ pub(crate) enum Denial {
     Refusal(Refusal),
     /// A conflict, with the head that the request's key may see.
     Conflict(Conflict, Box<Head>),
+    /// What the request rests on is damaged. The others in its transaction do not suffer for it.
+    Damaged(StoreError),
 }
 
 impl Denial {
@@ -46,6 +48,7 @@ impl Denial {
             Self::Conflict(kind, head) => {
                 Refusal::Conflict(kind, Box::new(SignedHead::sign(*head, key)))
             }
+            Self::Damaged(_) => Refusal::Internal,
         }
     }
 }

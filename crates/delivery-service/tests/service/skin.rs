@@ -10,7 +10,7 @@ use folkmoot_protocol::delivery::mailboxes_client::MailboxesClient;
 use folkmoot_protocol::delivery::read_response::End;
 use folkmoot_protocol::delivery::shelves_client::ShelvesClient;
 use folkmoot_protocol::delivery::{
-    CreateMailboxRequest, Lane, NonceRequest, ReadRequest, TakeRequest,
+    CreateMailboxRequest, Lane, LogRead, NonceRequest, ReadRequest, TakeRequest,
 };
 use folkmoot_protocol::ids::LogId;
 use folkmoot_protocol::limits;
@@ -121,4 +121,20 @@ async fn what_is_not_paid_for_is_counted() {
     for _ in 0..10 {
         logs.nonce(NonceRequest {}).await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn what_is_small_on_the_wire_stays_small_in_memory() {
+    let mut logs = LogsClient::new(routes(Rate::default()));
+    // Two bytes each on the wire, a hundred in memory.
+    let request = |logs| ReadRequest {
+        logs: vec![LogRead::default(); logs],
+        follow: false,
+    };
+    let refused = logs.read(request(1 << 20)).await.unwrap_err();
+    assert_eq!(refusal(refused), Refusal::TooLarge);
+    // What is within that bound gets to the service's own.
+    let mut stream = logs.read(request(1001)).await.unwrap().into_inner();
+    let refused = stream.message().await.unwrap_err();
+    assert_eq!(refusal(refused), Refusal::TooLarge);
 }
