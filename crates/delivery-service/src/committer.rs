@@ -46,7 +46,15 @@ impl<R: Request> Job for Waiting<R> {
     fn run(&mut self, transaction: &mut dyn Transaction) -> Result<(), StoreError> {
         self.outcome = Some(Err(Refusal::Busy(BUSY).into()));
         for _ in 0..ATTEMPTS {
-            let view = self.request.load(transaction)?;
+            let view = match self.request.load(transaction) {
+                Ok(view) => view,
+                // Nothing was written yet, so the others go on.
+                Err(damaged @ StoreError::Corrupt(_)) => {
+                    self.outcome = Some(Err(Denial::Damaged(damaged)));
+                    break;
+                }
+                Err(error) => return Err(error),
+            };
             match self.request.decide(view, self.now) {
                 Err(denial) => {
                     self.outcome = Some(Err(denial));
@@ -173,7 +181,9 @@ impl Drop for Lead<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{Change, Crash, MemoryStore, Partition, RECORD_VERSION, View, get, record};
+    use crate::store::{
+        Change, Crash, MemoryStore, Partition, Put, RECORD_VERSION, Record, View, get, record,
+    };
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
 
@@ -187,11 +197,13 @@ mod tests {
 
     /// Counts up; refuses a number, panics at another.
     struct Count {
+        partition: Partition,
         refuse_at: u64,
         panic_at: u64,
     }
 
     const COUNT: Count = Count {
+        partition: PARTITION,
         refuse_at: u64::MAX,
         panic_at: u64::MAX,
     };
@@ -201,7 +213,7 @@ mod tests {
         type Outcome = u64;
 
         fn load(&self, records: &dyn View) -> Result<Self::View, StoreError> {
-            get(records, PARTITION, &[])
+            get(records, self.partition, &[])
         }
 
         fn decide(&self, view: Self::View, _now: u64) -> Result<Decision<u64>, Denial> {
@@ -210,7 +222,7 @@ mod tests {
             if count == self.refuse_at {
                 return Err(Refusal::Taken.into());
             }
-            let mut change = Change::of(PARTITION);
+            let mut change = Change::of(self.partition);
             change.require(&[], view.as_ref());
             let version = RECORD_VERSION;
             change.put(&[], &Counter { version, count });
@@ -266,6 +278,30 @@ mod tests {
         let denied = Err(Denial::Refusal(Refusal::Taken));
         assert_eq!(outcomes, Ok(vec![Ok(1), denied, Ok(2)]));
         assert_eq!(committer.run(&store, Vec::<Count>::new(), 0), Ok(vec![]));
+    }
+
+    #[test]
+    fn a_damaged_record_concerns_those_who_need_it() {
+        let (store, committer) = (MemoryStore::new(), Committer::default());
+        let damaged = Partition([2; 32]);
+        let write = |transaction: &mut dyn Transaction| {
+            let mut change = Change::of(damaged);
+            change.puts.push(Put {
+                table: Counter::TABLE,
+                key: Vec::new(),
+                value: vec![0xff; 3],
+                expires: None,
+            });
+            transaction.apply(&change)
+        };
+        assert_eq!(store.write(write), Ok(true));
+        let elsewhere = Count {
+            partition: damaged,
+            ..COUNT
+        };
+        let outcomes = committer.run(&store, vec![COUNT, elsewhere, COUNT], 0);
+        let denied = Err(Denial::Damaged(StoreError::Corrupt(Counter::TABLE)));
+        assert_eq!(outcomes, Ok(vec![Ok(1), denied, Ok(2)]));
     }
 
     #[test]

@@ -2,8 +2,8 @@
 //!
 //! A [`Request`] that may change something says what it needs to see ([`Request::load`]) and,
 //! without any store, clock or randomness of its own, what follows ([`Request::decide`]). The
-//! [committer](crate::committer) runs whatever requests are waiting in one durable transaction, a later one seeing
-//! the earlier; nobody gets an answer before that transaction is durable.
+//! [committer](crate::committer) runs whatever requests are waiting in one durable transaction, a
+//! later one seeing the earlier; nobody gets an answer before that transaction is durable.
 
 use folkmoot_protocol::keys::SigningKey;
 use folkmoot_protocol::log::{Head, SignedHead};
@@ -36,6 +36,8 @@ pub(crate) enum Denial {
     Refusal(Refusal),
     /// A conflict, with the head that the request's key may see.
     Conflict(Conflict, Box<Head>),
+    /// What the request rests on is damaged. The others in its transaction do not suffer for it.
+    Damaged(StoreError),
 }
 
 impl Denial {
@@ -46,6 +48,7 @@ impl Denial {
             Self::Conflict(kind, head) => {
                 Refusal::Conflict(kind, Box::new(SignedHead::sign(*head, key)))
             }
+            Self::Damaged(_) => Refusal::Internal,
         }
     }
 }

@@ -20,7 +20,7 @@ use folkmoot_protocol::{Refusal, delivery};
 use rand_core::CryptoRng;
 
 use crate::committer::Committer;
-use crate::decision::Request;
+use crate::decision::{Denial, Request};
 use crate::fields::malformed;
 use crate::followers::Followers;
 use crate::logs::append::Check;
@@ -312,7 +312,12 @@ impl<S: Store> DeliveryService<S> {
         outcomes
             .map_err(|error| self.failed(&error))?
             .into_iter()
-            .map(|outcome| outcome.map_err(|denial| denial.sign(&self.key)))
+            .map(|outcome| {
+                outcome.map_err(|denial| match denial {
+                    Denial::Damaged(error) => self.failed(&error),
+                    denial => denial.sign(&self.key),
+                })
+            })
             .collect()
     }
 

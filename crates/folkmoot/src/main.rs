@@ -11,6 +11,7 @@ mod report;
 mod serve;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 
@@ -18,10 +19,13 @@ use error::CliError;
 use options::{Command, Options};
 use output::Printer;
 
+/// What takes longer shows that it is under way.
+const PATIENCE: Duration = Duration::from_millis(400);
+
 fn main() -> ExitCode {
     let options = Options::parse();
-    let printer = Printer { json: options.json };
-    match run(options, printer) {
+    let printer = Printer::new(options.json);
+    match run(options, &printer) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             printer.fail(&error);
@@ -30,22 +34,31 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(options: Options, printer: Printer) -> Result<(), CliError> {
+fn run(options: Options, printer: &Printer) -> Result<(), CliError> {
     let home = &options.home;
     match options.command {
         Command::Serve(options) => Ok(serve::run(&options, printer.json)?),
         Command::Register { name, server } => {
-            online(commands::register(home, &name, &server, printer))
+            online(printer, commands::register(home, &name, &server, printer))
         }
-        Command::New { group, with } => online(commands::new(home, &group, &with, printer)),
-        Command::Add { group, users } => online(commands::add(home, &group, &users, printer)),
-        Command::Remove { group, users } => online(commands::remove(home, &group, &users, printer)),
-        Command::Update { group } => online(commands::update(home, &group, printer)),
-        Command::Send { group, text } => {
-            online(commands::send(home, &group, text.as_deref(), printer))
+        Command::New { group, with } => {
+            online(printer, commands::new(home, &group, &with, printer))
         }
-        Command::Sync => online(commands::sync(home, printer)),
-        Command::Read { group, follow } => online(commands::read(home, &group, follow, printer)),
+        Command::Add { group, users } => {
+            online(printer, commands::add(home, &group, &users, printer))
+        }
+        Command::Remove { group, users } => {
+            online(printer, commands::remove(home, &group, &users, printer))
+        }
+        Command::Update { group } => online(printer, commands::update(home, &group, printer)),
+        Command::Send { group, text } => online(
+            printer,
+            commands::send(home, &group, text.as_deref(), printer),
+        ),
+        Command::Sync => online(printer, commands::sync(home, printer)),
+        Command::Read { group, follow } => {
+            online(printer, commands::read(home, &group, follow, printer))
+        }
         Command::Groups => commands::groups(home, printer),
         Command::Members { group } => commands::members(home, &group, printer),
         Command::Inspect { file } => commands::inspect(&file, printer),
@@ -53,10 +66,20 @@ fn run(options: Options, printer: Printer) -> Result<(), CliError> {
     }
 }
 
-/// Runs a command that speaks with a server.
-fn online(command: impl Future<Output = Result<(), CliError>>) -> Result<(), CliError> {
+/// Runs a command that speaks with a server, and shows that it is under way when it takes long.
+fn online(
+    printer: &Printer,
+    command: impl Future<Output = Result<(), CliError>>,
+) -> Result<(), CliError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
-    runtime.map_err(CliError::Runtime)?.block_on(command)
+    runtime.map_err(CliError::Runtime)?.block_on(async {
+        tokio::pin!(command);
+        if let Ok(result) = tokio::time::timeout(PATIENCE, &mut command).await {
+            return result;
+        }
+        let _busy = printer.busy();
+        command.await
+    })
 }

@@ -2,7 +2,9 @@
 
 use std::fmt::{self, Display};
 use std::io::{self, Write};
+use std::time::Duration;
 
+use indicatif::{ProgressBar, ProgressDrawTarget};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -11,28 +13,46 @@ pub trait Report: Display + Serialize {}
 impl<T: Display + Serialize> Report for T {}
 
 /// Prints reports, in the form that the user chose.
-#[derive(Clone, Copy)]
 pub struct Printer {
     pub json: bool,
+    progress: ProgressBar,
 }
 
 impl Printer {
+    pub fn new(json: bool) -> Self {
+        Self {
+            json,
+            progress: ProgressBar::hidden(),
+        }
+    }
+
+    /// Shows a spinner on the terminal, if there is one, as long as the value lives.
+    pub fn busy(&self) -> Busy<'_> {
+        if !self.json {
+            self.progress.set_draw_target(ProgressDrawTarget::stderr());
+            self.progress.enable_steady_tick(Duration::from_millis(100));
+        }
+        Busy(&self.progress)
+    }
+
     /// Prints one report. A closed pipe is no error: whoever read has read enough.
-    pub fn print(self, report: &impl Report) -> io::Result<()> {
+    pub fn print(&self, report: &impl Report) -> io::Result<()> {
         let text = if self.json {
             serde_json::to_string(report).map_err(io::Error::other)?
         } else {
             report.to_string()
         };
-        let mut out = io::stdout().lock();
-        match writeln!(out, "{text}").and_then(|()| out.flush()) {
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            result => result,
-        }
+        self.progress.suspend(|| {
+            let mut out = io::stdout().lock();
+            match writeln!(out, "{text}").and_then(|()| out.flush()) {
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+                result => result,
+            }
+        })
     }
 
     /// Prints why a command failed: one line on standard error, as JSON on standard output.
-    pub fn fail(self, error: &dyn Display) {
+    pub fn fail(&self, error: &dyn Display) {
         if self.json {
             let line = serde_json::json!({ "error": error.to_string() });
             // Nothing is left to tell if even this cannot be written.
@@ -40,6 +60,15 @@ impl Printer {
         } else {
             let _ = writeln!(io::stderr(), "folkmoot: {}", Tame(&error.to_string()));
         }
+    }
+}
+
+/// Something is under way.
+pub struct Busy<'a>(&'a ProgressBar);
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
     }
 }
 

@@ -51,6 +51,10 @@ fn a_change_in_a_group_of_a_thousand() {
         "{}",
         pending.changes.to_bytes().len()
     );
+    assert!(
+        pending.group_info.to_bytes().len() < 1024,
+        "nobody needs the tree"
+    );
     let message = pending.message.clone();
     clients[0].merge(pending);
     clients[1].receive(&message).unwrap();
@@ -108,6 +112,17 @@ fn times() {
             start.elapsed(),
             pending.message.to_bytes().len()
         );
+        let packages: Vec<_> = (0..10)
+            .map(|i| Client::new(&format!("newcomer {i}")).key_package())
+            .collect();
+        let start = std::time::Instant::now();
+        for package in packages {
+            let pending = clients[0]
+                .commit(|commit| commit.add(package).without_path().tree_in_welcome(false))
+                .unwrap();
+            clients[0].merge(pending);
+        }
+        println!("  add without path {:?}", start.elapsed() / 10);
         let start = std::time::Instant::now();
         let tree = clients[0].group().tree_bytes();
         println!("  tree bytes {:?}, {}", start.elapsed(), tree.len());

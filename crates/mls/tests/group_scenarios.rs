@@ -290,6 +290,17 @@ fn a_group_changes_its_extensions_and_a_member_its_leaf() {
     assert_eq!(bob.signature_key, clients[1].signer.public_key);
     let (message, _) = clients[1].send(b"under the new key");
     clients[0].receive(&message).unwrap();
+
+    // Who is added by the commit that changes a key verifies the GroupInfo under the new one.
+    clients.push(Client::new("charlie"));
+    let package = clients[2].key_package();
+    let fresh = suite(SUITE).signature_key_pair(&mut clients[0].rng);
+    let signer = fresh.clone();
+    let pending = clients[0]
+        .commit(|commit| commit.signature_key(signer).add(package))
+        .unwrap();
+    clients[0].signer = fresh;
+    deliver(&mut clients, 0, pending);
 }
 
 #[test]

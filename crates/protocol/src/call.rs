@@ -71,8 +71,9 @@ macro_rules! calls {
             /// Reads the message that belongs to `path`.
             ///
             /// # Errors
-            /// [`Malformed`], also for an unknown path.
+            /// [`Malformed`], also for an unknown path, and for more fields than a request may have.
             pub fn decode(path: &str, bytes: &[u8]) -> Result<Self, Malformed> {
+                crate::codec::bounded(bytes).map_err(|_| Malformed)?;
                 match path {
                     $($path => <$request>::decode(bytes).map(Self::$name).map_err(|_| Malformed),)*
                     _ => Err(Malformed),

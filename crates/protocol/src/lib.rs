@@ -14,6 +14,7 @@
 //! without knowing what carries its words. A refusal is a [`Refusal`], the same in a gRPC status and in a test without any network.
 
 pub mod call;
+pub mod codec;
 pub mod directory;
 pub mod fence;
 pub mod ids;
@@ -79,6 +80,9 @@ pub mod limits {
     pub const PACKAGE: usize = 16 << 10;
     /// One gRPC message.
     pub const REQUEST: usize = 72 << 20;
+    /// Fields of one request, not bytes; the elements of a repeated one count each. The largest
+    /// commit has 50,000 parts of a Welcome.
+    pub const FIELDS: usize = 50_100;
     /// Bytes of entries in one batch of a read, unless a single entry is larger.
     pub const READ_BATCH: usize = 1 << 20;
     /// Logs in one read.

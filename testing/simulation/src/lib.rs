@@ -362,6 +362,15 @@ impl Sim {
         while self.deliver() {}
     }
 
+    /// Carries calls until the next one is an append, or none is under way.
+    ///
+    /// # Panics
+    /// As [`Sim::deliver`].
+    pub fn deliver_until_append(&mut self) {
+        let is_append = |flight: &Flight| matches!(flight.call, Call::Append(_));
+        while !self.flights.front().is_some_and(is_append) && self.deliver() {}
+    }
+
     /// Carries one call. Returns whether there was one.
     ///
     /// # Panics

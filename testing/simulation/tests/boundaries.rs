@@ -294,3 +294,33 @@ fn a_package_that_has_expired_is_not_used() {
         "{refused:?}"
     );
 }
+
+/// Alice and Bob are in a group; Alice makes a commit, which is ordered so many days later.
+fn ordered_days_later(days: u64, wish: impl Fn(LogId) -> Intent) -> [(Standing, u64); 2] {
+    let mut sim = Sim::new(11, &["alice", "bob", "charlie"]);
+    sim.ask(ALICE, new("moot", &["bob"])).unwrap();
+    let log = sim.conversation(ALICE, "moot").log;
+    sim.sync_all();
+    sim.begin(ALICE, wish(log)).unwrap();
+    sim.deliver_until_append();
+    sim.pass(days * 24 * 3600 * 1000);
+    sim.settle();
+    sim.sync(ALICE);
+    sim.sync(BOB);
+    [ALICE, BOB].map(|who| {
+        let moot = sim.conversation(who, "moot");
+        (moot.standing, moot.epoch)
+    })
+}
+
+#[test]
+fn a_late_commit_is_judged_alike_by_its_author_and_the_others() {
+    let add_charlie = |log| add(log, &["charlie"]);
+    let update = |log| Intent::Update { log };
+    let (member, stopped) = (Standing::Member, Standing::Stopped);
+    assert_eq!(ordered_days_later(1, add_charlie), [(member, 2); 2]);
+    // Charlie's package has expired on the way: nobody follows.
+    assert_eq!(ordered_days_later(40, add_charlie), [(stopped, 1); 2]);
+    // Alice's own credential has expired on the way. That makes no commit invalid: all follow.
+    assert_eq!(ordered_days_later(100, update), [(member, 2); 2]);
+}

@@ -122,3 +122,20 @@ impl Store for SqliteStore {
         Ok(changed == 1)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_statement_is_synced_when_it_ends() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(&folder.path().join("authentication.sqlite")).unwrap();
+        let connection = store.lock();
+        let mode = connection.pragma_query_value(None, "journal_mode", |row| row.get(0));
+        assert_eq!(mode, Ok("wal".to_owned()));
+        let synchronous = connection.pragma_query_value(None, "synchronous", |row| row.get(0));
+        // 2 is FULL.
+        assert_eq!(synchronous, Ok(2i64));
+    }
+}

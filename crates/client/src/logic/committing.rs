@@ -140,7 +140,7 @@ impl Step<'_> {
                 next_fence: Seed(next_fence),
                 added: plan.added,
                 removed: plan.removed,
-                packages: plan.packages,
+                effects: pending.effects,
             }),
         };
         rows::put(

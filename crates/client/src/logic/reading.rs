@@ -1,11 +1,9 @@
 //! Reading a log: entries in order, each applied once, on the chain. Only this moves a group on.
 
-use folkmoot_credential::{AcceptedKeys, Judge, Policy, UserId, Version};
+use folkmoot_credential::{AcceptedKeys, Policy, UserId, Version};
 use folkmoot_mls::codec::{Bytes, Decode};
-use folkmoot_mls::context::AuthenticationService;
 use folkmoot_mls::error::Error as EngineError;
 use folkmoot_mls::group::{Group, Processed};
-use folkmoot_mls::leaf_node::LeafNodeSource;
 use folkmoot_mls::message::MlsMessage;
 use folkmoot_mls::tree_math::LeafIndex;
 use folkmoot_protocol::VERSION;
@@ -256,9 +254,10 @@ impl Step<'_> {
         };
         let by = self.account()?.user;
         // First as a trial: what the others find invalid at the entry's time, we must not merge.
-        if let Err(reason) = judge_own(&held.group, &commit, place.time / 1000) {
+        let ctx = context(place.time / 1000, self.rng);
+        if let Err(error) = held.group.judge_again(&commit.effects, &ctx) {
             reader.held = Some(held);
-            return Ok(Err(Fault::Stop(reason)));
+            return Ok(Err(Fault::Stop(blame(error)?)));
         }
         let log = reader.row.log;
         self.apply(log, &commit.changes)?;
@@ -697,29 +696,4 @@ pub(super) fn check_rules(group: &Group) -> Result<(), String> {
         (Ok(Some(_)), Ok(Some(_))) => Ok(()),
         _ => Err("the group's rules are missing, or of a version that is not known here".into()),
     }
-}
-
-/// Repeats the checks of our own commit that depend on time, with the entry's time (seconds).
-fn judge_own(group: &Group, commit: &CommitAttempt, now: u64) -> Result<(), String> {
-    for package in &commit.packages {
-        let leaf = &package.leaf_node;
-        let in_time = matches!(
-            leaf.leaf_node_source,
-            LeafNodeSource::KeyPackage(lifetime) if lifetime.contains(now)
-        );
-        if !in_time {
-            return Err("a key package had expired when the commit was ordered".into());
-        }
-    }
-    let own = group.own_leaf();
-    Judge
-        .validate(
-            &own.credential,
-            &own.signature_key,
-            group.extensions(),
-            Some(now),
-        )
-        .map_err(|error| {
-            format!("our credential was not valid when the commit was ordered: {error}")
-        })
 }

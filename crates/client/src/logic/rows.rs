@@ -3,7 +3,8 @@
 use folkmoot_credential::{Binding, DeliveryAddress, DeviceCertificate, UserId, Version};
 use folkmoot_mls::codec::{Bytes, Decode, DecodeError, Encode, Reader};
 use folkmoot_mls::crypto::{HpkeKeyPair, Secret};
-use folkmoot_mls::key_package::{KeyPackage, KeyPackageBundle};
+use folkmoot_mls::group::CommitEffects;
+use folkmoot_mls::key_package::KeyPackageBundle;
 use folkmoot_mls::records::Changes;
 use folkmoot_mls::{tls_enum, tls_struct};
 use folkmoot_protocol::ids::{ChainHash, EntryId, LogId, MailboxId, PickupAddress};
@@ -280,8 +281,8 @@ tls_struct! {
         pub next_fence: Seed,
         pub added: Vec<UserId>,
         pub removed: Vec<UserId>,
-        /// The KeyPackages of those added, to be judged by the time of the entry.
-        pub packages: Vec<KeyPackage>,
+        /// What it does, to be judged again by the time of the entry.
+        pub effects: CommitEffects,
     }
 }
 

@@ -29,6 +29,9 @@ impl SqliteStore {
     /// if it is another program's or a newer version's.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let mut writer = Connection::open(path)?;
+        schema::set_up_reader(&writer)?;
+        // What is not ours is seen before anything is written to it.
+        schema::is_new(&writer)?;
         schema::set_up(&writer)?;
         schema::prepare(&mut writer)?;
         Ok(Self {
@@ -160,4 +163,21 @@ impl Transaction for Records<'_> {
 
 fn milliseconds(time: u64) -> i64 {
     i64::try_from(time).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_transaction_is_synced_when_it_ends() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(&folder.path().join("delivery.sqlite")).unwrap();
+        let writer = lock(&store.writer);
+        let pragma = |name| writer.pragma_query_value(None, name, |row| row.get::<_, String>(0));
+        assert_eq!(pragma("journal_mode").unwrap(), "wal");
+        let synchronous = writer.pragma_query_value(None, "synchronous", |row| row.get(0));
+        // 2 is FULL.
+        assert_eq!(synchronous, Ok(2i64));
+    }
 }

@@ -29,19 +29,25 @@ pub(super) fn set_up_reader(connection: &Connection) -> Result<(), StoreError> {
 pub(super) fn prepare(connection: &mut Connection) -> Result<(), StoreError> {
     let transaction =
         connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-    let found: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    let owner: i64 = transaction.pragma_query_value(None, "application_id", |row| row.get(0))?;
-    match (found, owner) {
-        (0, 0) => {
-            for &table in Table::ALL {
-                transaction.execute_batch(&create(table))?;
-            }
-            transaction.pragma_update(None, "user_version", SCHEMA)?;
-            transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
-            transaction.commit()?;
-            Ok(())
+    if is_new(&transaction)? {
+        for &table in Table::ALL {
+            transaction.execute_batch(&create(table))?;
         }
-        (SCHEMA, APPLICATION_ID) => Ok(()),
+        transaction.pragma_update(None, "user_version", SCHEMA)?;
+        transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+        transaction.commit()?;
+    }
+    Ok(())
+}
+
+/// Whether the file is empty. If it is not, it must be ours and of a form that we know.
+pub(super) fn is_new(connection: &Connection) -> Result<bool, StoreError> {
+    let number = |pragma| connection.pragma_query_value(None, pragma, |row| row.get(0));
+    let tables = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0));
+    let (found, owner): (i64, i64) = (number("user_version")?, number("application_id")?);
+    match (found, owner, tables?) {
+        (0, 0, 0i64) => Ok(true),
+        (SCHEMA, APPLICATION_ID, _) => Ok(false),
         _ => Err(StoreError::Schema {
             found,
             known: SCHEMA,

@@ -74,6 +74,14 @@ fn another_programs_file_is_left_alone() {
     drop(other);
     let refused = SqliteStore::open(&path).err();
     assert_eq!(refused, Some(StoreError::Schema { found: 7, known: 1 }));
+    let unmarked = folder.path().join("unmarked.sqlite");
+    let other = rusqlite::Connection::open(&unmarked).unwrap();
+    other.execute_batch("CREATE TABLE theirs (a)").unwrap();
+    drop(other);
+    let before = std::fs::read(&unmarked).unwrap();
+    let refused = SqliteStore::open(&unmarked).err();
+    assert_eq!(refused, Some(StoreError::Schema { found: 0, known: 1 }));
+    assert_eq!(std::fs::read(&unmarked).unwrap(), before);
     std::fs::write(&path, [0x55; 8192]).unwrap();
     assert!(matches!(
         SqliteStore::open(&path).err(),

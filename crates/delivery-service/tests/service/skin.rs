@@ -6,9 +6,12 @@ use folkmoot_delivery_service::grpc::add_to;
 use folkmoot_delivery_service::{DeliveryService, MemoryStore};
 use folkmoot_protocol::Refusal;
 use folkmoot_protocol::delivery::logs_client::LogsClient;
+use folkmoot_protocol::delivery::mailboxes_client::MailboxesClient;
 use folkmoot_protocol::delivery::read_response::End;
 use folkmoot_protocol::delivery::shelves_client::ShelvesClient;
-use folkmoot_protocol::delivery::{Lane, NonceRequest, ReadRequest, TakeRequest};
+use folkmoot_protocol::delivery::{
+    CreateMailboxRequest, Lane, LogRead, NonceRequest, ReadRequest, TakeRequest,
+};
 use folkmoot_protocol::ids::LogId;
 use folkmoot_protocol::limits;
 use folkmoot_protocol::rate::Rate;
@@ -105,8 +108,16 @@ async fn what_is_not_paid_for_is_counted() {
     let refused = shelves.take(take(Vec::new())).await.unwrap_err();
     assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
     assert_eq!(refusal(refused), Refusal::Rate(500));
+    // Opening logs and making mailboxes come out of the same purse.
+    let mut logs = LogsClient::new(routes.clone());
+    let group = Group::new(LogId([1; 32]), service_key());
+    let refused = logs.open(group.open_request()).await.unwrap_err();
+    assert_eq!(refusal(refused), Refusal::Rate(500));
+    let mut mailboxes = MailboxesClient::new(routes);
+    let request = CreateMailboxRequest::default();
+    let refused = mailboxes.create(request).await.unwrap_err();
+    assert_eq!(refusal(refused), Refusal::Rate(500));
     // Reading and appending are never counted so.
-    let mut logs = LogsClient::new(routes);
     for _ in 0..10 {
         logs.nonce(NonceRequest {}).await.unwrap();
     }
@@ -141,4 +152,20 @@ async fn a_stream_follows_until_the_service_ends_it() {
     }
     service.end_streams();
     assert_eq!(stream.message().await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn what_is_small_on_the_wire_stays_small_in_memory() {
+    let mut logs = LogsClient::new(routes(Rate::default()));
+    // Two bytes each on the wire, a hundred in memory.
+    let request = |logs| ReadRequest {
+        logs: vec![LogRead::default(); logs],
+        follow: false,
+    };
+    let refused = logs.read(request(1 << 20)).await.unwrap_err();
+    assert_eq!(refusal(refused), Refusal::TooLarge);
+    // What is within that bound gets to the service's own.
+    let mut stream = logs.read(request(1001)).await.unwrap().into_inner();
+    let refused = stream.message().await.unwrap_err();
+    assert_eq!(refusal(refused), Refusal::TooLarge);
 }

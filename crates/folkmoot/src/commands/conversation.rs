@@ -13,7 +13,7 @@ pub async fn register(
     home: &HomeOptions,
     name: &str,
     server: &str,
-    printer: Printer,
+    printer: &Printer,
 ) -> Result<(), CliError> {
     let server: ServerUrl = server.parse()?;
     // Whoever mistypes an address or a name is told so before a home is made for it.
@@ -34,7 +34,7 @@ pub async fn new(
     home: &HomeOptions,
     group: &str,
     users: &[String],
-    printer: Printer,
+    printer: &Printer,
 ) -> Result<(), CliError> {
     let mut client = home::open(home)?;
     client.new_conversation(group, users).await?;
@@ -45,7 +45,7 @@ pub async fn add(
     home: &HomeOptions,
     group: &str,
     users: &[String],
-    printer: Printer,
+    printer: &Printer,
 ) -> Result<(), CliError> {
     let mut client = home::open(home)?;
     client.add(group, users).await?;
@@ -56,24 +56,24 @@ pub async fn remove(
     home: &HomeOptions,
     group: &str,
     users: &[String],
-    printer: Printer,
+    printer: &Printer,
 ) -> Result<(), CliError> {
     let mut client = home::open(home)?;
     client.remove(group, users).await?;
     show(&mut client, group, printer)
 }
 
-pub async fn update(home: &HomeOptions, group: &str, printer: Printer) -> Result<(), CliError> {
+pub async fn update(home: &HomeOptions, group: &str, printer: &Printer) -> Result<(), CliError> {
     let mut client = home::open(home)?;
     client.update(group).await?;
     show(&mut client, group, printer)
 }
 
-pub fn members(home: &HomeOptions, group: &str, printer: Printer) -> Result<(), CliError> {
+pub fn members(home: &HomeOptions, group: &str, printer: &Printer) -> Result<(), CliError> {
     show(&mut home::open(home)?, group, printer)
 }
 
-pub fn groups(home: &HomeOptions, printer: Printer) -> Result<(), CliError> {
+pub fn groups(home: &HomeOptions, printer: &Printer) -> Result<(), CliError> {
     let conversations = home::open(home)?.conversations()?;
     let groups = conversations.into_iter().map(|conversation| GroupLine {
         group: conversation.title,
@@ -94,7 +94,7 @@ pub fn groups(home: &HomeOptions, printer: Printer) -> Result<(), CliError> {
         .map_err(CliError::Output)
 }
 
-fn show(client: &mut LocalClient, group: &str, printer: Printer) -> Result<(), CliError> {
+fn show(client: &mut LocalClient, group: &str, printer: &Printer) -> Result<(), CliError> {
     let conversation = client.conversation(group)?;
     let members = client.members(group)?;
     let list = members.members.into_iter().map(|member| Member {

@@ -13,7 +13,7 @@ use crate::output::Printer;
 /// As long as a commit may be.
 const LIMIT: u64 = folkmoot_protocol::limits::HANDSHAKE_MESSAGE as u64;
 
-pub fn inspect(file: &Path, printer: Printer) -> Result<(), CliError> {
+pub fn inspect(file: &Path, printer: &Printer) -> Result<(), CliError> {
     let (name, bytes) = read_input(file, LIMIT)?;
     let field = fields_of(&bytes).map_err(|error| CliError::NoMessage { name, error })?;
     printer.print(&Message(field)).map_err(CliError::Output)

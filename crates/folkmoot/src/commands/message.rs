@@ -24,7 +24,7 @@ pub async fn send(
     home: &HomeOptions,
     group: &str,
     text: Option<&str>,
-    printer: Printer,
+    printer: &Printer,
 ) -> Result<(), CliError> {
     let mut client = home::open(home)?;
     let content = match text {
@@ -45,7 +45,7 @@ pub async fn send(
     printer.print(&sent).map_err(CliError::Output)
 }
 
-pub async fn sync(home: &HomeOptions, printer: Printer) -> Result<(), CliError> {
+pub async fn sync(home: &HomeOptions, printer: &Printer) -> Result<(), CliError> {
     let mut client = home::open(home)?;
     let (events, blocked) = synced(&mut client).await?;
     printer
@@ -58,7 +58,7 @@ pub async fn read(
     home: &HomeOptions,
     group: &str,
     follow: bool,
-    printer: Printer,
+    printer: &Printer,
 ) -> Result<(), CliError> {
     let mut client = home::open(home)?;
     // What is here can be read without a server too; what went wrong is said after it.

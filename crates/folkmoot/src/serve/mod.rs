@@ -223,9 +223,15 @@ impl Services {
                 let mut ticks = tokio::time::interval(SWEEP);
                 loop {
                     ticks.tick().await;
-                    let service = service.clone();
-                    // It reports failures itself, and the next tick tries again.
-                    let _ = tokio::task::spawn_blocking(move || service.sweep(now())).await;
+                    // Appends come in between. It reports failures itself, and the next tick tries
+                    // again.
+                    loop {
+                        let service = service.clone();
+                        let sweep = tokio::task::spawn_blocking(move || service.sweep(now()));
+                        if !matches!(sweep.await, Ok(Ok(1..))) {
+                            break;
+                        }
+                    }
                 }
             });
         }

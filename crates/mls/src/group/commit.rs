@@ -71,7 +71,7 @@ pub struct PendingCommit {
     pub message: MlsMessage,
     /// For those added, if there are any.
     pub welcome: Option<Welcome>,
-    /// The GroupInfo of the new epoch, as in the Welcome.
+    /// The GroupInfo of the new epoch, as in the Welcome. It has no tree if nobody was added.
     pub group_info: GroupInfo,
     /// The group in the new epoch.
     pub group: Group,
@@ -295,7 +295,9 @@ impl CommitBuilder {
             Group::enter(suite, context, tree, own_keys, secrets, tag);
         next.record_changes(Some(&group), &mut changes);
         let extensions = std::mem::take(&mut self.group_info_extensions);
-        let group_info = next.signed_group_info(leaf_signer, self.tree_in_welcome, extensions)?;
+        // Writing the tree costs as much as the group is large, so only for those who need it.
+        let with_tree = self.tree_in_welcome && !applied.added.is_empty();
+        let group_info = next.signed_group_info(leaf_signer, with_tree, extensions)?;
         let welcome = if applied.added.is_empty() {
             None
         } else {

@@ -33,11 +33,13 @@ pub use leaf_validation::{LeafNodeError, LeafRules};
 pub use node::{Leaf, Node};
 pub use own_keys::OwnKeys;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::codec::DecodeError;
 use crate::credential::CredentialType;
 use crate::crypto::{Hash, Suite};
+use crate::node::ParentNode;
 use crate::tree_math::{LeafIndex, MAX_DEPTH, NodeIndex};
 use index::{Counters, KeyIndex};
 use trie::Trie;
@@ -242,7 +244,12 @@ impl Tree {
         if !removals.is_empty() {
             self.truncate();
         }
-        additions.iter().map(|leaf| self.add(leaf)).collect()
+        let added = additions
+            .iter()
+            .map(|leaf| self.add(leaf))
+            .collect::<Result<Vec<_>, _>>()?;
+        self.mark_unmerged(&added);
+        Ok(added)
     }
 
     fn member_node(&self, leaf: LeafIndex) -> Result<NodeIndex, TreeError> {
@@ -251,7 +258,8 @@ impl Tree {
             .ok_or(TreeError::NoSuchMember(leaf))
     }
 
-    /// Puts a new member at the leftmost blank leaf (RFC 9420, section 12.1.1).
+    /// Puts a new member at the leftmost blank leaf (RFC 9420, section 12.1.1). The nodes above do
+    /// not know of it yet.
     fn add(&mut self, leaf: &Leaf) -> Result<LeafIndex, TreeError> {
         let index = match self.trie.first_blank() {
             Some(index) => index,
@@ -263,17 +271,32 @@ impl Tree {
             None => return Err(TreeError::TooLarge),
         };
         let node = index.node().ok_or(TreeError::TooLarge)?;
-        for above in node.direct_path(self.depth()) {
-            if let Some(Node::Parent(parent)) = self.node(above) {
-                let mut parent = parent.clone();
-                let unmerged = &mut Arc::make_mut(&mut parent).unmerged_leaves;
-                let at = unmerged.partition_point(|other| *other < index);
-                unmerged.insert(at, index);
-                self.trie.set(above, Some(Node::Parent(parent)));
-            }
-        }
         self.put(node, Some(Node::Leaf(leaf.clone())))?;
         Ok(index)
+    }
+
+    /// Adds new members to the lists of unmerged leaves above them, each list once.
+    fn mark_unmerged(&mut self, added: &[LeafIndex]) {
+        let mut above = BTreeMap::<NodeIndex, Vec<LeafIndex>>::new();
+        for leaf in added {
+            for node in leaf
+                .node()
+                .into_iter()
+                .flat_map(|node| node.direct_path(self.depth()))
+            {
+                if self.node(node).is_some() {
+                    above.entry(node).or_default().push(*leaf);
+                }
+            }
+        }
+        for (node, new) in above {
+            if let Some(Node::Parent(parent)) = self.node(node) {
+                let mut parent = ParentNode::clone(parent);
+                parent.unmerged_leaves.extend(new);
+                parent.unmerged_leaves.sort_unstable();
+                self.trie.set(node, Some(Node::Parent(Arc::new(parent))));
+            }
+        }
     }
 
     /// Halves the tree while its right half has no member (RFC 9420, section 12.1.3).

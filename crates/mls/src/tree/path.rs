@@ -23,7 +23,8 @@ use crate::tree_math::{LeafIndex, NodeIndex};
 /// Label of the encryption of path secrets.
 pub const UPDATE_PATH_NODE: &str = "UpdatePathNode";
 
-/// Why an update path is refused. The committer is to blame, unless noted.
+/// Why an update path is refused. The committer is to blame, unless noted. Every member finds the same
+/// but for `Decryption`, `WrongSecret` and `NoKey`, which those find whose secret is meant.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PathError {

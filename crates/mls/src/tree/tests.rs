@@ -261,13 +261,13 @@ fn chunks_do_what_an_array_does() {
                     plain = Plain::of(&tree);
                 }
                 2..7 if grows => {
-                    for _ in 0..rng.next_u32() % 5 + 1 {
-                        let member = Member::new(&mut rng);
-                        let new = Leaf::from(&member.leaf_node);
-                        let place = tree.apply(&[], &[], std::slice::from_ref(&new)).unwrap()[0];
-                        members.insert(place, member);
-                        plain.add(new);
-                    }
+                    let new: Vec<_> = (0..rng.next_u32() % 5 + 1)
+                        .map(|_| Member::new(&mut rng))
+                        .collect();
+                    let leaves: Vec<_> = new.iter().map(|m| Leaf::from(&m.leaf_node)).collect();
+                    let places = tree.apply(&[], &[], &leaves).unwrap();
+                    members.extend(places.into_iter().zip(new));
+                    leaves.into_iter().for_each(|leaf| plain.add(leaf));
                 }
                 _ if members.len() > 1 => {
                     for _ in 0..if grows { 1 } else { 3 } {

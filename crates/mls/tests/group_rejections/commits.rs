@@ -3,7 +3,7 @@
 use crate::group_harness::{SUITE, suite};
 use crate::*;
 use folkmoot_mls::code_point::WireFormat;
-use folkmoot_mls::codec::Bytes;
+use folkmoot_mls::codec::{Bytes, Decode, Encode};
 use folkmoot_mls::commit::Commit;
 use folkmoot_mls::credential::{Credential, CredentialType};
 use folkmoot_mls::crypto::CryptoError;
@@ -17,6 +17,8 @@ use folkmoot_mls::proposal::Proposal;
 use folkmoot_mls::tree::LeafNodeError;
 use folkmoot_mls::tree::path::PathError;
 use folkmoot_mls::tree_math::{LeafIndex, NodeIndex};
+use rand_chacha::ChaCha20Rng;
+use rand_core::{Rng, SeedableRng};
 
 #[test]
 fn paths() {
@@ -211,4 +213,60 @@ fn callers_are_told_of_their_own_mistakes() {
             current: 2
         }
     );
+}
+
+#[test]
+fn no_commit_of_a_member_makes_a_panic() {
+    let mut clients = clients();
+    let (_, package) = newcomer();
+    let public = WireFormat::PUBLIC_MESSAGE;
+    let pending = clients[MALLORY]
+        .commit(|commit| commit.add(package).remove(LeafIndex(2)).wire_format(public))
+        .unwrap();
+    let MlsMessage::PublicMessage(message) = pending.message else {
+        panic!("it is in clear")
+    };
+    let Content::Commit(good) = message.content.content else {
+        panic!("it is a commit")
+    };
+    let good = good.to_bytes();
+    let rng = &mut ChaCha20Rng::seed_from_u64(0);
+    let mut read = 0;
+    for _ in 0..1_000 {
+        let mut bytes = good.clone();
+        for _ in 0..rng.next_u32() % 3 + 1 {
+            let place = rng.next_u32() as usize % bytes.len();
+            bytes[place] = if rng.next_u32() % 2 == 0 {
+                rng.next_u32() as u8
+            } else {
+                bytes[place] ^ 1
+            };
+        }
+        let Ok(commit) = Commit::from_bytes(&bytes) else {
+            continue;
+        };
+        let removes_alice = |proposal: &ProposalOrRef| {
+            let alice = Proposal::remove(LeafIndex(ALICE as u32));
+            *proposal == ProposalOrRef::Proposal(Box::new(alice))
+        };
+        if commit.proposals.iter().any(removes_alice) {
+            continue;
+        }
+        read += 1;
+        let group = clients[ALICE].group().clone();
+        let forged = forge(&mut clients[MALLORY], commit);
+        let refused = clients[ALICE].receive(&forged);
+        // If nothing else is wrong, the tag is.
+        assert!(
+            matches!(refused, Err(Error::Proposal(_) | Error::Commit(_))),
+            "{refused:?}"
+        );
+        assert_eq!(
+            clients[ALICE].group().epoch_authenticator(),
+            group.epoch_authenticator()
+        );
+    }
+    assert!(read > 300, "{read}");
+    let (word, _) = clients[MALLORY].send(b"still here");
+    clients[ALICE].receive(&word).unwrap();
 }
