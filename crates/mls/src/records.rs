@@ -3,6 +3,8 @@
 //! The engine writes nothing itself. Each operation hands out [`Changes`]; the client applies them in
 //! the transaction that also stores what the operation was about. Every record begins with a version.
 
+use std::collections::BTreeSet;
+
 use zeroize::Zeroizing;
 
 use crate::codec::{Bytes, Decode, DecodeError, Encode, Reader, encode_bytes, encode_prefixed};
@@ -112,14 +114,11 @@ impl Changes {
 
     /// Puts the changes of a later operation behind these.
     pub fn append(&mut self, later: Self) {
-        for key in later.delete {
-            self.put.retain(|(put, _)| *put != key);
-            self.delete.push(key);
-        }
-        for (key, value) in later.put {
-            self.put.retain(|(put, _)| *put != key);
-            self.put.push((key, value));
-        }
+        let put = later.put.iter().map(|(key, _)| key);
+        let changed: BTreeSet<_> = later.delete.iter().chain(put).collect();
+        self.put.retain(|(key, _)| !changed.contains(key));
+        self.delete.extend(later.delete);
+        self.put.extend(later.put);
     }
 
     /// Whether nothing changes.

@@ -260,6 +260,7 @@ impl Step<'_> {
             return Ok(Err(Fault::Stop(blame(error)?)));
         }
         let log = reader.row.log;
+        self.apply(log, &held.group.proposals_deletion())?;
         self.apply(log, &commit.changes)?;
         self.apply(log, &held.keys.deletion())?;
         drop(held);
