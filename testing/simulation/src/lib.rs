@@ -15,9 +15,11 @@ use folkmoot_client::views::{self, Conversation, Members};
 use folkmoot_client::{Error, Event, HistoryEntry, What};
 use folkmoot_delivery_service::DeliveryService;
 use folkmoot_protocol::Refusal;
+use folkmoot_protocol::authentication::LookUpRequest;
 use folkmoot_protocol::call::{Answer, Call, Purpose};
 use folkmoot_protocol::delivery::ReadResponses;
 use folkmoot_protocol::delivery::read_response::End;
+use folkmoot_protocol::directory::DirectoryEntry;
 use folkmoot_protocol::keys::SigningKey;
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
@@ -79,6 +81,8 @@ pub struct Sim {
     rng: ChaCha20Rng,
     authentication: AuthenticationService<folkmoot_authentication_service::store::MemoryStore>,
     delivery: DeliveryService<folkmoot_delivery_service::MemoryStore>,
+    disk: folkmoot_delivery_service::MemoryStore,
+    heard: Option<Vec<Call>>,
     people: Vec<Person>,
     flights: VecDeque<Flight>,
     /// How many steps were made.
@@ -136,12 +140,14 @@ impl Sim {
         );
         let key = SigningKey::generate(&mut rng);
         let store = folkmoot_delivery_service::MemoryStore::new();
-        let delivery = DeliveryService::new(store, key.clone(), &mut rng);
+        let delivery = DeliveryService::new(store.clone(), key.clone(), &mut rng);
         Self {
             now: BEGINNING,
             rng,
             authentication,
             delivery,
+            disk: store,
+            heard: None,
             people: Vec::new(),
             flights: VecDeque::new(),
             steps: 0,
@@ -200,6 +206,43 @@ impl Sim {
     /// The service's refusal.
     pub fn ask_delivery(&mut self, call: Call) -> Result<Answer, Refusal> {
         self.delivery.answer(call, self.now, &mut self.rng)
+    }
+
+    /// Keeps what the Delivery Service hears from now on.
+    pub fn listen(&mut self) {
+        self.heard = Some(Vec::new());
+    }
+
+    /// What the Delivery Service heard since [`Sim::listen`].
+    #[must_use]
+    pub fn heard(&self) -> &[Call] {
+        self.heard.as_deref().unwrap_or_default()
+    }
+
+    /// All that the Delivery Service keeps, keys and values.
+    #[must_use]
+    pub fn kept(&self) -> Vec<u8> {
+        self.disk.to_bytes()
+    }
+
+    /// What the directory says about somebody.
+    ///
+    /// # Panics
+    /// If it says nothing, or nothing true.
+    pub fn look_up(&mut self, name: &str) -> DirectoryEntry {
+        let request = LookUpRequest {
+            name: name.to_owned(),
+            ..LookUpRequest::default()
+        };
+        let (now, rng) = (self.now, &mut self.rng);
+        let Ok(Answer::LookUp(answer)) =
+            self.authentication.answer(Call::LookUp(request), now, rng)
+        else {
+            panic!("{name} is unknown");
+        };
+        let user = format!("{name}@{DOMAIN}").parse().expect("a valid name");
+        let key = self.authentication.public_key();
+        DirectoryEntry::read(&answer, &user, &key, now / 1000).expect("a true answer")
     }
 
     /// The Delivery Service's key.
@@ -430,10 +473,15 @@ impl Sim {
                 self.authentication.public_key(),
                 self.authentication.answer(call, now, rng),
             ),
-            _ => (
-                self.delivery.public_key(),
-                self.delivery.answer(call, now, rng),
-            ),
+            _ => {
+                self.heard
+                    .iter_mut()
+                    .for_each(|heard| heard.push(call.clone()));
+                (
+                    self.delivery.public_key(),
+                    self.delivery.answer(call, now, rng),
+                )
+            }
         };
         assert_eq!(key, to.key, "{path} goes to the wrong service");
         match answer {
