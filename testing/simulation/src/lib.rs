@@ -105,10 +105,10 @@ pub struct Sim {
 }
 
 /// See [`Sim::meddle`].
-pub type Meddle = dyn FnMut(PersonId, &mut Call);
+pub type Meddle = dyn FnMut(PersonId, &mut Call) + Send;
 
 /// See [`Sim::twist`].
-pub type Twist = dyn FnMut(PersonId, &Call, &mut Result<Answer, Refusal>);
+pub type Twist = dyn FnMut(PersonId, &Call, &mut Result<Answer, Refusal>) + Send;
 
 impl Sim {
     /// A world with people who are registered.
@@ -249,6 +249,12 @@ impl Sim {
     #[must_use]
     pub fn delivery_key(&self) -> folkmoot_protocol::keys::PublicKey {
         self.delivery.public_key()
+    }
+
+    /// The Authentication Service's key.
+    #[must_use]
+    pub fn authentication_key(&self) -> folkmoot_protocol::keys::PublicKey {
+        self.authentication.public_key()
     }
 
     /// Milliseconds since 1970.
@@ -464,7 +470,13 @@ impl Sim {
     }
 
     /// A service's answer; all that passes is bytes.
-    fn serve(&mut self, to: &ServiceAddress, call: &Call) -> Result<Answer, Refusal> {
+    ///
+    /// # Errors
+    /// The service's refusal.
+    ///
+    /// # Panics
+    /// If the call is for another service than the one at its address.
+    pub fn serve(&mut self, to: &ServiceAddress, call: &Call) -> Result<Answer, Refusal> {
         let (path, purpose) = (call.path(), call.purpose());
         let call = Call::decode(path, &call.encode()).expect("a call is readable");
         let (now, rng) = (self.now, &mut self.rng);

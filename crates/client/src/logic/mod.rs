@@ -245,6 +245,11 @@ impl Logic {
         Self::default()
     }
 
+    /// Calls under way will have no answer: their tasks may ask again.
+    pub fn forget_calls(&mut self) {
+        self.session.forget_calls();
+    }
+
     /// One step. `now` is in milliseconds since 1970. If it fails, the transaction has to be rolled
     /// back; if the transaction cannot be made durable, this value has to be replaced by a new one.
     ///
