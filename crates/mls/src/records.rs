@@ -177,7 +177,7 @@ impl Decode for Changes {
 }
 
 /// Records in memory, for tests and for groups that are not stored.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct MemoryRecords(std::collections::BTreeMap<RecordKey, Zeroizing<Vec<u8>>>);
 
 impl MemoryRecords {
@@ -209,6 +209,14 @@ impl MemoryRecords {
     }
 }
 
+/// Secrets are among the values, so only their lengths are shown.
+impl std::fmt::Debug for MemoryRecords {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let lengths = self.0.iter().map(|(key, value)| (key, value.len()));
+        f.debug_map().entries(lengths).finish()
+    }
+}
+
 impl Records for MemoryRecords {
     fn get(&self, key: &RecordKey) -> Option<Zeroizing<Vec<u8>>> {
         self.0.get(key).cloned()
@@ -221,6 +229,17 @@ mod tests {
 
     fn key(number: u32) -> RecordKey {
         RecordKey::new(RecordKind::Ratchet, &number)
+    }
+
+    #[test]
+    fn values_are_not_shown() {
+        let mut changes = Changes::default();
+        changes.put(key(1), vec![231; 3]);
+        let mut records = MemoryRecords::default();
+        records.apply(&changes);
+        for shown in [format!("{changes:?}"), format!("{records:?}")] {
+            assert!(!shown.contains("231"), "{shown}");
+        }
     }
 
     #[test]
