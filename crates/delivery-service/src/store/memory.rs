@@ -61,8 +61,8 @@ impl MemoryStore {
         state.crash = None;
     }
 
-    /// All that is synced, keys and values one after another: for those who look for what must not
-    /// be there.
+    /// All that is synced, keys, values and times one after another: for those who look for what
+    /// must not be there.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         let state = self.lock();
@@ -71,6 +71,7 @@ impl MemoryStore {
             out.extend_from_slice(&partition.0);
             out.extend_from_slice(key);
             out.extend_from_slice(&stored.value);
+            out.extend_from_slice(&stored.expires.unwrap_or_default().to_be_bytes());
         }
         out
     }
