@@ -95,6 +95,8 @@ pub struct Sim {
     pub disorder: bool,
     /// Whether a read brings one entry at a time, as one that its carrier cuts off.
     pub short_reads: bool,
+    /// Whether a step may fail on the way: a store is damaged.
+    pub tolerant: bool,
     /// Changes calls on their way: a person's device does not keep the rules.
     pub meddle: Option<Box<Meddle>>,
     /// Changes answers on their way: the service does not keep the rules.
@@ -155,6 +157,7 @@ impl Sim {
             lose: 0,
             disorder: false,
             short_reads: false,
+            tolerant: false,
             meddle: None,
             twist: None,
             delivery_secret: key,
@@ -320,7 +323,9 @@ impl Sim {
             match event {
                 Event::Started { intent } => open.push(*intent),
                 Event::Done { intent } => open.retain(|known| known != intent),
-                Event::Failed { error, .. } => return Err(error.clone()),
+                Event::Failed { intent, error } if open.contains(intent) => {
+                    return Err(error.clone());
+                }
                 Event::Blocked { error } => blocked = Some(error.clone()),
                 _ => {}
             }
@@ -462,9 +467,11 @@ impl Sim {
         } else {
             Input::Answer { id, result }
         };
-        self.input(who, input).unwrap();
+        let step = self.input(who, input);
+        assert!(self.tolerant || step.is_ok(), "{step:?}");
         if lost {
-            self.input(who, Input::Resume).unwrap();
+            let step = self.input(who, Input::Resume);
+            assert!(self.tolerant || step.is_ok(), "{step:?}");
         }
         true
     }

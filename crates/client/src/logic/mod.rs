@@ -12,6 +12,7 @@
 //! may lose.
 
 mod account;
+mod chain;
 mod committing;
 pub(crate) mod groups;
 mod inviting;
