@@ -49,6 +49,11 @@ impl<S: Store, T: Transport, W: World> Client<S, T, W> {
         }
     }
 
+    /// The transport, to be told of changes in the network.
+    pub fn transport_mut(&mut self) -> &mut T {
+        &mut self.transport
+    }
+
     /// Registers `name` at the domain whose services `well_known` lists, fetched from `server`. The same
     /// again finishes what was interrupted.
     ///
@@ -239,6 +244,8 @@ impl<S: Store, T: Transport, W: World> Client<S, T, W> {
 
     /// Feeds the logic and carries its calls until nothing is under way.
     async fn run(&mut self, inputs: Vec<Input>) -> Result<Run, Error> {
+        // Nobody waits for the calls of a command that was given up.
+        self.logic.forget_calls();
         let mut run = Run::default();
         let mut calls = VecDeque::new();
         let mut inputs = VecDeque::from(inputs);

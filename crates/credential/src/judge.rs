@@ -7,6 +7,9 @@ use folkmoot_mls::extension::Extensions;
 
 use crate::{AcceptedKeys, DeviceCredential, IdentityError};
 
+/// The longest lifetime of a KeyPackage that members accept: 90 days.
+pub const LONGEST_LIFETIME: u64 = 90 * 24 * 3600;
+
 /// Judges [`DeviceCredential`]s by the group's [`AcceptedKeys`], the key of the leaf and the time:
 /// by nothing else, so that all members of a group judge alike.
 #[derive(Clone, Copy, Debug, Default)]
@@ -36,6 +39,10 @@ impl AuthenticationService for Judge {
             (Ok(old), Ok(new)) => new.is_same_device(&old),
             _ => false,
         }
+    }
+
+    fn longest_lifetime(&self) -> Option<u64> {
+        Some(LONGEST_LIFETIME)
     }
 }
 

@@ -34,7 +34,7 @@ pub use device::{
     CERTIFICATE_SECONDS, CREDENTIAL_TYPE, DeviceCertificate, DeviceCredential, MAX_CHAIN,
 };
 pub use extensions::{AcceptedKey, AcceptedKeys, EXTENSION_TYPES, Policy, Title};
-pub use judge::Judge;
+pub use judge::{Judge, LONGEST_LIFETIME};
 pub use record::{DeliveryAddress, DeviceRecord, MailboxKey, Registration, ShelfKey};
 pub use user::{Domain, InvalidUserId, Name, UserId};
 pub use validity::{BACKDATE_SECONDS, Validity};

@@ -83,6 +83,12 @@ pub trait AuthenticationService: Send + Sync {
 
     /// Whether both are of the same client, so that one may take the other's place in a leaf.
     fn is_successor(&self, old: &Credential, new: &Credential) -> bool;
+
+    /// The longest time, in seconds, that a leaf from a KeyPackage may be valid for in all. RFC
+    /// 9420, section 7.2, asks every application to set one; without it any is taken.
+    fn longest_lifetime(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// Takes every basic credential at its word. For tests, and for groups that compare keys out of

@@ -86,6 +86,17 @@ impl Ratchet {
         self.generation
     }
 
+    /// Whether [`Self::take`] would give the key of a generation. Derives nothing.
+    ///
+    /// # Errors
+    /// As [`Self::key`].
+    pub fn check(&self, generation: u32) -> Result<(), Error> {
+        match self.jump(generation)? {
+            Some(_) => Ok(()),
+            None => self.skipped_key(generation).map(|_| ()),
+        }
+    }
+
     /// The key of a generation. Nothing is used up.
     ///
     /// # Errors

@@ -3,6 +3,8 @@
 //! The engine writes nothing itself. Each operation hands out [`Changes`]; the client applies them in
 //! the transaction that also stores what the operation was about. Every record begins with a version.
 
+use std::collections::BTreeSet;
+
 use zeroize::Zeroizing;
 
 use crate::codec::{Bytes, Decode, DecodeError, Encode, Reader, encode_bytes, encode_prefixed};
@@ -112,14 +114,11 @@ impl Changes {
 
     /// Puts the changes of a later operation behind these.
     pub fn append(&mut self, later: Self) {
-        for key in later.delete {
-            self.put.retain(|(put, _)| *put != key);
-            self.delete.push(key);
-        }
-        for (key, value) in later.put {
-            self.put.retain(|(put, _)| *put != key);
-            self.put.push((key, value));
-        }
+        let put = later.put.iter().map(|(key, _)| key);
+        let changed: BTreeSet<_> = later.delete.iter().chain(put).collect();
+        self.put.retain(|(key, _)| !changed.contains(key));
+        self.delete.extend(later.delete);
+        self.put.extend(later.put);
     }
 
     /// Whether nothing changes.
@@ -178,7 +177,7 @@ impl Decode for Changes {
 }
 
 /// Records in memory, for tests and for groups that are not stored.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct MemoryRecords(std::collections::BTreeMap<RecordKey, Zeroizing<Vec<u8>>>);
 
 impl MemoryRecords {
@@ -210,6 +209,14 @@ impl MemoryRecords {
     }
 }
 
+/// Secrets are among the values, so only their lengths are shown.
+impl std::fmt::Debug for MemoryRecords {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let lengths = self.0.iter().map(|(key, value)| (key, value.len()));
+        f.debug_map().entries(lengths).finish()
+    }
+}
+
 impl Records for MemoryRecords {
     fn get(&self, key: &RecordKey) -> Option<Zeroizing<Vec<u8>>> {
         self.0.get(key).cloned()
@@ -222,6 +229,17 @@ mod tests {
 
     fn key(number: u32) -> RecordKey {
         RecordKey::new(RecordKind::Ratchet, &number)
+    }
+
+    #[test]
+    fn values_are_not_shown() {
+        let mut changes = Changes::default();
+        changes.put(key(1), vec![231; 3]);
+        let mut records = MemoryRecords::default();
+        records.apply(&changes);
+        for shown in [format!("{changes:?}"), format!("{records:?}")] {
+            assert!(!shown.contains("231"), "{shown}");
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ use folkmoot_mls::message::MlsMessage;
 use folkmoot_mls::message_keys::MessageKeys;
 use folkmoot_mls::proposal::Proposal;
 use folkmoot_mls::records::{Changes, MemoryRecords, RecordKind};
-use folkmoot_mls::tree_math::NodeIndex;
+use folkmoot_mls::tree_math::{LeafIndex, NodeIndex};
 use group_harness::{Client, Member, Received, assert_agreement, broadcast};
 use proptest::prelude::*;
 use rand_chacha::ChaCha20Rng;
@@ -391,6 +391,27 @@ fn damaged_records_are_an_error_and_never_a_panic() {
             load(&with(None)).map(|_| ()).unwrap_err(),
             Error::DamagedRecord(_)
         ));
+        // The tree is tied to the group by its hash: no damage to it goes unnoticed.
+        if key.as_slice()[0] == RecordKind::TreeChunk as u8 {
+            for bit in 0..8 * value.len() {
+                let mut value = value.clone();
+                value[bit / 8] ^= 1 << (bit % 8);
+                assert!(load(&with(Some(value))).is_err(), "{key:?}, bit {bit}");
+            }
+        }
+        // Fields at the front hold the numbers whose ends have to be met.
+        for place in 0..value.len().saturating_sub(4).min(64) {
+            let mut value = value.clone();
+            value[place..place + 4].fill(0xff);
+            if let Ok((group, mut keys)) = load(&with(Some(value))) {
+                let mut context = group_harness::context(None, rng);
+                let _ = group.process(&mut keys, &pending.message, &mut context);
+                let format = WireFormat::PRIVATE_MESSAGE;
+                let remove = Proposal::remove(LeafIndex(1));
+                let signer = &clients[0].signer;
+                let _ = group.propose(&mut keys, signer, remove, b"", format, &mut context);
+            }
+        }
         for _ in 0..200 {
             let mut value = value.clone();
             let place = rng.next_u32() as usize % value.len();

@@ -453,3 +453,24 @@ fn an_author_judges_its_commit_again_by_the_time_of_its_entry() {
         }
     }
 }
+
+#[test]
+fn a_merge_leaves_no_proposal_behind() {
+    let mut clients = group_of(&["alice", "bob", "charlie"]);
+    let pending = clients[0].commit(|commit| commit).unwrap();
+    // These come after Alice made her commit and before it is ordered; with hers waits a key.
+    let proposed = clients[1].propose_update(WireFormat::PRIVATE_MESSAGE);
+    broadcast(&mut clients, 1, &proposed.message);
+    let proposed = clients[0].propose_update(WireFormat::PRIVATE_MESSAGE);
+    broadcast(&mut clients, 0, &proposed.message);
+    let waiting = |client: &Client| {
+        let records = client.member().records.iter();
+        let kind = RecordKind::Proposal as u8;
+        records.filter(|(key, _)| key.as_slice()[0] == kind).count()
+    };
+    assert_eq!(waiting(&clients[0]), 2);
+    deliver(&mut clients, 0, pending);
+    for client in &clients {
+        assert_eq!(waiting(client), 0, "{}", client.name);
+    }
+}

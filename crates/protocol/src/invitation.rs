@@ -8,7 +8,7 @@ use folkmoot_mls::crypto::{CipherSuite, CryptoError, HpkeKeyPair};
 use folkmoot_mls::tls_struct;
 use folkmoot_mls::welcome::{EncryptedGroupSecrets, Welcome};
 use rand_core::CryptoRng;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::VERSION;
 use crate::ids::{LogId, PickupAddress};
@@ -156,6 +156,14 @@ impl Invitation {
             secrets: vec![own.secrets],
             encrypted_group_info: shared.encrypted_group_info,
         })
+    }
+}
+
+/// The keys are wiped.
+impl Drop for Invitation {
+    fn drop(&mut self) {
+        self.shared_key.zeroize();
+        self.own_key.zeroize();
     }
 }
 

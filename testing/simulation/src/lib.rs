@@ -15,9 +15,11 @@ use folkmoot_client::views::{self, Conversation, Members};
 use folkmoot_client::{Error, Event, HistoryEntry, What};
 use folkmoot_delivery_service::DeliveryService;
 use folkmoot_protocol::Refusal;
+use folkmoot_protocol::authentication::LookUpRequest;
 use folkmoot_protocol::call::{Answer, Call, Purpose};
 use folkmoot_protocol::delivery::ReadResponses;
 use folkmoot_protocol::delivery::read_response::End;
+use folkmoot_protocol::directory::DirectoryEntry;
 use folkmoot_protocol::keys::SigningKey;
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
@@ -79,6 +81,8 @@ pub struct Sim {
     rng: ChaCha20Rng,
     authentication: AuthenticationService<folkmoot_authentication_service::store::MemoryStore>,
     delivery: DeliveryService<folkmoot_delivery_service::MemoryStore>,
+    disk: folkmoot_delivery_service::MemoryStore,
+    heard: Option<Vec<Call>>,
     people: Vec<Person>,
     flights: VecDeque<Flight>,
     /// How many steps were made.
@@ -91,6 +95,8 @@ pub struct Sim {
     pub disorder: bool,
     /// Whether a read brings one entry at a time, as one that its carrier cuts off.
     pub short_reads: bool,
+    /// Whether a step may fail on the way: a store is damaged.
+    pub tolerant: bool,
     /// Changes calls on their way: a person's device does not keep the rules.
     pub meddle: Option<Box<Meddle>>,
     /// Changes answers on their way: the service does not keep the rules.
@@ -101,10 +107,10 @@ pub struct Sim {
 }
 
 /// See [`Sim::meddle`].
-pub type Meddle = dyn FnMut(PersonId, &mut Call);
+pub type Meddle = dyn FnMut(PersonId, &mut Call) + Send;
 
 /// See [`Sim::twist`].
-pub type Twist = dyn FnMut(PersonId, &Call, &mut Result<Answer, Refusal>);
+pub type Twist = dyn FnMut(PersonId, &Call, &mut Result<Answer, Refusal>) + Send;
 
 impl Sim {
     /// A world with people who are registered.
@@ -136,12 +142,14 @@ impl Sim {
         );
         let key = SigningKey::generate(&mut rng);
         let store = folkmoot_delivery_service::MemoryStore::new();
-        let delivery = DeliveryService::new(store, key.clone(), &mut rng);
+        let delivery = DeliveryService::new(store.clone(), key.clone(), &mut rng);
         Self {
             now: BEGINNING,
             rng,
             authentication,
             delivery,
+            disk: store,
+            heard: None,
             people: Vec::new(),
             flights: VecDeque::new(),
             steps: 0,
@@ -149,6 +157,7 @@ impl Sim {
             lose: 0,
             disorder: false,
             short_reads: false,
+            tolerant: false,
             meddle: None,
             twist: None,
             delivery_secret: key,
@@ -202,10 +211,53 @@ impl Sim {
         self.delivery.answer(call, self.now, &mut self.rng)
     }
 
+    /// Keeps what the Delivery Service hears from now on.
+    pub fn listen(&mut self) {
+        self.heard = Some(Vec::new());
+    }
+
+    /// What the Delivery Service heard since [`Sim::listen`].
+    #[must_use]
+    pub fn heard(&self) -> &[Call] {
+        self.heard.as_deref().unwrap_or_default()
+    }
+
+    /// All that the Delivery Service keeps, keys and values.
+    #[must_use]
+    pub fn kept(&self) -> Vec<u8> {
+        self.disk.to_bytes()
+    }
+
+    /// What the directory says about somebody.
+    ///
+    /// # Panics
+    /// If it says nothing, or nothing true.
+    pub fn look_up(&mut self, name: &str) -> DirectoryEntry {
+        let request = LookUpRequest {
+            name: name.to_owned(),
+            ..LookUpRequest::default()
+        };
+        let (now, rng) = (self.now, &mut self.rng);
+        let Ok(Answer::LookUp(answer)) =
+            self.authentication.answer(Call::LookUp(request), now, rng)
+        else {
+            panic!("{name} is unknown");
+        };
+        let user = format!("{name}@{DOMAIN}").parse().expect("a valid name");
+        let key = self.authentication.public_key();
+        DirectoryEntry::read(&answer, &user, &key, now / 1000).expect("a true answer")
+    }
+
     /// The Delivery Service's key.
     #[must_use]
     pub fn delivery_key(&self) -> folkmoot_protocol::keys::PublicKey {
         self.delivery.public_key()
+    }
+
+    /// The Authentication Service's key.
+    #[must_use]
+    pub fn authentication_key(&self) -> folkmoot_protocol::keys::PublicKey {
+        self.authentication.public_key()
     }
 
     /// Milliseconds since 1970.
@@ -271,7 +323,9 @@ impl Sim {
             match event {
                 Event::Started { intent } => open.push(*intent),
                 Event::Done { intent } => open.retain(|known| known != intent),
-                Event::Failed { error, .. } => return Err(error.clone()),
+                Event::Failed { intent, error } if open.contains(intent) => {
+                    return Err(error.clone());
+                }
                 Event::Blocked { error } => blocked = Some(error.clone()),
                 _ => {}
             }
@@ -413,15 +467,23 @@ impl Sim {
         } else {
             Input::Answer { id, result }
         };
-        self.input(who, input).unwrap();
+        let step = self.input(who, input);
+        assert!(self.tolerant || step.is_ok(), "{step:?}");
         if lost {
-            self.input(who, Input::Resume).unwrap();
+            let step = self.input(who, Input::Resume);
+            assert!(self.tolerant || step.is_ok(), "{step:?}");
         }
         true
     }
 
     /// A service's answer; all that passes is bytes.
-    fn serve(&mut self, to: &ServiceAddress, call: &Call) -> Result<Answer, Refusal> {
+    ///
+    /// # Errors
+    /// The service's refusal.
+    ///
+    /// # Panics
+    /// If the call is for another service than the one at its address.
+    pub fn serve(&mut self, to: &ServiceAddress, call: &Call) -> Result<Answer, Refusal> {
         let (path, purpose) = (call.path(), call.purpose());
         let call = Call::decode(path, &call.encode()).expect("a call is readable");
         let (now, rng) = (self.now, &mut self.rng);
@@ -430,10 +492,15 @@ impl Sim {
                 self.authentication.public_key(),
                 self.authentication.answer(call, now, rng),
             ),
-            _ => (
-                self.delivery.public_key(),
-                self.delivery.answer(call, now, rng),
-            ),
+            _ => {
+                self.heard
+                    .iter_mut()
+                    .for_each(|heard| heard.push(call.clone()));
+                (
+                    self.delivery.public_key(),
+                    self.delivery.answer(call, now, rng),
+                )
+            }
         };
         assert_eq!(key, to.key, "{path} goes to the wrong service");
         match answer {

@@ -40,7 +40,7 @@ fn fence(sim: &mut Sim, who: usize, log: LogId) -> SigningKey {
 }
 
 /// Makes Alice's device change what it appends, and sign that.
-fn alice_appends(sim: &mut Sim, log: LogId, change: impl Fn(&mut Append) + 'static) {
+fn alice_appends(sim: &mut Sim, log: LogId, change: impl Fn(&mut Append) + Send + 'static) {
     let fence = fence(sim, ALICE, log);
     let delivery_service = sim.delivery_key();
     sim.meddle = Some(Box::new(move |who, call| {
@@ -74,7 +74,10 @@ fn signed(
     }
 }
 
-fn stops_at_the_parent(intent: impl Fn(LogId) -> Intent, change: impl Fn(&mut Append) + 'static) {
+fn stops_at_the_parent(
+    intent: impl Fn(LogId) -> Intent,
+    change: impl Fn(&mut Append) + Send + 'static,
+) {
     let (mut sim, log) = moot(1);
     sim.ask(ALICE, send(log, "good")).unwrap();
     sim.sync_all();
@@ -165,7 +168,7 @@ fn a_message_that_does_not_decrypt_is_passed_over() {
 /// Twists what Bob reads; he must notice, lose nothing, and go on once the service is honest again.
 fn bob_notices(
     seed: u64,
-    twist: impl Fn(&mut ReadResponses, &SigningKey) + 'static,
+    twist: impl Fn(&mut ReadResponses, &SigningKey) + Send + 'static,
     expected: impl Fn(LogId) -> BadService,
 ) {
     let (mut sim, log) = moot(seed);

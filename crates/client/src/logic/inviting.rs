@@ -2,7 +2,7 @@
 //! dropping the invitations. All of it is kept in the outbox row, and a commit that has to be rebuilt
 //! uses it again.
 
-use folkmoot_credential::{DeviceCredential, UserId};
+use folkmoot_credential::{DeviceCredential, LONGEST_LIFETIME, UserId};
 use folkmoot_mls::code_point::ProtocolVersion;
 use folkmoot_mls::codec::{Bytes, Decode, Encode};
 use folkmoot_mls::key_package::KeyPackage;
@@ -25,9 +25,6 @@ use super::shelf::{DAY, LAST_RESORT, SUITE, lane};
 use super::{Ask, IntentId, Standing, Step, address};
 use crate::error::{BadPackage, BadService, Error};
 use crate::store::Table;
-
-/// The longest lifetime of a KeyPackage that is accepted.
-const MAX_LIFETIME: u64 = 90 * DAY;
 
 /// Whether a package has a day left, so that it is still valid when its commit is ordered.
 pub(super) fn has_time_left(package: &KeyPackage, now: u64) -> bool {
@@ -365,7 +362,7 @@ fn check_package(
         return Err(BadPackage::Undeclared);
     }
     let span = lifetime.not_after.saturating_sub(lifetime.not_before);
-    if span > MAX_LIFETIME || !has_time_left(&key_package, now) {
+    if span > LONGEST_LIFETIME || !has_time_left(&key_package, now) {
         return Err(BadPackage::Lifetime);
     }
     key_package

@@ -3,6 +3,7 @@
 use folkmoot_credential::{AcceptedKeys, DeliveryAddress, Title, UserId, Version};
 use folkmoot_mls::error::Error as EngineError;
 use folkmoot_mls::group::Group;
+use folkmoot_mls::welcome::Welcome;
 use folkmoot_protocol::Refusal;
 use folkmoot_protocol::call::Call;
 use folkmoot_protocol::delivery::{PickUpRequest, PickUpResponse};
@@ -107,7 +108,13 @@ impl Step<'_> {
             self.block(Task::Join(address), Error::BadService(fault));
             return Ok(());
         };
-        match self.join(&row, answer, &head, commit)? {
+        // What does not open comes from nobody who has the invitation: the DS is asked again.
+        let parts = (&answer.shared_part, &answer.own_part);
+        let Ok(welcome) = invitation.open_welcome(parts.0, parts.1) else {
+            self.block(Task::Join(address), Error::BadService(BadService::Answer));
+            return Ok(());
+        };
+        match self.join(&row, &welcome, &head, commit)? {
             Ok(()) => {}
             // Nothing good will come of this invitation.
             Err(reason) => self.tell(Event::Uninvited {
@@ -122,16 +129,12 @@ impl Step<'_> {
     fn join(
         &mut self,
         row: &InvitationRow,
-        answer: &PickUpResponse,
+        welcome: &Welcome,
         head: &folkmoot_protocol::log::Head,
         commit: EntryId,
     ) -> Result<Result<(), String>, Error> {
         let invitation = &row.invitation;
         let account = self.account()?;
-        let welcome = match invitation.open_welcome(&answer.shared_part, &answer.own_part) {
-            Ok(welcome) => welcome,
-            Err(error) => return Ok(Err(error.to_string())),
-        };
         let reference = welcome.secrets.first().map(|part| part.new_member.clone());
         let reference = reference.unwrap_or_default();
         let package: Option<PackageRow> = rows::get(self.tx, Table::Packages, &reference)?;
@@ -147,7 +150,7 @@ impl Step<'_> {
             self.wake.push(Task::Mailbox);
         }
         let mut ctx = context(head.entry_time / 1000, self.rng);
-        let joined = match Group::join(&mut ctx, &welcome, &package.bundle, None) {
+        let joined = match Group::join(&mut ctx, welcome, &package.bundle, None) {
             Ok(joined) => joined,
             Err(error @ EngineError::DamagedRecord(_)) => return Err(error.into()),
             Err(error) => return Ok(Err(error.to_string())),

@@ -18,6 +18,9 @@ use super::{Ask, Step, address};
 use crate::error::Error;
 use crate::store::Table;
 
+/// Invitations that are kept at most; who is invited more often does not hear of the rest.
+const MOST_INVITATIONS: usize = 1000;
+
 /// What is to be done next.
 enum Errand {
     Create,
@@ -145,6 +148,10 @@ impl Step<'_> {
         if account.collected != after {
             return Ok(());
         }
+        let mut kept = self
+            .tx
+            .scan(Table::Invitations, &[], None, MOST_INVITATIONS)?
+            .len();
         for envelope in &answer.envelopes {
             if envelope.number <= account.collected {
                 continue;
@@ -154,7 +161,9 @@ impl Step<'_> {
             let opened = Invitation::open(version, &account.mailbox_key, &envelope.envelope);
             if let Ok(invitation) = opened {
                 let address = invitation.address;
-                if self.tx.get(Table::Invitations, address.as_ref())?.is_none() {
+                let known = self.tx.get(Table::Invitations, address.as_ref())?.is_some();
+                if !known && kept < MOST_INVITATIONS {
+                    kept += 1;
                     let row = InvitationRow {
                         version: Version,
                         invitation,

@@ -12,6 +12,7 @@
 //! may lose.
 
 mod account;
+mod chain;
 mod committing;
 pub(crate) mod groups;
 mod inviting;
@@ -243,6 +244,11 @@ impl Logic {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Calls under way will have no answer: their tasks may ask again.
+    pub fn forget_calls(&mut self) {
+        self.session.forget_calls();
     }
 
     /// One step. `now` is in milliseconds since 1970. If it fails, the transaction has to be rolled

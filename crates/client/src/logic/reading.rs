@@ -1,19 +1,19 @@
 //! Reading a log: entries in order, each applied once, on the chain. Only this moves a group on.
 
 use folkmoot_credential::{AcceptedKeys, Policy, UserId, Version};
-use folkmoot_mls::codec::{Bytes, Decode};
+use folkmoot_mls::codec::Decode;
 use folkmoot_mls::error::Error as EngineError;
 use folkmoot_mls::group::{Group, Processed};
 use folkmoot_mls::message::MlsMessage;
 use folkmoot_mls::tree_math::LeafIndex;
-use folkmoot_protocol::VERSION;
+use folkmoot_protocol::delivery::ReadResponses;
 use folkmoot_protocol::delivery::read_response::End;
-use folkmoot_protocol::delivery::{Entry, ReadResponse, ReadResponses};
-use folkmoot_protocol::ids::{ChainHash, EntryId, LogId};
+use folkmoot_protocol::ids::{ChainHash, LogId};
 use folkmoot_protocol::keys::hash;
-use folkmoot_protocol::log::{Append, CommitDeclaration, SignedHead};
+use folkmoot_protocol::log::{Append, CommitDeclaration};
 use folkmoot_protocol::plaintext::{MessageId, Plaintext, Position};
 
+use super::chain::Place;
 use super::groups::{Held, context, derive_fence, member};
 use super::outbox::stopped;
 use super::rows::{self, AttemptRow, CommitAttempt, ConversationRow, OutboxRow, Wish};
@@ -47,25 +47,27 @@ impl Step<'_> {
             return Ok(());
         }
         let before = (row.sequence, row.epoch);
+        let verified = match self.verify(&row, answer)? {
+            Ok(verified) => verified,
+            Err(fault) => return self.bad_service(log, fault),
+        };
         let held = self.hold(&row)?;
         let mut reader = Reader {
             row,
             held: Some(held),
         };
-        let mut end = None;
         let mut fault = None;
-        'batches: for batch in answer.batches.iter().filter(|batch| batch.log == log.0) {
-            for entry in &batch.entries {
-                match self.entry(&mut reader, entry)? {
-                    Ok(()) if reader.held.is_some() => {}
-                    Ok(()) => break 'batches,
-                    Err(found) => {
-                        fault = Some(found);
-                        break 'batches;
-                    }
+        for (entry, append, place) in verified.entries {
+            if let Err(found) = self.entry(&mut reader, &append, place)? {
+                if matches!(found, Fault::Stop(_)) {
+                    self.put_evidence(&reader.row, entry)?;
                 }
+                fault = Some(found);
+                break;
             }
-            end = Some(batch);
+            if reader.held.is_none() {
+                break;
+            }
         }
         let Reader { mut row, held } = reader;
         let Some(held) = held else {
@@ -89,121 +91,66 @@ impl Step<'_> {
         if moved {
             self.session.reading(log).lost_at = None;
         }
-        self.end(&row, end, before)
+        self.end(&row, verified.end, before)
     }
 
-    /// What the end of a batch says. `before` is the sequence and epoch before the read.
-    fn end(
-        &mut self,
-        row: &ConversationRow,
-        last: Option<&ReadResponse>,
-        before: (u64, u64),
-    ) -> Result<(), Error> {
+    /// What the end of a read says. `before` is the sequence and epoch before it.
+    fn end(&mut self, row: &ConversationRow, end: End, before: (u64, u64)) -> Result<(), Error> {
         let log = row.log;
-        let fault = match last.map(ReadResponse::end) {
-            Some(End::Head) => {
-                let receipt = last.and_then(|batch| batch.head.as_ref());
-                let head = receipt.and_then(|head| SignedHead::read(head, &row.delivery.key).ok());
-                match head.map(|signed| signed.head) {
-                    Some(head) if head.log != log => Some(BadService::Signature(log)),
-                    Some(head) if (head.sequence, head.chain) == (row.sequence, row.chain) => None,
-                    Some(_) => Some(BadService::Contradiction(log)),
-                    None => Some(BadService::Signature(log)),
-                }
+        let fault = match end {
+            End::Head => {
+                let reading = self.session.reading(log);
+                reading.at_head = true;
+                reading.wanted = false;
+                return self.wake_invites(log);
             }
             // A newer key opens what comes after; the old one must not be all that we have.
-            Some(End::Cut) if row.epoch != before.1 => {
-                self.session.reading(log).wanted = true;
-                self.session.reading(log).at_head = false;
-                return Ok(());
-            }
-            Some(End::Cut) => Some(BadService::Contradiction(log)),
-            Some(End::Blind) => Some(BadService::Denied(log)),
-            Some(End::Gap) => Some(BadService::Gap(log)),
+            End::Cut if row.epoch != before.1 => return self.read_on(log),
+            End::Cut => BadService::Contradiction(log),
+            End::Blind => BadService::Denied(log),
+            End::Gap => BadService::Gap(log),
             // A long read is cut off by whoever carries it, and goes on where it stopped.
-            Some(End::Unspecified) if row.sequence != before.0 => {
-                self.session.reading(log).wanted = true;
-                self.session.reading(log).at_head = false;
-                return Ok(());
-            }
-            Some(End::Unspecified) | None => Some(BadService::Answer),
+            End::Unspecified if row.sequence != before.0 => return self.read_on(log),
+            End::Unspecified => BadService::Answer,
         };
-        if let Some(fault) = fault {
-            return self.bad_service(log, fault);
-        }
+        self.bad_service(log, fault)
+    }
+
+    fn read_on(&mut self, log: LogId) -> Result<(), Error> {
         let reading = self.session.reading(log);
-        reading.at_head = true;
-        reading.wanted = false;
-        self.wake_invites(log)
+        reading.wanted = true;
+        reading.at_head = false;
+        Ok(())
     }
 
     /// Applies one entry.
-    fn entry(&mut self, reader: &mut Reader, entry: &Entry) -> Result<Result<(), Fault>, Error> {
-        let row = &reader.row;
-        let log = row.log;
-        let order = || Ok(Err(Fault::Service(BadService::Order(log))));
-        if entry.sequence != row.sequence.saturating_add(1) || entry.time < row.time {
-            return order();
-        }
-        let Ok(append) = Append::from_bytes(&entry.content) else {
-            return Ok(Err(Fault::Service(BadService::Answer)));
-        };
-        if append.version != VERSION || append.log != log || append.branch != row.branch {
-            return order();
-        }
-        let id = append.id();
-        let chain = row.chain.next(log, entry.sequence, entry.time, id);
-        let promised = row
-            .promises
-            .iter()
-            .filter(|promise| promise.sequence == entry.sequence);
-        if promised.into_iter().any(|promise| promise.chain != chain) {
-            self.put_evidence(log, entry)?;
-            return Ok(Err(Fault::Service(BadService::Contradiction(log))));
-        }
-        let here = (append.epoch, append.parent) == (row.epoch, row.tip);
-        let applied = if append.epoch < row.epoch {
+    fn entry(
+        &mut self,
+        reader: &mut Reader,
+        append: &Append,
+        place: Place,
+    ) -> Result<Result<(), Fault>, Error> {
+        let here = (append.epoch, append.parent) == (reader.row.epoch, reader.row.tip);
+        let applied = if append.epoch < reader.row.epoch {
             // Written before we joined, or too late to be read.
             Ok(())
         } else if !here {
-            return order();
+            Err(Fault::Service(BadService::Order(reader.row.log)))
+        } else if append.commit.is_some() {
+            self.commit(reader, append, place)?
         } else {
-            let place = Place {
-                sequence: entry.sequence,
-                chain,
-                time: entry.time,
-                id,
-            };
-            match append.commit {
-                Some(_) => self.commit(reader, &append, place)?,
-                None => self.message(reader, &append, place)?,
-            }
+            self.message(reader, append, place)?
         };
-        if let Err(fault) = applied {
-            if matches!(fault, Fault::Stop(_)) {
-                self.put_evidence(log, entry)?;
-            }
-            return Ok(Err(fault));
+        if applied.is_ok() {
+            let row = &mut reader.row;
+            row.sequence = place.sequence;
+            row.chain = place.chain;
+            row.time = place.time;
+            row.promises
+                .retain(|promise| promise.sequence > place.sequence);
+            self.put_chain(&reader.row)?;
         }
-        let row = &mut reader.row;
-        row.sequence = entry.sequence;
-        row.chain = chain;
-        row.time = entry.time;
-        row.promises
-            .retain(|promise| promise.sequence > entry.sequence);
-        self.put_chain(&reader.row)?;
-        Ok(Ok(()))
-    }
-
-    fn put_evidence(&mut self, log: LogId, entry: &Entry) -> Result<(), Error> {
-        let key = rows::chain_key(log, entry.sequence);
-        let content = Bytes::from(entry.content.as_slice());
-        let evidence = (
-            entry.time,
-            (content, Bytes::from(entry.fence_signature.as_slice())),
-        );
-        rows::put(self.tx, Table::Evidence, &key, &evidence)?;
-        Ok(())
+        Ok(applied)
     }
 
     // ---- commits
@@ -260,6 +207,7 @@ impl Step<'_> {
             return Ok(Err(Fault::Stop(blame(error)?)));
         }
         let log = reader.row.log;
+        self.apply(log, &held.group.proposals_deletion())?;
         self.apply(log, &commit.changes)?;
         self.apply(log, &held.keys.deletion())?;
         drop(held);
@@ -635,16 +583,6 @@ impl Step<'_> {
         });
         Ok(())
     }
-}
-
-/// Where an entry stands.
-#[derive(Clone, Copy)]
-struct Place {
-    sequence: u64,
-    #[allow(dead_code, reason = "part of what an entry is")]
-    chain: ChainHash,
-    time: u64,
-    id: EntryId,
 }
 
 fn unique(users: impl Iterator<Item = UserId>) -> Vec<UserId> {

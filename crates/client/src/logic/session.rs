@@ -131,6 +131,13 @@ impl Session {
         Some((task, asked))
     }
 
+    pub(super) fn forget_calls(&mut self) {
+        self.marks.calls.clear();
+        self.marks
+            .states
+            .retain(|_, state| *state != State::Calling);
+    }
+
     pub(super) fn set(&mut self, task: Task, state: State) {
         self.marks.states.insert(task, state);
     }

@@ -26,7 +26,7 @@ use crate::nonce::NonceKey;
 use crate::store::{StoreError, Table, View, get, scan};
 
 /// What an entry takes on the wire beside its content, at most.
-const ENTRY_OVERHEAD: usize = 128;
+const ENTRY_OVERHEAD: usize = 192;
 
 /// A read in progress.
 pub struct Reading {
@@ -242,6 +242,7 @@ impl LogReading {
                         time: entry.time,
                         content: entry.content.into_vec(),
                         fence_signature: entry.fence_signature.into_vec(),
+                        committer_signature: entry.committer_signature.into_vec(),
                     });
                 }
                 ControlFlow::Continue(())

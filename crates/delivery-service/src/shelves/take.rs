@@ -2,7 +2,7 @@
 //! then the last-resort one, an expired one never.
 //!
 //! A take over many mailboxes is as many independent changes. The same request id gets the same
-//! answer for a day, also where there was nothing.
+//! answer for a day, or a little longer, also where there was nothing.
 
 use std::collections::HashSet;
 use std::ops::ControlFlow;
@@ -21,6 +21,10 @@ use crate::mailboxes::TicketRecord;
 use crate::mailboxes::ticket::{self, DAY, TicketKey};
 use crate::store::{Change, RECORD_VERSION, StoreError, View, get, record, scan};
 
+/// Times of takes are stored in steps of this, milliseconds, rounded up. An exact one would tell,
+/// beside the exact time of a commit in some log, whose device was added there.
+const STEP: u64 = 60 * 60 * 1000;
+
 /// Packages with less than this left, seconds, are handed out after the others: who adds a member
 /// wants a day at least.
 const COMFORTABLE: u64 = 24 * 60 * 60;
@@ -28,7 +32,7 @@ const COMFORTABLE: u64 = 24 * 60 * 60;
 record! {
     /// What a take got from a mailbox, for as long as a repeat gets the same.
     TakeRecord in Takes {
-        /// Milliseconds since 1970.
+        /// Milliseconds since 1970, in steps of [`STEP`].
         time: u64,
         got: Option<Got>,
     }
@@ -171,6 +175,7 @@ impl Request for Take {
         {
             return Ok(Decision::unchanged(self.taken(earlier.time, earlier.got)));
         }
+        let time = now.checked_next_multiple_of(STEP).unwrap_or(now);
         let got = view.next.map(|package| {
             let PackageRecord { place, sealed, .. } = &package;
             let got = Got {
@@ -190,20 +195,16 @@ impl Request for Take {
             }
             let ticket = TicketRecord {
                 version,
-                until: now.saturating_add(ticket::LIFETIME),
+                until: time.saturating_add(ticket::LIFETIME),
                 used_for: None,
             };
-            let key = ticket::stored(&self.ticket(now));
+            let key = ticket::stored(&self.ticket(time));
             change.put_until(&key, &ticket, Some(ticket.until));
             got
         });
-        let taken = self.taken(now, got.clone());
-        let record = TakeRecord {
-            version,
-            time: now,
-            got,
-        };
-        change.put_until(&self.take, &record, Some(now.saturating_add(DAY)));
+        let taken = self.taken(time, got.clone());
+        let record = TakeRecord { version, time, got };
+        change.put_until(&self.take, &record, Some(time.saturating_add(DAY)));
         Ok(Decision {
             change: Some(change),
             outcome: taken,

@@ -61,6 +61,21 @@ impl MemoryStore {
         state.crash = None;
     }
 
+    /// All that is synced, keys, values and times one after another: for those who look for what
+    /// must not be there.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let state = self.lock();
+        let mut out = Vec::new();
+        for ((_, partition, key), stored) in &state.records {
+            out.extend_from_slice(&partition.0);
+            out.extend_from_slice(key);
+            out.extend_from_slice(&stored.value);
+            out.extend_from_slice(&stored.expires.unwrap_or_default().to_be_bytes());
+        }
+        out
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -10,7 +10,7 @@ use folkmoot_protocol::limits;
 use folkmoot_protocol::proof::Method;
 
 use crate::shelves::{package, stock, take};
-use crate::world::{DAY, MailboxOwner, World};
+use crate::world::{DAY, HOUR, MailboxOwner, World};
 
 crate::on_every_store! {
     a_mailbox_is_its_owners;
@@ -123,7 +123,7 @@ fn a_ticket_is_good_for_seven_days<S: Store>(mut world: World<S>) {
     let tickets = tickets(&mut world, &owner, 3);
     world.now += 7 * DAY - 1;
     drop(&mut world, &tickets[0], b"in time").unwrap();
-    world.now += 1;
+    world.now += HOUR;
     for _ in 0..2 {
         assert_eq!(
             drop(&mut world, &tickets[0], b"in time"),

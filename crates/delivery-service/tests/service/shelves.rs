@@ -10,7 +10,7 @@ use folkmoot_protocol::ids::{MailboxId, PackageId};
 use folkmoot_protocol::limits;
 use folkmoot_protocol::proof::Method;
 
-use crate::world::{DAY, MailboxOwner, World};
+use crate::world::{DAY, HOUR, MailboxOwner, World};
 
 crate::on_every_store! {
     each_is_handed_out_once_then_the_last_resort;
@@ -232,11 +232,35 @@ fn a_repeat_gets_the_same_for_a_day<S: Store>(mut world: World<S>) {
     // Another id gets the other package; after a day the id is new.
     let other = take(&mut world, &owner);
     assert_ne!(other.package, first[0].package);
-    world.now += 1;
+    world.now += HOUR;
     world.service.sweep(world.now).unwrap();
     let later = ask_take(&mut world, request).unwrap();
     assert_eq!(later[0].package, None);
     assert!(later[1].package.is_some());
+}
+
+/// An operator who also has the directory must not find out, by the exact time of a commit in some
+/// log, whose device was added there.
+#[test]
+fn when_a_device_was_taken_is_not_kept() {
+    let store = folkmoot_delivery_service::MemoryStore::new();
+    let mut world = World::new(store.clone());
+    let owner = world.owner();
+    let packages = vec![package(&world, b"one", false)];
+    stock(&mut world, &owner, packages).unwrap();
+    world.now += 1_234_567;
+    let taken = take(&mut world, &owner);
+    let envelope = b"invitation".to_vec();
+    let drop = folkmoot_protocol::delivery::DropRequest {
+        mailbox: taken.mailbox,
+        ticket: taken.ticket,
+        envelope,
+    };
+    world.ask(Call::Drop(drop)).unwrap();
+    for time in [world.now, world.now + DAY, world.now + 7 * DAY] {
+        let time = time.to_be_bytes();
+        assert!(!store.to_bytes().windows(8).any(|bytes| bytes == time));
+    }
 }
 
 fn unknown_looks_like_empty<S: Store>(mut world: World<S>) {

@@ -18,7 +18,10 @@ use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 /// A day, milliseconds.
-pub const DAY: u64 = 24 * 60 * 60 * 1000;
+pub const DAY: u64 = 24 * HOUR;
+
+/// An hour, milliseconds. Takes and tickets are good for up to so much longer.
+pub const HOUR: u64 = 60 * 60 * 1000;
 
 /// Runs scenarios, each a function of a `World`, on every store.
 #[macro_export]

@@ -1,4 +1,4 @@
-//! How much memory the requests under way may take together.
+//! How much memory the requests under way, or the answers, may take together.
 //!
 //! A request is gathered before it is decoded, and the largest is tens of MiB, so a few hundred slow
 //! senders could fill any machine. Bytes are counted as they arrive, until their request is
@@ -17,13 +17,13 @@ use tonic::Status;
 /// When to come again, in milliseconds.
 const RETRY: u64 = 1000;
 
-/// Memory for all requests together.
+/// Memory for all requests, or all answers, together.
 #[derive(Debug)]
 pub(super) struct Budget {
     free: AtomicUsize,
 }
 
-/// What one request has taken. It is given back when this is dropped.
+/// What one request or answer has taken. It is given back when this is dropped.
 #[derive(Debug)]
 pub(super) struct Share {
     budget: Arc<Budget>,
@@ -38,7 +38,7 @@ impl Budget {
         })
     }
 
-    /// The share of a request, empty at first.
+    /// The share of a request or an answer, empty at first.
     pub(super) fn share(self: &Arc<Self>) -> Arc<Share> {
         Arc::new(Share {
             budget: self.clone(),
@@ -49,7 +49,7 @@ impl Budget {
 
 impl Share {
     /// Takes so many bytes; `false`, and nothing is taken, if there are not as many.
-    fn take(&self, bytes: usize) -> bool {
+    pub(super) fn take(&self, bytes: usize) -> bool {
         let left = |free: usize| free.checked_sub(bytes);
         let free = &self.budget.free;
         let fits = free

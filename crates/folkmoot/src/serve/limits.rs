@@ -29,6 +29,10 @@ pub(super) const STREAM_WINDOW: u32 = 1 << 20;
 pub(super) const CONNECTION_WINDOW: u32 = 4 << 20;
 /// Bytes of all requests under way together.
 pub(super) const REQUEST_BYTES: usize = 512 << 20;
+/// Bytes of all answers that are being taken together.
+pub(super) const ANSWER_BYTES: usize = 512 << 20;
+/// For somebody to take the next piece of an answer.
+pub(super) const STALLED: Duration = Duration::from_secs(30);
 /// For requests under way when the server is told to stop.
 pub(super) const GRACE: Duration = Duration::from_secs(5);
 

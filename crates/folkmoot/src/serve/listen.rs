@@ -22,7 +22,8 @@ use tokio_rustls::TlsAcceptor;
 use tonic::Status;
 use tower::ServiceExt;
 
-use super::budget::{Budget, Counted, Share};
+use super::answers::paced;
+use super::budget::{Budget, Counted};
 use super::limits::{self, Addresses};
 
 /// After accepting has failed, mostly for want of file descriptors.
@@ -38,7 +39,10 @@ pub(super) async fn serve(
     let acceptor = TlsAcceptor::from(tls);
     let places = Arc::new(Semaphore::new(limits::CONNECTIONS));
     let addresses = Arc::new(Addresses::default());
-    let budget = Budget::new(limits::REQUEST_BYTES);
+    let budgets = Budgets {
+        requests: Budget::new(limits::REQUEST_BYTES),
+        answers: Budget::new(limits::ANSWER_BYTES),
+    };
     let graceful = GracefulShutdown::new();
     tokio::pin!(stop);
     loop {
@@ -53,7 +57,7 @@ pub(super) async fn serve(
         if let Some(counted) = addresses.count(peer.ip()) {
             let visit = Visit {
                 peer,
-                budget: budget.clone(),
+                budgets: budgets.clone(),
                 _counted: counted,
                 _place: place,
             };
@@ -81,10 +85,17 @@ async fn accept(
     Ok((stream, peer, place))
 }
 
+/// Memory for what is asked and for what is answered.
+#[derive(Clone)]
+struct Budgets {
+    requests: Arc<Budget>,
+    answers: Arc<Budget>,
+}
+
 /// A connection's place among all, and among its address's.
 struct Visit {
     peer: SocketAddr,
-    budget: Arc<Budget>,
+    budgets: Budgets,
     _counted: limits::Counted,
     _place: OwnedSemaphorePermit,
 }
@@ -106,7 +117,7 @@ async fn attend(
     let came = first.clone();
     let service = service_fn(move |request| {
         came.notify_one();
-        answer(request, router.clone(), visit.peer, visit.budget.share())
+        answer(request, router.clone(), visit.peer, visit.budgets.clone())
     });
     if is_http2 {
         let connection = http2::Builder::new(TokioExecutor::new())
@@ -149,15 +160,18 @@ async fn answer(
     request: Request<Incoming>,
     router: Router,
     peer: SocketAddr,
-    share: Arc<Share>,
+    budgets: Budgets,
 ) -> Result<Response<Body>, Infallible> {
+    let share = budgets.requests.share();
     let held = share.clone();
     let mut request = request.map(|body| Counted { body, share });
     request.extensions_mut().insert(peer);
     let response = timeout(limits::REQUEST, router.oneshot(request)).await;
     drop(held);
-    response
-        .unwrap_or_else(|_| Ok(Status::deadline_exceeded("the request took too long").into_http()))
+    let Ok(response) = response else {
+        return Ok(Status::deadline_exceeded("the request took too long").into_http());
+    };
+    response.map(|response| paced(response, &budgets.answers))
 }
 
 #[cfg(test)]
@@ -186,13 +200,15 @@ mod tests {
         let router = grpc::add_to(Routes::default(), service, || 0, Rate::default())
             .prepare()
             .into_axum_router();
-        let budget = Budget::new(1000);
+        let budgets = Budgets {
+            requests: Budget::new(1000),
+            answers: Budget::new(1000),
+        };
         let peer = SocketAddr::from(([203, 0, 113, 1], 1));
 
         let (here, there) = tokio::io::duplex(1 << 16);
-        let share = budget.clone();
         let service =
-            service_fn(move |request| answer(request, router.clone(), peer, share.share()));
+            service_fn(move |request| answer(request, router.clone(), peer, budgets.clone()));
         tokio::spawn(
             http2::Builder::new(TokioExecutor::new())
                 .serve_connection(TokioIo::new(there), service),

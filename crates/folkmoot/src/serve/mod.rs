@@ -3,6 +3,7 @@
 //! All state is in one data folder: the services' signing keys, the certificate that is made on
 //! loopback, and one SQLite file for each service.
 
+mod answers;
 mod budget;
 mod data;
 mod error;

@@ -154,6 +154,43 @@ impl AwsLcSuite {
     }
 }
 
+/// Whether X25519 gives zero for this point whatever the scalar. All 32 bytes are a point of the
+/// curve or its twist; those of small order have these encodings, with the highest bit ignored (RFC
+/// 7748, section 5). A joiner asks this of every leaf, so it is no Diffie-Hellman.
+fn has_small_order(public_key: &[u8]) -> bool {
+    const fn near_p(lowest: u8) -> [u8; 32] {
+        let mut bytes = [0xff; 32];
+        bytes[0] = lowest;
+        bytes[31] = 0x7f;
+        bytes
+    }
+    const fn small(lowest: u8) -> [u8; 32] {
+        let mut bytes = [0; 32];
+        bytes[0] = lowest;
+        bytes
+    }
+    const SMALL_ORDER: [[u8; 32]; 7] = [
+        small(0),
+        small(1),
+        [
+            0xe0, 0xeb, 0x7a, 0x7c, 0x3b, 0x41, 0xb8, 0xae, 0x16, 0x56, 0xe3, 0xfa, 0xf1, 0x9f,
+            0xc4, 0x6a, 0xda, 0x09, 0x8d, 0xeb, 0x9c, 0x32, 0xb1, 0xfd, 0x86, 0x62, 0x05, 0x16,
+            0x5f, 0x49, 0xb8, 0x00,
+        ],
+        [
+            0x5f, 0x9c, 0x95, 0xbc, 0xa3, 0x50, 0x8c, 0x24, 0xb1, 0xd0, 0xb1, 0x55, 0x9c, 0x83,
+            0xef, 0x5b, 0x04, 0x44, 0x5c, 0xc4, 0x58, 0x1c, 0x8e, 0x86, 0xd8, 0x22, 0x4e, 0xdd,
+            0xd0, 0x9f, 0x11, 0x57,
+        ],
+        near_p(0xec),
+        near_p(0xed),
+        near_p(0xee),
+    ];
+    SMALL_ORDER
+        .iter()
+        .any(|point| public_key[..31] == point[..31] && public_key[31] & 0x7f == point[31])
+}
+
 fn public_key_of(private_key: &PrivateKey) -> HpkePublicKey {
     let public_key = private_key
         .compute_public_key()
@@ -275,9 +312,20 @@ impl Suite for AwsLcSuite {
     }
 
     fn kem_check_public_key(&self, public_key: &[u8]) -> Result<(), CryptoError> {
-        // Any private key tells whether the point is on the curve and of large order.
-        let private_key = self.kem_private_key(&[1; 32])?;
-        self.dh(&private_key, public_key).map(|_| ())
+        match self.curve {
+            Curve::Edwards25519 => {
+                self.check_point_encoding(public_key)?;
+                if has_small_order(public_key) {
+                    return Err(CryptoError::InvalidPublicKey);
+                }
+                Ok(())
+            }
+            // Any private key tells whether the point is on the curve.
+            Curve::P256 => {
+                let private_key = self.kem_private_key(&[1; 32])?;
+                self.dh(&private_key, public_key).map(|_| ())
+            }
+        }
     }
 
     fn kem_public_key(&self, private_key: &[u8]) -> Result<HpkePublicKey, CryptoError> {
@@ -404,4 +452,44 @@ fn ed25519_batch(items: &[SignedData<'_>], rng: &mut dyn CryptoRng) -> bool {
         verifier.queue((key, signature, &*item.data));
     }
     verifier.verify(rng).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is told from the bytes is what the Diffie-Hellman itself refuses.
+    #[test]
+    fn points_of_small_order_are_those_that_give_zero() {
+        let suite = &SUITES[0];
+        let scalar = suite.kem_private_key(&[1; 32]).unwrap();
+        let mut refused = 0;
+        let mut candidates = vec![
+            *b"\xe0\xeb\x7a\x7c\x3b\x41\xb8\xae\x16\x56\xe3\xfa\xf1\x9f\xc4\x6a\
+               \xda\x09\x8d\xeb\x9c\x32\xb1\xfd\x86\x62\x05\x16\x5f\x49\xb8\x00",
+            *b"\x5f\x9c\x95\xbc\xa3\x50\x8c\x24\xb1\xd0\xb1\x55\x9c\x83\xef\x5b\
+               \x04\x44\x5c\xc4\x58\x1c\x8e\x86\xd8\x22\x4e\xdd\xd0\x9f\x11\x57",
+        ];
+        for lowest in 0..=u8::MAX {
+            for (middle, highest) in [(0, 0), (0xff, 0x7f), (0xff, 0x7e), (7, 0x55)] {
+                let mut point = [middle; 32];
+                (point[0], point[31]) = (lowest, highest);
+                candidates.push(point);
+            }
+        }
+        for mut point in candidates {
+            for highest_bit in [0, 0x80] {
+                point[31] = point[31] & 0x7f | highest_bit;
+                let by_bytes = suite.kem_check_public_key(&point);
+                assert_eq!(
+                    by_bytes,
+                    suite.dh(&scalar, &point).map(|_| ()),
+                    "{point:x?}"
+                );
+                refused += usize::from(by_bytes.is_err());
+            }
+        }
+        assert_eq!(refused, 14);
+        assert!(suite.kem_check_public_key(&[9; 31]).is_err());
+    }
 }

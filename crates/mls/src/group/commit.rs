@@ -77,7 +77,8 @@ pub struct PendingCommit {
     pub group: Group,
     /// The message keys of the new epoch.
     pub keys: MessageKeys,
-    /// What to store when the commit is merged: from the old epoch's records to the new one's.
+    /// What to store when the commit is merged: from the old epoch's records to the new one's. With
+    /// [`Group::proposals_deletion`] of the group as it is then, for proposals that came since.
     pub changes: Changes,
     /// What to store before the commit is sent: the key of the old epoch that encrypted it is used
     /// up, whatever becomes of it.

@@ -2,7 +2,7 @@
 
 use super::Group;
 use super::error::ProposalError;
-use super::proposals::known;
+use super::proposals::{check_external_senders, known};
 use crate::code_point::ProtocolVersion;
 use crate::codec::Bytes;
 use crate::context::Context;
@@ -17,7 +17,7 @@ use crate::records::Changes;
 use crate::transcript::confirmation_tag;
 use crate::tree::OwnKeys;
 use crate::tree::path::random_secret;
-use crate::tree::{Leaf, LeafRules, Tree};
+use crate::tree::{Leaf, LeafNodeError, LeafRules, Tree, TreeError};
 use crate::tree_math::LeafIndex;
 
 /// What a group's creator decides.
@@ -50,7 +50,7 @@ impl Group {
     ///
     /// # Errors
     /// All to the blame of the caller: [`Error::UnsupportedCipherSuite`];
-    /// [`ProposalError::MalformedExtension`]; [`TreeError::Leaf`](crate::tree::TreeError::Leaf) for a leaf that is not valid in
+    /// [`ProposalError::MalformedExtension`]; [`ProposalError::ExternalSender`]; [`TreeError::Leaf`](crate::tree::TreeError::Leaf) for a leaf that is not valid in
     /// this group; [`CryptoError`](crate::crypto::CryptoError) for a malformed signature key.
     pub fn create(
         ctx: &mut Context<'_>,
@@ -85,6 +85,16 @@ impl Group {
             authentication_service: ctx.authentication_service,
             now: ctx.now,
         };
+        check_external_senders(None, &extensions, ctx)?;
+        // The check of a whole tree leaves the time aside.
+        let (credential, key) = (&leaf_node.credential, &leaf_node.signature_key);
+        ctx.authentication_service
+            .validate(credential, key, &extensions, ctx.now)
+            .map_err(|error| TreeError::Leaf {
+                leaf: own,
+                error: LeafNodeError::Credential(error),
+            })
+            .map_err(ProposalError::Tree)?;
         let mut tree = Tree::of_creator(Leaf::from(&leaf_node));
         tree.validate(&group_id, &rules, ctx.rng)
             .map_err(ProposalError::Tree)?;

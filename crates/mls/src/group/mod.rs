@@ -349,7 +349,7 @@ impl Group {
         self.0
             .proposals
             .values()
-            .map(|pending| pending.number + 1)
+            .map(|pending| pending.number.saturating_add(1))
             .max()
             .unwrap_or(0)
     }

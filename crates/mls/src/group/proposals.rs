@@ -118,7 +118,7 @@ impl Group {
         let required: Option<RequiredCapabilities> =
             known(&extensions).map_err(ProposalError::MalformedExtension)?;
         if list.extensions.is_some() {
-            self.check_external_senders(&extensions, ctx)?;
+            check_external_senders(Some(self.extensions()), &extensions, ctx)?;
         }
         let mut applied = Applied {
             tree: self.state().tree.clone(),
@@ -174,7 +174,7 @@ impl Group {
             });
         let extensions = new_extensions.unwrap_or(self.extensions());
         if new_extensions.is_some() {
-            self.check_external_senders(extensions, ctx)?;
+            check_external_senders(Some(self.extensions()), extensions, ctx)?;
         }
         let required: Option<RequiredCapabilities> =
             known(extensions).map_err(ProposalError::MalformedExtension)?;
@@ -208,25 +208,15 @@ impl Group {
         Ok(())
     }
 
-    /// RFC 9420, section 5.3.1: new external senders are the Authentication Service's to judge.
-    fn check_external_senders(
+    /// Checks extensions that are proposed as [`apply`](Self::apply) does, for the members as they are.
+    pub(super) fn check_extensions(
         &self,
         extensions: &Extensions,
         ctx: &Context<'_>,
     ) -> Result<(), Error> {
-        let senders: Option<ExternalSenders> =
-            known(extensions).map_err(ProposalError::MalformedExtension)?;
-        for sender in senders.into_iter().flat_map(|list| list.external_senders) {
-            ctx.authentication_service
-                .validate(
-                    &sender.credential,
-                    &sender.signature_key,
-                    extensions,
-                    ctx.now,
-                )
-                .map_err(ProposalError::ExternalSender)?;
-        }
-        Ok(())
+        let required = known(extensions).map_err(ProposalError::MalformedExtension)?;
+        check_external_senders(Some(self.extensions()), extensions, ctx)?;
+        Ok(check_needed(extensions, required.as_ref(), self.tree())?)
     }
 
     /// Checks new leaf nodes and KeyPackages, all their signatures in one batch.
@@ -269,11 +259,12 @@ impl Group {
         applied: &Applied,
         new_extensions: bool,
     ) -> Result<(), ProposalError> {
-        if new_extensions
-            && let Some(lacking) = needed(&applied.extensions, applied.required.as_ref())
-                .find(|capability| !applied.tree.everybody_has(*capability))
-        {
-            return Err(ProposalError::MemberLacks(lacking));
+        if new_extensions {
+            check_needed(
+                &applied.extensions,
+                applied.required.as_ref(),
+                &applied.tree,
+            )?;
         }
         // Every credential type in use has to be supported by everybody.
         match applied.tree.unsupported_credential() {
@@ -331,6 +322,39 @@ pub(super) fn check_key_package<'a>(
         blame: Box::new(|error| KeyPackageError::Signature(error).into()),
     });
     Ok(())
+}
+
+/// RFC 9420, section 5.3.1: external senders that are new are the Authentication Service's to judge.
+/// Of those that stay, a credential that expired since is no reason to refuse a commit.
+pub(super) fn check_external_senders(
+    before: Option<&Extensions>,
+    extensions: &Extensions,
+    ctx: &Context<'_>,
+) -> Result<(), ProposalError> {
+    let new: Option<ExternalSenders> =
+        known(extensions).map_err(ProposalError::MalformedExtension)?;
+    let before: Option<ExternalSenders> = before.and_then(|before| known(before).ok().flatten());
+    let before = before.unwrap_or_default().external_senders;
+    let new = new.unwrap_or_default().external_senders;
+    for sender in new.iter().filter(|sender| !before.contains(sender)) {
+        let (credential, key) = (&sender.credential, &sender.signature_key);
+        ctx.authentication_service
+            .validate(credential, key, extensions, ctx.now)
+            .map_err(ProposalError::ExternalSender)?;
+    }
+    Ok(())
+}
+
+/// Whether every member has what a group's extensions ask for.
+fn check_needed(
+    extensions: &Extensions,
+    required: Option<&RequiredCapabilities>,
+    tree: &Tree,
+) -> Result<(), ProposalError> {
+    match needed(extensions, required).find(|capability| !tree.everybody_has(*capability)) {
+        Some(lacking) => Err(ProposalError::MemberLacks(lacking)),
+        None => Ok(()),
+    }
 }
 
 /// Refuses PSKs that cannot be part of a commit or Welcome (RFC 9420, section 12.1.4).

@@ -1,13 +1,14 @@
 //! Proposing a change without making it (RFC 9420, section 12.1).
 
 use super::error::ProposalError;
-use super::proposals::{Signatures, check_key_package, known};
+use super::proposals::{Signatures, check_key_package, check_psks, known};
 use super::{Group, PendingProposal};
 use crate::code_point::WireFormat;
 use crate::codec::Bytes;
 use crate::context::Context;
 use crate::crypto::{HpkeKeyPair, SignatureKeyPair};
 use crate::error::Error;
+use crate::extension::RequiredCapabilities;
 use crate::framing::{AuthenticatedContent, Content, FramedContent, Sender};
 use crate::key_package::KeyPackage;
 use crate::leaf_node::{LeafNode, LeafNodeSource, LeafParameters, LeafPosition};
@@ -16,6 +17,7 @@ use crate::message_keys::MessageKeys;
 use crate::proposal::{Proposal, ProposalRef};
 use crate::records::Changes;
 use crate::tree::LeafRules;
+use crate::tree::leaf_validation::Standing;
 
 /// A proposal that was made.
 #[derive(Debug)]
@@ -39,7 +41,9 @@ impl Group {
     /// All the caller's: [`Error::WrongSigner`], [`Error::WrongEpoch`], [`Error::WrongGroup`],
     /// [`Error::RatchetExhausted`], [`Error::UnexpectedWireFormat`],
     /// [`ProposalError::UpdateOfCommitter`] for an Update, [`ProposalError::NoSuchMember`] for a
-    /// Remove of nobody, [`ProposalError::KeyPackage`] for an Add that is not valid.
+    /// Remove of nobody, [`ProposalError::KeyPackage`] for an Add that is not valid, what a commit
+    /// would be refused for with a GroupContextExtensions or a PSK that is not valid,
+    /// [`ProposalError::Unsupported`] for a ReInit and [`ProposalError::ExternalInit`].
     #[allow(clippy::too_many_arguments)]
     pub fn propose(
         &self,
@@ -56,7 +60,16 @@ impl Group {
                 return Err(ProposalError::NoSuchMember(remove.removed).into());
             }
             Proposal::Add(add) => self.check_key_package(&add.key_package, ctx)?,
-            _ => {}
+            Proposal::GroupContextExtensions(new) => self.check_extensions(&new.extensions, ctx)?,
+            Proposal::PreSharedKey(psk) => {
+                check_psks(std::slice::from_ref(&psk.psk), self.suite())?;
+            }
+            // Others might commit what we could not follow.
+            Proposal::ReInit(_) => {
+                return Err(ProposalError::Unsupported(proposal.proposal_type()).into());
+            }
+            Proposal::ExternalInit(_) => return Err(ProposalError::ExternalInit.into()),
+            Proposal::Remove(_) => {}
         }
         self.send_proposal(
             keys,
@@ -73,7 +86,7 @@ impl Group {
     /// proposal.
     ///
     /// # Errors
-    /// As [`propose`](Self::propose).
+    /// As [`propose`](Self::propose), and [`ProposalError::Update`] if the new leaf is not valid.
     pub fn propose_update(
         &self,
         keys: &mut MessageKeys,
@@ -95,6 +108,16 @@ impl Group {
                 leaf_index: self.own_index(),
             }),
         )?;
+        let leaf = self.own_index();
+        let required = known(self.extensions()).map_err(ProposalError::MalformedExtension)?;
+        self.leaf_rules(required.as_ref(), ctx)
+            .check_new(
+                &leaf_node,
+                Standing::Update {
+                    old: &self.own_leaf(),
+                },
+            )
+            .map_err(|error| ProposalError::Update { leaf, error })?;
         let proposal = Proposal::update(leaf_node);
         let key = Some(leaf_key);
         self.send_proposal(
@@ -119,17 +142,26 @@ impl Group {
         ctx: &mut Context<'_>,
     ) -> Result<(), Error> {
         let required = known(self.extensions()).map_err(ProposalError::MalformedExtension)?;
-        let rules = LeafRules {
-            suite: self.suite(),
-            extensions: self.extensions(),
-            required: required.as_ref(),
-            authentication_service: ctx.authentication_service,
-            now: ctx.now,
-        };
+        let rules = self.leaf_rules(required.as_ref(), ctx);
         let mut signatures = Signatures::default();
         check_key_package(key_package, &rules, &mut signatures)
             .map_err(ProposalError::KeyPackage)?;
         Ok(signatures.verify(self.suite(), ctx)?)
+    }
+
+    /// The rules for leaf nodes in this epoch.
+    fn leaf_rules<'a>(
+        &'a self,
+        required: Option<&'a RequiredCapabilities>,
+        ctx: &'a Context<'_>,
+    ) -> LeafRules<'a> {
+        LeafRules {
+            suite: self.suite(),
+            extensions: self.extensions(),
+            required,
+            authentication_service: ctx.authentication_service,
+            now: ctx.now,
+        }
     }
 
     #[allow(clippy::too_many_arguments)]

@@ -77,6 +77,18 @@ impl Group {
         }
     }
 
+    /// The records of the proposals that wait. To be deleted with the merge of an own commit: its
+    /// changes know those only that had come when it was made, and an Update of our own waits with
+    /// its private key.
+    #[must_use]
+    pub fn proposals_deletion(&self) -> Changes {
+        let mut changes = Changes::default();
+        for reference in self.state().proposals.keys() {
+            changes.delete(proposal_key(reference));
+        }
+        changes
+    }
+
     /// Adds what makes messages of `before`'s epoch readable after a restart in a later one.
     fn record_old_signature_keys(&self, before: &Self, changes: &mut Changes) {
         let old = self
@@ -123,7 +135,10 @@ impl Group {
         let suite = provider
             .suite(cipher_suite)
             .ok_or(Error::UnsupportedCipherSuite(cipher_suite))?;
-        let tree = Tree::load(stored.tree_depth.into(), suite, records)?;
+        let mut tree = Tree::load(stored.tree_depth.into(), suite, records)?;
+        if *tree.tree_hash(suite) != *stored.context.tree_hash {
+            return Err(DamagedRecord(group_key()).into());
+        }
         let own_keys: OwnKeys = load(records, own_keys_key())?;
         if tree.leaf(own_keys.leaf_index()).is_none() {
             return Err(DamagedRecord(own_keys_key()).into());

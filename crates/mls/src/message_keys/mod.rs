@@ -324,7 +324,10 @@ impl MessageKeys {
         kind: RatchetKind,
         generation: u32,
     ) -> Result<Changes, Error> {
-        self.key(sender, kind, generation)?;
+        match self.ratchets.get(&(sender, kind)) {
+            Some(ratchet) => ratchet.check(generation)?,
+            None => drop(self.key(sender, kind, generation)?),
+        }
         let mut changes = Changes::default();
         if let Some((leaf, taken)) = self.tree.take_leaf(self.suite, sender.0) {
             changes.delete(node_key(self.epoch(), taken.removed));

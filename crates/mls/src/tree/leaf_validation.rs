@@ -39,6 +39,12 @@ pub enum LeafNodeError {
         /// The time of the check, seconds since 1970.
         now: u64,
     },
+    /// Its lifetime is longer than the application accepts.
+    #[error("the lifetime of {seconds} seconds is too long")]
+    LifetimeTooLong {
+        /// From the first second to the last.
+        seconds: u64,
+    },
     /// The group needs what the client does not list.
     #[error("the client lacks {0:?}, which the group needs")]
     Lacks(Capability),
@@ -104,6 +110,7 @@ impl LeafRules<'_> {
             | (Standing::Commit { old }, LeafNodeSource::Commit(_)) => Some(old),
             _ => return Err(LeafNodeError::Source),
         };
+        self.check_length_of_lifetime(leaf_node)?;
         if let Some(old) = old {
             if old.encryption_key == leaf_node.encryption_key {
                 return Err(LeafNodeError::EncryptionKeyNotRenewed);
@@ -131,6 +138,7 @@ impl LeafRules<'_> {
     /// # Errors
     /// [`LeafNodeError`], to the blame of the leaf's owner.
     pub(super) fn check(&self, leaf_node: &LeafNode) -> Result<(), LeafNodeError> {
+        self.check_length_of_lifetime(leaf_node)?;
         self.check_credential(leaf_node, None)?;
         self.check_capabilities(leaf_node)
     }
@@ -144,6 +152,17 @@ impl LeafRules<'_> {
         self.authentication_service
             .validate(credential, key, self.extensions, now)
             .map_err(LeafNodeError::Credential)
+    }
+
+    fn check_length_of_lifetime(&self, leaf_node: &LeafNode) -> Result<(), LeafNodeError> {
+        let LeafNodeSource::KeyPackage(lifetime) = &leaf_node.leaf_node_source else {
+            return Ok(());
+        };
+        let seconds = lifetime.not_after.saturating_sub(lifetime.not_before);
+        match self.authentication_service.longest_lifetime() {
+            Some(longest) if seconds > longest => Err(LeafNodeError::LifetimeTooLong { seconds }),
+            _ => Ok(()),
+        }
     }
 
     fn check_capabilities(&self, leaf_node: &LeafNode) -> Result<(), LeafNodeError> {

@@ -224,7 +224,8 @@ impl Tree {
     /// # Errors
     /// [`TreeError::NoSuchMember`] for an update or removal of nobody,
     /// [`TreeError::DuplicateEncryptionKey`] and [`TreeError::DuplicateSignatureKey`] for new
-    /// leaves whose keys others have after all changes, [`TreeError::TooLarge`].
+    /// leaves whose keys others have after all changes, [`TreeError::TooLarge`]. The tree is then to
+    /// be dropped: what came before the mistake was applied.
     pub fn apply(
         &mut self,
         updates: &[(LeafIndex, Leaf)],

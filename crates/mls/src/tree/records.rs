@@ -6,7 +6,7 @@ use super::node::{Leaf, Node};
 use crate::codec::{Decode, DecodeError, Encode, Reader};
 use crate::crypto::{SignaturePublicKey, Suite};
 use crate::records::{Changes, DamagedRecord, RecordKey, RecordKind, Records};
-use crate::tree_math::{LeafIndex, MAX_DEPTH};
+use crate::tree_math::{LeafIndex, MAX_DEPTH, depth_for};
 
 /// The version of a chunk's record.
 const VERSION: u8 = 1;
@@ -68,6 +68,11 @@ impl Tree {
         let mut tree = Self::blank(depth.min(MAX_DEPTH));
         let root = tree.trie.root_id();
         tree.load_chunk(root, records)?;
+        // No wider than its last member needs; else hashing it would cost what damage makes of it.
+        let width = tree.trie.last_leaf().map(depth_for);
+        if width != Some(depth) {
+            return Err(DamagedRecord(key(root)));
+        }
         tree.tree_hash(suite);
         Ok(tree)
     }

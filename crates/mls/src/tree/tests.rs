@@ -298,6 +298,71 @@ fn chunks_do_what_an_array_does() {
 }
 
 #[test]
+fn tiers_come_and_go_at_once() {
+    let rng = &mut ChaCha20Rng::seed_from_u64(7);
+    let leaf_node = Member::new(rng).leaf_node;
+    let new_leaf = |rng: &mut ChaCha20Rng| {
+        let mut leaf_node = leaf_node.clone();
+        let mut key = [0; 32];
+        rng.fill_bytes(&mut key);
+        leaf_node.encryption_key = key.into();
+        leaf_node.signature_key = key.into();
+        Leaf::from(&leaf_node)
+    };
+    // Sizes on both sides of powers of two and of the chunks' borders, and who stays: the first
+    // member or the last.
+    for (size, rest) in [
+        (2049, 1),
+        (2048, 8),
+        (1025, 9),
+        (257, 128),
+        (130, 129),
+        (129, 16),
+        (17, 1),
+        (9, 8),
+    ] {
+        for keeps_first in [true, false] {
+            let mut tree = Tree::of_creator(new_leaf(rng));
+            let mut records = MemoryRecords::default();
+            let mut changes = Changes::default();
+            tree.record_changes(None, &mut changes);
+            records.apply(&changes);
+            let step =
+                |tree: &mut Tree, records: &mut MemoryRecords, removals: &[_], adds: &[_]| {
+                    let before = tree.clone();
+                    tree.apply(&[], removals, adds).unwrap();
+                    let cached = tree.tree_hash(suite());
+                    let mut changes = Changes::default();
+                    tree.record_changes(Some(&before), &mut changes);
+                    records.apply(&changes);
+                    let encoding = loaded(tree, records).to_ratchet_tree();
+                    let mut fresh = Tree::from_ratchet_tree(&encoding).unwrap();
+                    assert_eq!(fresh.tree_hash(suite()), cached);
+                    assert_eq!(
+                        (fresh.depth(), fresh.member_count()),
+                        (tree.depth(), tree.member_count())
+                    );
+                    let mut all = Changes::default();
+                    tree.record_changes(None, &mut all);
+                    assert_eq!(records.len(), all.put.len(), "no record is left behind");
+                };
+            for _ in 0..2 {
+                let adds: Vec<_> = (tree.member_count()..size).map(|_| new_leaf(rng)).collect();
+                step(&mut tree, &mut records, &[], &adds);
+                assert_eq!(tree.member_count(), size);
+                let members: Vec<_> = tree.leaves().map(|(leaf, _)| leaf).collect();
+                let removals = match keeps_first {
+                    true => &members[rest as usize..],
+                    false => &members[..(size - rest) as usize],
+                };
+                step(&mut tree, &mut records, removals, &[]);
+                assert_eq!(tree.member_count(), rest);
+            }
+        }
+    }
+}
+
+#[test]
 fn a_path_writes_the_chunks_above_its_leaf() {
     let mut rng = ChaCha20Rng::seed_from_u64(7);
     let members: Vec<_> = (0..300).map(|_| Member::new(&mut rng)).collect();

@@ -191,6 +191,7 @@ impl Client {
     /// Merges an own commit.
     pub fn merge(&mut self, pending: PendingCommit) {
         let member = self.member.as_mut().unwrap();
+        member.records.apply(&member.group.proposals_deletion());
         member.advance(pending.group, pending.keys, &pending.changes);
     }
 

@@ -2,20 +2,20 @@
 
 use crate::group_harness::{SUITE, suite};
 use crate::*;
-use folkmoot_mls::code_point::WireFormat;
+use folkmoot_mls::code_point::{ProtocolVersion, WireFormat};
 use folkmoot_mls::codec::{Bytes, Decode, Encode};
 use folkmoot_mls::commit::Commit;
 use folkmoot_mls::credential::{Credential, CredentialType};
 use folkmoot_mls::crypto::CryptoError;
 use folkmoot_mls::error::{Error, InvalidMessage};
-use folkmoot_mls::extension::ExtensionType;
+use folkmoot_mls::extension::{ExtensionType, Extensions, RequiredCapabilities};
 use folkmoot_mls::framing::{Content, PublicMessage, Sender};
 use folkmoot_mls::group::{CommitError, ProposalError};
 use folkmoot_mls::leaf_node::{LeafNode, LeafNodeSource, LeafPosition};
 use folkmoot_mls::message::MlsMessage;
-use folkmoot_mls::proposal::Proposal;
-use folkmoot_mls::tree::LeafNodeError;
+use folkmoot_mls::proposal::{ExternalInit, Proposal, ReInit};
 use folkmoot_mls::tree::path::PathError;
+use folkmoot_mls::tree::{Capability, LeafNodeError};
 use folkmoot_mls::tree_math::{LeafIndex, NodeIndex};
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
@@ -196,6 +196,51 @@ fn callers_are_told_of_their_own_mistakes() {
     let error = Error::Proposal(ProposalError::NoSuchMember(LeafIndex(9)));
     let format = WireFormat::PRIVATE_MESSAGE;
     assert_eq!(clients[ALICE].propose(nobody, format).unwrap_err(), error);
+    // Nothing is proposed that could not be committed, or not be followed.
+    let reinit = Proposal::ReInit(ReInit {
+        group_id: Bytes::from([1]),
+        version: ProtocolVersion::MLS10,
+        cipher_suite: SUITE,
+        extensions: Extensions::default(),
+    });
+    let external_init = Proposal::ExternalInit(ExternalInit {
+        kem_output: Bytes::from([1; 32]),
+    });
+    let required = RequiredCapabilities {
+        extension_types: vec![ExtensionType(0xff01)],
+        ..RequiredCapabilities::default()
+    };
+    let needs_more = Proposal::group_context_extensions(Extensions::default().with(&required));
+    let lacks = Capability::Extension(ExtensionType(0xff01));
+    for (proposal, error) in [
+        (
+            reinit.clone(),
+            ProposalError::Unsupported(reinit.proposal_type()),
+        ),
+        (external_init, ProposalError::ExternalInit),
+        (needs_more, ProposalError::MemberLacks(lacks)),
+    ] {
+        let error = Error::Proposal(error);
+        assert_eq!(clients[ALICE].propose(proposal, format).unwrap_err(), error);
+    }
+    let mut other = clients[ALICE].parameters();
+    other.credential = Credential::basic(*b"somebody else");
+    let (group, signer) = (
+        clients[ALICE].group().clone(),
+        clients[ALICE].signer.clone(),
+    );
+    let rng = &mut clients[2].rng.clone();
+    let ctx = &mut group_harness::context(None, rng);
+    let keys = &mut clients[ALICE].member.as_mut().unwrap().keys;
+    let error = group
+        .propose_update(keys, &signer, Some(other), b"", format, ctx)
+        .unwrap_err();
+    let (leaf, not_successor) = (LeafIndex(0), LeafNodeError::NotSuccessor);
+    let expected = ProposalError::Update {
+        leaf,
+        error: not_successor,
+    };
+    assert_eq!(error, Error::Proposal(expected));
     let format = WireFormat::WELCOME;
     let error = clients[ALICE]
         .commit(|commit| commit.wire_format(format))

@@ -5,6 +5,7 @@ use crate::*;
 use folkmoot_mls::code_point::{ProtocolVersion, WireFormat};
 use folkmoot_mls::codec::Bytes;
 use folkmoot_mls::commit::Commit;
+use folkmoot_mls::context::{AuthenticationService, BasicCredentials, Context, CredentialError};
 use folkmoot_mls::credential::{Credential, CredentialType};
 use folkmoot_mls::crypto::{CipherSuite, CryptoError};
 use folkmoot_mls::error::Error;
@@ -12,7 +13,7 @@ use folkmoot_mls::extension::{
     ExtensionType, Extensions, ExternalSender, ExternalSenders, RequiredCapabilities,
 };
 use folkmoot_mls::framing::{AuthenticatedContent, Content, FramedContent, Sender};
-use folkmoot_mls::group::{KeyPackageError, ProposalError};
+use folkmoot_mls::group::{Group, JoinError, KeyPackageError, ProposalError};
 use folkmoot_mls::key_package::KeyPackage;
 use folkmoot_mls::leaf_node::{LeafNode, LeafNodeSource, LeafPosition, Lifetime};
 use folkmoot_mls::message::MlsMessage;
@@ -369,4 +370,66 @@ fn updates() {
         "the last Update of Charlie is not valid"
     );
     assert_eq!(pending.effects.proposals.len(), 0);
+}
+
+/// Takes every basic credential, but no lifetime above a hundred seconds.
+struct HundredSeconds;
+
+impl AuthenticationService for HundredSeconds {
+    fn validate(
+        &self,
+        credential: &Credential,
+        signature_key: &[u8],
+        group: &Extensions,
+        now: Option<u64>,
+    ) -> Result<(), CredentialError> {
+        BasicCredentials.validate(credential, signature_key, group, now)
+    }
+
+    fn is_successor(&self, old: &Credential, new: &Credential) -> bool {
+        BasicCredentials.is_successor(old, new)
+    }
+
+    fn longest_lifetime(&self) -> Option<u64> {
+        Some(100)
+    }
+}
+
+#[test]
+fn a_lifetime_can_be_too_long_for_the_application() {
+    let mut clients = clients();
+    let mut newcomer = Client::new("newcomer");
+    let mut rng = newcomer.rng.clone();
+    let mut ctx = Context {
+        authentication_service: &HundredSeconds,
+        ..group_harness::context(None, &mut rng)
+    };
+    let group = clients[ALICE].group().clone();
+    for (not_after, expected) in [
+        (150, Ok(())),
+        (151, Err(LeafNodeError::LifetimeTooLong { seconds: 101 })),
+    ] {
+        let not_before = 50;
+        let lifetime = Lifetime {
+            not_before,
+            not_after,
+        };
+        let package = newcomer.key_package_with(newcomer.parameters(), lifetime);
+        let expected =
+            expected.map_err(|error| Error::Proposal(ProposalError::KeyPackage(error.into())));
+        assert_eq!(group.check_key_package(&package, &mut ctx), expected);
+    }
+    // Nor does one join a group that took it.
+    let package = newcomer.key_package();
+    let pending = clients[ALICE].commit(|commit| commit.add(package)).unwrap();
+    let welcome = pending.welcome.unwrap();
+    let bundle = newcomer.bundle.clone().unwrap();
+    let error = Group::join(&mut ctx, &welcome, &bundle, None).unwrap_err();
+    assert!(matches!(
+        error,
+        Error::Join(JoinError::Tree(TreeError::Leaf {
+            error: LeafNodeError::LifetimeTooLong { .. },
+            ..
+        }))
+    ));
 }
