@@ -1,12 +1,12 @@
 //! [`Client`]: the logic over a store and a transport.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use folkmoot_protocol::well_known::WellKnown;
 
 use crate::error::{BadService, Error};
 use crate::history::{HistoryEntry, HistoryPosition};
-use crate::logic::{Event, Input, Intent, IntentId, Logic, Output};
+use crate::logic::{Event, Input, Intent, IntentId, Logic, Output, Pause};
 use crate::store::Store;
 use crate::transport::{ServerUrl, ServiceAddress, Transport, TransportError};
 use crate::views::{self, Account, Conversation, Members};
@@ -14,6 +14,9 @@ use crate::world::World;
 
 /// The longest that a command waits for a service that asked to be asked again later.
 const PATIENCE_MS: u64 = 10_000;
+
+/// The longest that syncing waits for its turn: that of the last rank, and what carrying it out takes.
+const TURN_PATIENCE_MS: u64 = 62_000;
 
 /// One device's account and conversations.
 ///
@@ -135,6 +138,17 @@ impl<S: Store, T: Transport, W: World> Client<S, T, W> {
         self.fulfil(Intent::Update { log }).await
     }
 
+    /// Asks to be a member no more, which another member's device carries out as soon as it is online.
+    /// Nothing is sent any more; [`Conversation::leaving`] tells whether it is done.
+    ///
+    /// # Errors
+    /// [`Error::Leaving`] and [`Error::Left`] if that was asked for already; [`Error::Pending`], …
+    pub async fn leave(&mut self, conversation: &str) -> Result<Conversation, Error> {
+        let log = self.conversation(conversation)?.log;
+        self.fulfil(Intent::Leave { log }).await?;
+        self.conversation(conversation)
+    }
+
     /// Says something.
     ///
     /// # Errors
@@ -157,17 +171,29 @@ impl<S: Store, T: Transport, W: World> Client<S, T, W> {
     }
 
     /// Fetches invitations, joins, reads every conversation up to its head, sends what waits, restocks
-    /// the shelf. Returns what is new. What could not be done now is an [`Event::Blocked`].
+    /// the shelf; and stays until it was our turn to commit what others have proposed, at most a minute.
+    /// Returns what is new. What could not be done now is an [`Event::Blocked`].
     ///
     /// # Errors
     /// [`Error::NotRegistered`], and of the store.
     pub async fn sync(&mut self) -> Result<Vec<Event>, Error> {
+        self.catch_up(TURN_PATIENCE_MS).await
+    }
+
+    /// As [`sync`](Self::sync), but waits for no turn: for a caller who comes again.
+    ///
+    /// # Errors
+    /// As [`sync`](Self::sync).
+    pub async fn refresh(&mut self) -> Result<Vec<Event>, Error> {
+        self.catch_up(0).await
+    }
+
+    async fn catch_up(&mut self, turn_patience: u64) -> Result<Vec<Event>, Error> {
         if self.account()?.is_none() {
             return Err(Error::NotRegistered);
         }
-        let run = self
-            .run(vec![Input::Resume, Input::Intent(Intent::Sync)])
-            .await?;
+        let inputs = vec![Input::Resume, Input::Intent(Intent::Sync)];
+        let run = self.run(inputs, turn_patience).await?;
         self.resumed = true;
         Ok(run.events)
     }
@@ -229,7 +255,7 @@ impl<S: Store, T: Transport, W: World> Client<S, T, W> {
             inputs.push(Input::Resume);
             self.resumed = true;
         }
-        let run = self.run(inputs).await?;
+        let run = self.run(inputs, 0).await?;
         for result in run.started.into_values() {
             match result {
                 Some(result) => result?,
@@ -242,23 +268,30 @@ impl<S: Store, T: Transport, W: World> Client<S, T, W> {
         Ok(())
     }
 
-    /// Feeds the logic and carries its calls until nothing is under way.
-    async fn run(&mut self, inputs: Vec<Input>) -> Result<Run, Error> {
+    /// Feeds the logic and carries its calls until nothing is under way. `turn_patience` is the longest
+    /// to wait for our turn, in milliseconds.
+    async fn run(&mut self, inputs: Vec<Input>, turn_patience: u64) -> Result<Run, Error> {
         // Nobody waits for the calls of a command that was given up.
         self.logic.forget_calls();
         let mut run = Run::default();
         let mut calls = VecDeque::new();
         let mut inputs = VecDeque::from(inputs);
         let started = self.world.now();
-        let mut wait: Option<u64> = None;
+        let mut waits = BTreeSet::new();
         loop {
             while let Some(input) = inputs.pop_front() {
                 for output in self.step(input)? {
                     match output {
                         Output::Call { id, to, call } => calls.push_back((id, to, call)),
                         Output::Event(event) => run.note(event),
-                        Output::Wait { until } => {
-                            wait = Some(wait.map_or(until, |earlier| earlier.min(until)));
+                        Output::Wait { until, pause } => {
+                            let patience = match pause {
+                                Pause::Service => PATIENCE_MS,
+                                Pause::Turn => turn_patience,
+                            };
+                            if until <= started.saturating_add(patience) {
+                                waits.insert(until);
+                            }
                         }
                     }
                 }
@@ -277,14 +310,14 @@ impl<S: Store, T: Transport, W: World> Client<S, T, W> {
                 });
                 continue;
             }
-            match wait.take() {
-                Some(until) if until <= started.saturating_add(PATIENCE_MS) => {
-                    let now = self.world.now();
-                    self.world.sleep(until.saturating_sub(now)).await;
-                    inputs.push_back(Input::Tick);
-                }
-                _ => return Ok(run),
-            }
+            let Some(until) = waits.pop_first() else {
+                return Ok(run);
+            };
+            let now = self.world.now();
+            self.world.sleep(until.saturating_sub(now)).await;
+            // What had to wait is tried again, and says so if it has to wait longer.
+            run.waited();
+            inputs.push_back(Input::Tick);
         }
     }
 
@@ -314,6 +347,15 @@ impl Run {
             _ => {}
         }
         self.events.push(event);
+    }
+
+    /// What was to be asked again later is asked again.
+    fn waited(&mut self) {
+        let is_over =
+            |error: &Error| matches!(error, Error::Refused(refusal) if refusal.is_temporary());
+        self.blocked.take_if(|error| is_over(error));
+        self.events
+            .retain(|event| !matches!(event, Event::Blocked { error } if is_over(error)));
     }
 
     /// Intents of earlier runs, done now, are not this one's.

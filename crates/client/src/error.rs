@@ -59,6 +59,12 @@ pub enum Error {
     /// We are no member any more.
     #[error("we were removed from '{0}': what was said before can be read, nothing can be sent")]
     NoLongerMember(String),
+    /// We left.
+    #[error("you left '{0}': what was said before can be read, nothing can be sent")]
+    Left(String),
+    /// We asked to leave: nothing more is sent.
+    #[error("you are leaving '{0}': it is done as soon as another member is online")]
+    Leaving(String),
     /// The conversation stopped, since somebody broke the rules.
     #[error("'{title}' is stopped: {reason}")]
     Stopped {

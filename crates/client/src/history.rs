@@ -70,6 +70,8 @@ tls_enum! {
         Unreadable(Unreadable) = 8,
         /// A member saw another log than we did: the DS has shown us different ones.
         Contradiction(Contradiction) = 9,
+        /// Somebody left; perhaps we.
+        Left(Update) = 10,
     }
 }
 

@@ -6,7 +6,7 @@ use folkmoot_protocol::keys::PublicKey;
 
 use crate::error::Error;
 use crate::history::{HistoryEntry, HistoryPosition};
-use crate::logic::rows::{self, AccountRow, ConversationRow, Stage};
+use crate::logic::rows::{self, AccountRow, ConversationRow, OutboxRow, Stage, Wish};
 use crate::logic::{Standing, groups};
 use crate::store::{StoreError, Table, Transaction};
 
@@ -32,6 +32,8 @@ pub struct Conversation {
     pub title: String,
     /// Where we stand in it.
     pub standing: Standing,
+    /// Whether we asked to leave, and nobody has confirmed it yet.
+    pub leaving: bool,
     /// Why it stopped, if it did.
     pub stopped: Option<String>,
     /// The current epoch.
@@ -90,13 +92,15 @@ pub fn conversations(tx: &dyn Transaction) -> Result<Vec<Conversation>, Error> {
     let rows: Vec<(_, ConversationRow)> = rows::scan(tx, Table::Conversations, &[])?;
     let mut conversations = Vec::new();
     for (_, row) in rows {
-        let waiting = tx
-            .scan(Table::Outbox, row.log.as_ref(), None, usize::MAX)?
-            .len();
+        let outbox: Vec<(_, OutboxRow)> = rows::scan(tx, Table::Outbox, row.log.as_ref())?;
+        let wishes = || outbox.iter().map(|(_, row)| &row.wish);
+        let waiting = wishes().filter(|wish| wish.is_users()).count();
+        let leaving = wishes().any(|wish| matches!(wish, Wish::Leave(_)));
         conversations.push(Conversation {
             log: row.log,
             title: row.title.0,
             standing: row.standing,
+            leaving,
             stopped: row.stopped.map(|reason| reason.0),
             epoch: row.epoch,
             epoch_authenticator: row.epoch_authenticator.into_vec(),
@@ -140,14 +144,18 @@ pub fn find(tx: &dyn Transaction, name: &str) -> Result<Conversation, Error> {
 /// Who is in a conversation.
 ///
 /// # Errors
-/// [`Error::NoLongerMember`], and of the store.
+/// [`Error::NoLongerMember`], [`Error::Left`], and of the store.
 pub fn members(tx: &dyn Transaction, log: LogId) -> Result<Members, Error> {
     let row = rows::conversation(tx, log)?;
     if !matches!(
         row.standing,
         Standing::Opening | Standing::Member | Standing::Stopped
     ) {
-        return Err(Error::NoLongerMember(row.title.0));
+        return Err(if row.standing == Standing::Left {
+            Error::Left(row.title.0)
+        } else {
+            Error::NoLongerMember(row.title.0)
+        });
     }
     let group = groups::load_group(tx, log)?;
     let own = group.own_index();

@@ -50,6 +50,7 @@ fn run(options: Options, printer: &Printer) -> Result<(), CliError> {
         Command::Remove { group, users } => {
             online(printer, commands::remove(home, &group, &users, printer))
         }
+        Command::Leave { group } => online(printer, commands::leave(home, &group, printer)),
         Command::Update { group } => online(printer, commands::update(home, &group, printer)),
         Command::Send { group, text } => online(
             printer,

@@ -62,6 +62,8 @@ pub enum Command {
         #[arg(required = true)]
         users: Vec<String>,
     },
+    /// Leave a group. It is done as soon as another member is online.
+    Leave { group: String },
     /// Renew this device's keys in a group.
     Update { group: String },
     /// Send a message.

@@ -74,6 +74,10 @@ pub enum State {
     /// Not confirmed by the server yet.
     Opening,
     Member,
+    /// We asked to leave, and another member has to confirm it.
+    Leaving,
+    /// Left: the history stays, nothing comes any more.
+    Left,
     /// Removed: the history stays, nothing comes any more.
     Removed,
     /// Stopped at an invalid commit, with the evidence kept.
@@ -92,6 +96,8 @@ impl Display for Groups {
             match line.state {
                 State::Opening => f.write_str("not confirmed by the server yet")?,
                 State::Member => write!(f, "epoch {}", line.epoch)?,
+                State::Leaving => f.write_str("leaving, as soon as another member is online")?,
+                State::Left => f.write_str("you left")?,
                 State::Removed => f.write_str("you were removed")?,
                 State::Stopped => f.write_str("stopped at an invalid commit")?,
             }
@@ -100,6 +106,28 @@ impl Display for Groups {
             }
         }
         Ok(())
+    }
+}
+
+/// `leave`
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Left {
+    pub group: String,
+    /// `leaving`, or `left` if nobody else was there.
+    pub state: State,
+}
+
+impl Display for Left {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let group = Tame(&self.group);
+        if self.state == State::Left {
+            write!(f, "You left '{group}'.")
+        } else {
+            write!(
+                f,
+                "You are leaving '{group}': it is done as soon as another member is online."
+            )
+        }
     }
 }
 
@@ -130,6 +158,7 @@ pub enum Event {
     Message { group: String, from: String },
     Changed { group: String, epoch: u64 },
     Removed { group: String, by: String },
+    Left { group: String },
     Waiting { what: String },
     Failed { what: String },
 }
@@ -166,6 +195,7 @@ impl Display for Synced {
                         Tame(by)
                     )?;
                 }
+                Event::Left { group } => write!(f, "You left '{}'.", Tame(group))?,
                 Event::Waiting { what } => write!(f, "Waiting: {}.", Tame(what))?,
                 Event::Failed { what } => write!(f, "Failed: {}.", Tame(what))?,
             }
@@ -228,6 +258,8 @@ pub enum What {
     Removed {
         user: String,
     },
+    /// Somebody left.
+    Left,
     /// Keys were renewed.
     Updated,
     /// An epoch began.
@@ -262,6 +294,7 @@ impl Display for Entry {
             What::Joined => f.write_str(" added you"),
             What::Added { user } => write!(f, " added {user}"),
             What::Removed { user } => write!(f, " removed {user}"),
+            What::Left => f.write_str(" left"),
             What::Updated => f.write_str(" renewed keys"),
             What::Epoch { authenticator } => {
                 write!(

@@ -5,7 +5,7 @@
 //! pass as encoded bytes. Every client step is a transaction of its own. So a run is the same each time,
 //! and it can lose power at any step, lose an answer, or let two people act at once.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use folkmoot_authentication_service::AuthenticationService;
 use folkmoot_client::logic::{CallId, Input, Intent, IntentId, Logic, Output};
@@ -35,6 +35,9 @@ pub const BEGINNING: u64 = 1_800_000_000_000;
 
 /// How long a call takes, in milliseconds.
 const LATENCY: u64 = 10;
+
+/// How long people wait for what comes by waiting, in milliseconds: the last rank's turn.
+const PATIENCE: u64 = 62_000;
 
 /// More calls than any scenario needs: a run that goes beyond goes round in circles.
 const MOST_CALLS: usize = 20_000;
@@ -85,6 +88,8 @@ pub struct Sim {
     heard: Option<Vec<Call>>,
     people: Vec<Person>,
     flights: VecDeque<Flight>,
+    /// Who is to be woken, and when.
+    waits: BTreeSet<(u64, PersonId)>,
     /// How many steps were made.
     pub steps: usize,
     /// At which step somebody loses power, and how.
@@ -152,6 +157,7 @@ impl Sim {
             heard: None,
             people: Vec::new(),
             flights: VecDeque::new(),
+            waits: BTreeSet::new(),
             steps: 0,
             crash: None,
             lose: 0,
@@ -356,6 +362,7 @@ impl Sim {
     /// Starts a person's device again: what it only held in memory is gone.
     pub fn restart(&mut self, who: PersonId) {
         self.flights.retain(|flight| flight.who != who);
+        self.waits.retain(|(_, waiting)| *waiting != who);
         self.people[who].logic = Logic::new();
         self.people[who].store.forget_unsynced();
     }
@@ -384,7 +391,9 @@ impl Sim {
             match output {
                 Output::Call { id, to, call } => calls.push(Flight { who, id, to, call }),
                 Output::Event(event) => self.people[who].events.push(event),
-                Output::Wait { .. } => {}
+                Output::Wait { until, .. } => {
+                    self.waits.insert((until, who));
+                }
             }
         }
         match crash {
@@ -408,12 +417,22 @@ impl Sim {
             .expect("a device that starts again can go on");
     }
 
-    /// Carries calls until none is under way.
+    /// Carries calls until none is under way and nobody waits for a time that comes soon.
     ///
     /// # Panics
     /// If it never ends.
     pub fn settle(&mut self) {
-        while self.deliver() {}
+        let end = self.now + PATIENCE;
+        loop {
+            while self.deliver() {}
+            match self.waits.pop_first() {
+                Some((until, who)) if until <= end => {
+                    self.now = self.now.max(until);
+                    self.input(who, Input::Tick).unwrap();
+                }
+                _ => return,
+            }
+        }
     }
 
     /// Carries calls until the next one is an append, or none is under way.
@@ -616,6 +635,12 @@ pub fn add(log: folkmoot_protocol::ids::LogId, users: &[&str]) -> Intent {
         log,
         users: names(users),
     }
+}
+
+/// One person less.
+#[must_use]
+pub fn leave(log: folkmoot_protocol::ids::LogId) -> Intent {
+    Intent::Leave { log }
 }
 
 /// Fewer people.

@@ -1,11 +1,13 @@
 //! Commits, from the outbox to an entry that can be offered.
 
-use folkmoot_credential::{AcceptedKeys, DeviceCredential, UserId, Version};
+use folkmoot_credential::{AcceptedKeys, DeviceCredential, Version};
 use folkmoot_mls::codec::{Decode, Encode};
 use folkmoot_mls::error::Error as EngineError;
-use folkmoot_mls::group::{CommitBuilder, Group};
+use folkmoot_mls::extension::Extensions;
+use folkmoot_mls::group::{CommitBuilder, Group, IncludeProposals};
 use folkmoot_mls::key_package::KeyPackage;
 use folkmoot_mls::message::MlsMessage;
+use folkmoot_mls::tree_math::LeafIndex;
 use folkmoot_protocol::VERSION;
 use folkmoot_protocol::invitation::SealedWelcome;
 use folkmoot_protocol::log::{Append, CommitDeclaration, Pickup, part_hash};
@@ -13,6 +15,7 @@ use folkmoot_protocol::sealed::suite;
 
 use super::groups::{context, derive_fence, members};
 use super::outbox::Built;
+use super::proposals::{Due, due};
 use super::rows::{
     self, AddWish, AttemptRow, CommitAttempt, ConversationRow, OutboxRow, RemoveWish, Seed,
     TargetDevice, Wish,
@@ -24,13 +27,14 @@ use crate::store::{StoreError, Table};
 /// One in so many commits that remove nobody is a cut, so that a cut does not tell a removal.
 const CUT_IN: u32 = 4;
 
-/// What a commit is to do, as far as we have to remember it.
+/// What a commit is to do, as far as it has to be known until the commit is built.
 #[derive(Default)]
 struct Plan<'a> {
-    added: Vec<UserId>,
-    removed: Vec<UserId>,
+    removed: Vec<LeafIndex>,
     packages: Vec<KeyPackage>,
     devices: Vec<&'a TargetDevice>,
+    /// The group's extensions after the commit, if they change.
+    extensions: Option<Extensions>,
 }
 
 /// How a plan ends before it is one.
@@ -49,14 +53,15 @@ impl Step<'_> {
     ) -> Result<Built, Error> {
         let account = self.account()?;
         let mut held = self.hold(&row)?;
-        let builder = held.group.commit();
+        let due = due(&held.group, &row);
         let planned = match wish {
-            Wish::Add(wish) => self.plan_add(&held.group, builder, wish, next.tried)?,
-            Wish::Remove(wish) => plan_remove(&held.group, builder, wish, next.tried),
+            Wish::Add(wish) => self.plan_add(&held.group, wish, next.tried)?,
+            Wish::Remove(wish) => plan_remove(&held.group, wish, next.tried),
+            Wish::Proposals if row.cause == 0 => Err(Over::Done),
             // A path renews our own keys, and every commit of ours has one.
-            Wish::Update | Wish::Send(_) => Ok((builder, Plan::default())),
+            _ => Ok(Plan::default()),
         };
-        let (builder, plan) = match planned {
+        let plan = match planned {
             Ok(planned) => planned,
             Err(over) => {
                 self.keep(&mut row, held)?;
@@ -66,6 +71,7 @@ impl Step<'_> {
                 });
             }
         };
+        let builder = plan.builder(&held.group, due);
         let mut ctx = context(self.now / 1000, self.rng);
         let pending = match builder.build(&mut held.keys, &account.signer(), &mut ctx) {
             Ok(pending) => pending,
@@ -138,8 +144,6 @@ impl Step<'_> {
             commit: Some(CommitAttempt {
                 changes,
                 next_fence: Seed(next_fence),
-                added: plan.added,
-                removed: plan.removed,
                 effects: pending.effects,
             }),
         };
@@ -157,10 +161,9 @@ impl Step<'_> {
     fn plan_add<'a>(
         &self,
         group: &Group,
-        mut builder: CommitBuilder,
         wish: &'a AddWish,
         tried: bool,
-    ) -> Result<Result<(CommitBuilder, Plan<'a>), Over>, Error> {
+    ) -> Result<Result<Plan<'a>, Over>, Error> {
         let mut plan = Plan::default();
         let present: Vec<_> = members(group)
             .filter_map(|(_, member)| member.device())
@@ -184,12 +187,8 @@ impl Step<'_> {
                 }
                 let authority = target.authority.ok_or_else(damaged)?;
                 new_key |= accepted.insert(target.user.domain.clone(), authority);
-                builder = builder.add(package.clone());
                 plan.packages.push(package);
                 plan.devices.push(device);
-                if !plan.added.contains(&target.user) {
-                    plan.added.push(target.user.clone());
-                }
             }
         }
         if plan.packages.is_empty() {
@@ -201,31 +200,20 @@ impl Step<'_> {
             }));
         }
         if new_key {
-            let extensions = group.extensions().clone().with(&accepted);
-            builder = builder.group_context_extensions(extensions);
+            plan.extensions = Some(group.extensions().clone().with(&accepted));
         }
-        Ok(Ok((builder, plan)))
+        Ok(Ok(plan))
     }
 }
 
 /// Removes every device that the users have at this time.
-fn plan_remove<'a>(
-    group: &Group,
-    mut builder: CommitBuilder,
-    wish: &RemoveWish,
-    tried: bool,
-) -> Result<(CommitBuilder, Plan<'a>), Over> {
+fn plan_remove<'a>(group: &Group, wish: &RemoveWish, tried: bool) -> Result<Plan<'a>, Over> {
     let mut plan = Plan::default();
     let present: Vec<(_, DeviceCredential)> = members(group).collect();
     for user in &wish.users {
         let leaves = present.iter().filter(|(_, member)| member.user == *user);
         let before = plan.removed.len();
-        for (leaf, _) in leaves {
-            builder = builder.remove(*leaf);
-            if plan.removed.len() == before {
-                plan.removed.push(user.clone());
-            }
-        }
+        plan.removed.extend(leaves.map(|(leaf, _)| *leaf));
         if plan.removed.len() == before && !tried {
             return Err(Over::Failed(Error::NotMember(user.clone())));
         }
@@ -233,6 +221,28 @@ fn plan_remove<'a>(
     if plan.removed.is_empty() {
         Err(Over::Done)
     } else {
-        Ok((builder, plan))
+        Ok(plan)
+    }
+}
+
+impl Plan<'_> {
+    /// The commit that does all of it, and what others have proposed.
+    fn builder(&self, group: &Group, due: Due) -> CommitBuilder {
+        let include = IncludeProposals::AllOf(due.references);
+        let mut builder = group.commit().include_proposals(include);
+        let leaves = due
+            .leaves
+            .iter()
+            .filter(|leaf| !self.removed.contains(leaf));
+        for leaf in self.removed.iter().chain(leaves) {
+            builder = builder.remove(*leaf);
+        }
+        for package in &self.packages {
+            builder = builder.add(package.clone());
+        }
+        if let Some(extensions) = &self.extensions {
+            builder = builder.group_context_extensions(extensions.clone());
+        }
+        builder
     }
 }

@@ -201,6 +201,8 @@ impl Step<'_> {
             time: head.entry_time,
             promises: Vec::new(),
             intent: IntentId::default(),
+            leaving: Vec::new(),
+            cause: 0,
         };
         // Of an earlier membership nothing secret is left; its history and seen ids stay.
         for table in [Table::Records, Table::Fences, Table::Attempts] {

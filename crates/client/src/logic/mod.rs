@@ -19,6 +19,7 @@ mod inviting;
 mod joining;
 mod mailbox;
 mod outbox;
+mod proposals;
 mod reading;
 pub(crate) mod rows;
 mod sending;
@@ -77,6 +78,8 @@ tls_enum! {
         Removed = 3,
         /// Somebody broke the rules, and we follow no further.
         Stopped = 4,
+        /// We left. What was said before stays.
+        Left = 5,
     }
 }
 
@@ -117,6 +120,11 @@ pub enum Intent {
     },
     /// New keys of our own.
     Update {
+        /// Where.
+        log: LogId,
+    },
+    /// To be a member no more.
+    Leave {
         /// Where.
         log: LogId,
     },
@@ -177,7 +185,19 @@ pub enum Output {
     Wait {
         /// When.
         until: u64,
+        /// What for.
+        pause: Pause,
     },
+}
+
+/// What is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pause {
+    /// A service asked to be asked again later.
+    Service,
+    /// Our turn to commit what others have proposed. Nobody who does not care for it has to wait: it
+    /// comes up again.
+    Turn,
 }
 
 /// Something to tell the user.
@@ -343,6 +363,7 @@ impl Step<'_> {
             Intent::Add { log, users } => self.want_add(log, &users),
             Intent::Remove { log, users } => self.want_remove(log, &users),
             Intent::Update { log } => self.want_update(log),
+            Intent::Leave { log } => self.want_leave(log),
             Intent::Send {
                 log,
                 media_type,
@@ -447,7 +468,8 @@ impl Step<'_> {
                 // A service that names no time is asked again after one second.
                 let until = self.now.saturating_add((*wait).max(1000));
                 self.session.set(task, State::Waiting(until));
-                self.outputs.push(Output::Wait { until });
+                let pause = Pause::Service;
+                self.outputs.push(Output::Wait { until, pause });
                 self.tell(Event::Blocked {
                     error: refusal.into(),
                 });

@@ -37,6 +37,8 @@ pub(super) enum Built {
     Done,
     /// It cannot be done.
     Failed(Error),
+    /// The conversation has ended, and with it whatever was to be done.
+    Closed,
 }
 
 impl Step<'_> {
@@ -103,6 +105,8 @@ impl Step<'_> {
             time: 0,
             promises: Vec::new(),
             intent,
+            leaving: Vec::new(),
+            cause: 0,
         };
         self.keep(
             &mut row,
@@ -226,17 +230,18 @@ impl Step<'_> {
         }
     }
 
-    fn check_usable(&self, log: LogId) -> Result<(), Error> {
+    pub(super) fn check_usable(&self, log: LogId) -> Result<(), Error> {
         let row = rows::conversation(self.tx, log)?;
         match row.standing {
-            Standing::Opening | Standing::Member => Ok(()),
+            Standing::Opening | Standing::Member => self.check_staying(&row),
+            Standing::Left => Err(Error::Left(row.title.0)),
             Standing::Removed => Err(Error::NoLongerMember(row.title.0)),
             Standing::Stopped => Err(stopped(&row)),
         }
     }
 
     /// Makes a wish durable.
-    fn wish(&mut self, log: LogId, wish: Wish) -> Result<IntentId, Error> {
+    pub(super) fn wish(&mut self, log: LogId, wish: Wish) -> Result<IntentId, Error> {
         let intent = rows::next_intent(self.tx)?;
         let row = OutboxRow {
             version: Version,
@@ -299,16 +304,26 @@ impl Step<'_> {
             match row.standing {
                 Standing::Opening => return self.ask_open(&row).map(Some),
                 Standing::Member => {}
-                Standing::Removed | Standing::Stopped => return Ok(None),
+                Standing::Removed | Standing::Stopped | Standing::Left => return Ok(None),
             }
             let reading = *self.session.reading(log);
-            let next = self.outbox(log)?.into_iter().find(OutboxRow::is_ready);
-            let Some(mut next) = next else {
-                return if reading.wanted {
-                    self.ask_read(&row).map(Some)
-                } else {
-                    Ok(None)
-                };
+            let outbox = self.outbox(log)?;
+            let leaves = outbox.iter().any(OutboxRow::has_left);
+            let Some(mut next) = next_of(outbox) else {
+                if reading.wanted {
+                    return self.ask_read(&row).map(Some);
+                }
+                if !reading.at_head {
+                    return Ok(None);
+                }
+                if leaves {
+                    self.advance_leaver(row)?;
+                    return Ok(None);
+                }
+                if self.want_proposals(&row, false)? {
+                    continue;
+                }
+                return Ok(None);
             };
             match (next.attempt, next.receipt) {
                 (Some(entry), None) => return self.ask_append(&row, entry).map(Some),
@@ -322,6 +337,10 @@ impl Step<'_> {
                 // The receipt settles nothing by itself: the entry is read first.
                 (Some(_), Some(_)) => return self.ask_read(&row).map(Some),
                 (None, _) if !reading.at_head => return self.ask_read(&row).map(Some),
+                // What others have proposed comes before our next message.
+                (None, _)
+                    if matches!(next.wish, Wish::Send(_) | Wish::Leave(_))
+                        && self.want_proposals(&row, true)? => {}
                 (None, _) => match self.build(row, &next)? {
                     Built::Attempt(entry) => {
                         next.attempt = Some(entry);
@@ -329,16 +348,26 @@ impl Step<'_> {
                         next.tried = true;
                         self.put_outbox(&next)?;
                     }
-                    Built::Done => self.settle(log, next.intent, Ok(()))?,
-                    Built::Failed(error) => self.settle(log, next.intent, Err(error))?,
+                    Built::Done => self.give_up(&next, Ok(()))?,
+                    Built::Failed(error) => self.give_up(&next, Err(error))?,
+                    Built::Closed => {}
                 },
             }
         }
     }
 
+    /// There is nothing to offer for a wish.
+    fn give_up(&mut self, wish: &OutboxRow, result: Result<(), Error>) -> Result<(), Error> {
+        if !wish.wish.is_users() {
+            self.nothing_due(wish.log)?;
+        }
+        self.settle(wish.log, wish.intent, result)
+    }
+
     fn build(&mut self, row: ConversationRow, next: &OutboxRow) -> Result<Built, Error> {
         match &next.wish {
             Wish::Send(wish) => self.build_message(row, next.intent, wish),
+            Wish::Leave(_) => self.build_leave(row, next),
             wish => self.build_commit(row, next, wish),
         }
     }
@@ -563,7 +592,30 @@ impl Step<'_> {
     }
 }
 
+/// What is to be done next of all that waits.
+fn next_of(outbox: Vec<OutboxRow>) -> Option<OutboxRow> {
+    // A leaver sends nothing more.
+    if outbox.iter().any(OutboxRow::has_left) {
+        let is_offered = |row: &OutboxRow| row.has_left() && row.attempt.is_some();
+        return outbox.into_iter().find(is_offered);
+    }
+    // What was offered is settled first, so that one entry of ours is under way at a time.
+    let at = |is: fn(&OutboxRow) -> bool| outbox.iter().position(is);
+    let first = at(|row| row.attempt.is_some())
+        .or_else(|| at(|row| !row.wish.is_users()))
+        .or_else(|| at(OutboxRow::is_ready))?;
+    outbox.into_iter().nth(first)
+}
+
 impl OutboxRow {
+    /// Whether our leave is on its way, or in the log.
+    fn has_left(&self) -> bool {
+        match &self.wish {
+            Wish::Leave(wish) => wish.proposed || self.attempt.is_some(),
+            _ => false,
+        }
+    }
+
     /// Whether nothing has to come before the entry.
     fn is_ready(&self) -> bool {
         match &self.wish {

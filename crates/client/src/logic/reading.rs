@@ -1,10 +1,12 @@
 //! Reading a log: entries in order, each applied once, on the chain. Only this moves a group on.
 
-use folkmoot_credential::{AcceptedKeys, Policy, UserId, Version};
+use folkmoot_credential::{AcceptedKeys, DeviceCredential, Policy, UserId, Version};
 use folkmoot_mls::codec::Decode;
 use folkmoot_mls::error::Error as EngineError;
-use folkmoot_mls::group::{Group, Processed};
+use folkmoot_mls::group::{CommitEffects, Group, Processed};
+use folkmoot_mls::leaf_node::LeafNode;
 use folkmoot_mls::message::MlsMessage;
+use folkmoot_mls::proposal::Proposal;
 use folkmoot_mls::tree_math::LeafIndex;
 use folkmoot_protocol::delivery::ReadResponses;
 use folkmoot_protocol::delivery::read_response::End;
@@ -16,7 +18,8 @@ use folkmoot_protocol::plaintext::{MessageId, Plaintext, Position};
 use super::chain::Place;
 use super::groups::{Held, context, derive_fence, member};
 use super::outbox::stopped;
-use super::rows::{self, AttemptRow, CommitAttempt, ConversationRow, OutboxRow, Wish};
+use super::proposals::{concerns, still_leaving};
+use super::rows::{self, AttemptRow, CommitAttempt, ConversationRow, Leaver, OutboxRow, Wish};
 use super::session::Task;
 use super::{APPLICATION, Event, PROPOSAL, Standing, Step};
 use crate::error::{BadService, Error};
@@ -72,7 +75,7 @@ impl Step<'_> {
         let Reader { mut row, held } = reader;
         let Some(held) = held else {
             self.put_conversation(&mut row)?;
-            return self.leave(&row);
+            return self.over(&row);
         };
         match fault {
             Some(Fault::Stop(reason)) => {
@@ -169,7 +172,7 @@ impl Step<'_> {
                 intent,
                 ..
             }) => {
-                let merged = self.merge(reader, commit, place)?;
+                let merged = self.merge(reader, &commit, place)?;
                 if merged.is_ok() {
                     let key = rows::outbox_key(reader.row.log, intent);
                     if self.tx.get(Table::Outbox, &key)?.is_some() {
@@ -193,19 +196,20 @@ impl Step<'_> {
     fn merge(
         &mut self,
         reader: &mut Reader,
-        commit: CommitAttempt,
+        commit: &CommitAttempt,
         place: Place,
     ) -> Result<Result<(), Fault>, Error> {
         let Some(held) = reader.held.take() else {
             return Ok(Ok(()));
         };
-        let by = self.account()?.user;
         // First as a trial: what the others find invalid at the entry's time, we must not merge.
         let ctx = context(place.time / 1000, self.rng);
         if let Err(error) = held.group.judge_again(&commit.effects, &ctx) {
             reader.held = Some(held);
-            return Ok(Err(Fault::Stop(blame(error)?)));
+            let reason = format!("our commit was no longer valid when it was ordered: {error}");
+            return Ok(Err(Fault::Stop(reason)));
         }
+        let changed = Changed::of(&held.group, &commit.effects, &reader.row.leaving);
         let log = reader.row.log;
         self.apply(log, &held.group.proposals_deletion())?;
         self.apply(log, &commit.changes)?;
@@ -213,7 +217,9 @@ impl Step<'_> {
         drop(held);
         let held = self.load(&reader.row)?;
         self.enter(reader, held, &commit.next_fence.0, place)?;
-        self.write_changes(&reader.row, place, &by, &commit.added, &commit.removed)?;
+        if let Some(changed) = changed {
+            self.write_changes(&reader.row, place, &changed)?;
+        }
         Ok(Ok(()))
     }
 
@@ -254,15 +260,10 @@ impl Step<'_> {
                 if let Err(reason) = check_rules(&group) {
                     return self.give_back(reader, held, reason);
                 }
-                let Some(by) = name(&held.group, effects.committer) else {
+                let changed = Changed::of(&held.group, &effects, &reader.row.leaving);
+                let Some(changed) = changed else {
                     return self.give_back(reader, held, "its author has no name".into());
                 };
-                let removed = effects
-                    .removed
-                    .iter()
-                    .filter_map(|(leaf, _)| name(&held.group, *leaf));
-                let removed = unique(removed);
-                let added = unique(effects.added.iter().filter_map(|leaf| name(&group, *leaf)));
                 let log = reader.row.log;
                 self.apply(log, &changes)?;
                 self.apply(log, &held.keys.deletion())?;
@@ -276,16 +277,25 @@ impl Step<'_> {
                     &fence,
                     place,
                 )?;
-                self.write_changes(&reader.row, place, &by, &added, &removed)?;
+                self.write_changes(&reader.row, place, &changed)?;
                 Ok(())
             }
             Ok(Processed::Removed { by }) => {
                 let user = self.account()?.user;
-                if let Some(by) = name(&held.group, by) {
-                    let row = &mut reader.row;
-                    row.standing = Standing::Removed;
-                    self.write_history_at(row, place, 0, What::Removed(Change { by, user }))?;
-                }
+                let row = &mut reader.row;
+                let wanted = self.check_staying(row).is_err();
+                row.standing = if wanted {
+                    Standing::Left
+                } else {
+                    Standing::Removed
+                };
+                let by = name(&held.group, by).unwrap_or_else(|| user.clone());
+                let what = if wanted {
+                    What::Left(Update { by: user })
+                } else {
+                    What::Removed(Change { by, user })
+                };
+                self.write_history_at(row, place, 0, what)?;
                 Ok(())
             }
             Ok(_) => Err("it is no commit".to_owned()),
@@ -322,6 +332,13 @@ impl Step<'_> {
         row.epoch = held.group.epoch();
         row.epoch_authenticator = held.group.epoch_authenticator().as_slice().into();
         row.tip = place.id;
+        still_leaving(&held.group, &mut row.leaving);
+        // A leave that was passed over makes the next commit due.
+        row.cause = if row.leaving.is_empty() {
+            0
+        } else {
+            place.time
+        };
         if let Ok(Some(title)) = held.group.extensions().get::<folkmoot_credential::Title>() {
             row.title = title.as_str().into();
         }
@@ -346,18 +363,21 @@ impl Step<'_> {
         &mut self,
         row: &ConversationRow,
         place: Place,
-        by: &UserId,
-        added: &[UserId],
-        removed: &[UserId],
+        changed: &Changed,
     ) -> Result<(), Error> {
+        let Changed {
+            by,
+            added,
+            removed,
+            left,
+        } = changed;
         let change = |user: &UserId| Change {
             by: by.clone(),
             user: user.clone(),
         };
-        let mut lines: Vec<What> = removed
-            .iter()
-            .map(|user| What::Removed(change(user)))
-            .collect();
+        let gone = |user: &UserId| What::Left(Update { by: user.clone() });
+        let mut lines: Vec<What> = left.iter().map(gone).collect();
+        lines.extend(removed.iter().map(|user| What::Removed(change(user))));
         lines.extend(added.iter().map(|user| What::Added(change(user))));
         if lines.is_empty() {
             lines.push(What::Updated(Update { by: by.clone() }));
@@ -390,7 +410,7 @@ impl Step<'_> {
                 intent,
                 wish: Wish::Send(wish),
                 ..
-            }) = row
+            }) = row.clone()
             {
                 let account = self.account()?;
                 let message = Message {
@@ -404,6 +424,8 @@ impl Step<'_> {
                 self.is_new(log, &account.user, wish.id)?;
                 self.write_history_at(&reader.row, place, 0, What::Message(message))?;
                 self.settle(log, intent, Ok(()))?;
+            } else if let (Some(row), Some(held)) = (row, &reader.held) {
+                self.left(&mut reader.row, &held.group, row)?;
             }
             return Ok(Ok(()));
         }
@@ -426,7 +448,20 @@ impl Step<'_> {
                 self.apply(log, &changes)?;
                 self.said(&reader.row, place, sender, &data)?;
             }
-            Ok(Processed::Proposal { group, changes, .. }) if append.content_type == PROPOSAL => {
+            Ok(Processed::Proposal {
+                sender,
+                proposal,
+                group,
+                changes,
+                ..
+            }) if append.content_type == PROPOSAL => {
+                let row = &mut reader.row;
+                if row.cause == 0 && concerns(&group, &proposal) {
+                    row.cause = place.time;
+                }
+                if matches!(&proposal, Proposal::Remove(remove) if remove.removed == sender) {
+                    wants_to_leave(&group, &mut row.leaving, sender);
+                }
                 held.group = group;
                 self.apply(log, &changes)?;
             }
@@ -444,6 +479,26 @@ impl Step<'_> {
             }
         }
         Ok(Ok(()))
+    }
+
+    /// Our own leave is in the log. That is what was asked for; the wish stays until it is done.
+    fn left(
+        &mut self,
+        row: &mut ConversationRow,
+        group: &Group,
+        mut wish: OutboxRow,
+    ) -> Result<(), Error> {
+        let Wish::Leave(leave) = &mut wish.wish else {
+            return Ok(());
+        };
+        leave.proposed = true;
+        (wish.attempt, wish.receipt) = (None, None);
+        self.put_outbox(&wish)?;
+        wants_to_leave(group, &mut row.leaving, group.own_index());
+        self.tell(Event::Done {
+            intent: wish.intent,
+        });
+        Ok(())
     }
 
     /// Somebody said something.
@@ -504,15 +559,20 @@ impl Step<'_> {
     // ---- ends
 
     /// We are no member any more: keys and wishes go, what was said stays.
-    fn leave(&mut self, row: &ConversationRow) -> Result<(), Error> {
+    pub(super) fn over(&mut self, row: &ConversationRow) -> Result<(), Error> {
         let log = row.log;
         self.session.held.remove(&log);
         for table in [Table::Records, Table::Fences, Table::Attempts] {
             self.tx.delete_prefix(table, log.as_ref())?;
         }
         for waiting in self.outbox(log)? {
-            let error = Error::NoLongerMember(row.title.0.clone());
-            self.settle(log, waiting.intent, Err(error))?;
+            let title = row.title.0.clone();
+            let result = match (&waiting.wish, row.standing) {
+                (Wish::Leave(_), _) => Ok(()),
+                (_, Standing::Left) => Err(Error::Left(title)),
+                _ => Err(Error::NoLongerMember(title)),
+            };
+            self.settle(log, waiting.intent, result)?;
         }
         // Perhaps somebody has added us again.
         let invitations: Vec<(_, rows::InvitationRow)> =
@@ -582,6 +642,62 @@ impl Step<'_> {
             entry,
         });
         Ok(())
+    }
+}
+
+/// What a commit did, by people.
+struct Changed {
+    by: UserId,
+    added: Vec<UserId>,
+    removed: Vec<UserId>,
+    /// Of those removed, who wanted it.
+    left: Vec<UserId>,
+}
+
+impl Changed {
+    /// `group` and `leaving` are those before the commit. `None` if its author has no name.
+    fn of(group: &Group, effects: &CommitEffects, leaving: &[Leaver]) -> Option<Self> {
+        let user = |node: &LeafNode| Some(DeviceCredential::read(&node.credential).ok()?.user);
+        let wanted = |leaf: LeafIndex| {
+            leaving.iter().any(|leaver| leaver.leaf == leaf)
+                || effects.proposals.iter().any(|(sender, proposal)| {
+                    matches!(proposal, Proposal::Remove(remove)
+                        if *sender == leaf && remove.removed == leaf)
+                })
+        };
+        let gone = |left: bool| {
+            let gone = effects.removed.iter();
+            gone.filter(move |(leaf, _)| wanted(*leaf) == left)
+                .filter_map(move |(_, node)| user(node))
+        };
+        let added = effects.proposals.iter().filter_map(|(_, proposal)| {
+            if let Proposal::Add(add) = proposal {
+                user(&add.key_package.leaf_node)
+            } else {
+                None
+            }
+        });
+        Some(Self {
+            by: member(group, effects.committer)?.0,
+            added: unique(added),
+            removed: unique(gone(false)),
+            left: unique(gone(true)),
+        })
+    }
+}
+
+/// Remembers that a member wants to leave.
+fn wants_to_leave(group: &Group, leaving: &mut Vec<Leaver>, leaf: LeafIndex) {
+    let Some(node) = group.member(leaf) else {
+        return;
+    };
+    let signature_key = node.signature_key.to_vec().into();
+    let leaver = Leaver {
+        leaf,
+        signature_key,
+    };
+    if !leaving.contains(&leaver) {
+        leaving.push(leaver);
     }
 }
 

@@ -6,6 +6,7 @@ use folkmoot_mls::crypto::{HpkeKeyPair, Secret};
 use folkmoot_mls::group::CommitEffects;
 use folkmoot_mls::key_package::KeyPackageBundle;
 use folkmoot_mls::records::Changes;
+use folkmoot_mls::tree_math::LeafIndex;
 use folkmoot_mls::{tls_enum, tls_struct};
 use folkmoot_protocol::ids::{ChainHash, EntryId, LogId, MailboxId, PickupAddress};
 use folkmoot_protocol::invitation::Invitation;
@@ -154,6 +155,21 @@ tls_struct! {
         pub promises: Vec<Promise>,
         /// The intent to open the log, while it is open.
         pub intent: IntentId,
+        /// Members who want to leave and whose leave was read, ourselves included.
+        pub leaving: Vec<Leaver>,
+        /// The DS's time, in milliseconds since 1970, of what makes a commit due in this epoch: what
+        /// somebody proposed, or the commit that passed a leave over. 0 if nothing does.
+        pub cause: u64,
+    }
+}
+
+tls_struct! {
+    /// A member who wants to leave.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub(crate) struct Leaver {
+        pub leaf: LeafIndex,
+        /// Tells the member from one who gets the leaf later.
+        pub signature_key: Bytes,
     }
 }
 
@@ -191,6 +207,25 @@ tls_enum! {
         Remove(RemoveWish) = 2,
         Update = 3,
         Send(SendWish) = 4,
+        /// To be a member no more.
+        Leave(LeaveWish) = 5,
+        /// To commit what others have proposed. No user asked for it.
+        Proposals = 6,
+    }
+}
+
+impl Wish {
+    /// Whether a user asked for it.
+    pub(crate) fn is_users(&self) -> bool {
+        !matches!(self, Self::Proposals)
+    }
+}
+
+tls_struct! {
+    #[derive(Clone)]
+    pub(crate) struct LeaveWish {
+        /// Whether our proposal was read in the log: then it is for others to commit it.
+        pub proposed: bool,
     }
 }
 
@@ -279,9 +314,7 @@ tls_struct! {
     pub(crate) struct CommitAttempt {
         pub changes: Changes,
         pub next_fence: Seed,
-        pub added: Vec<UserId>,
-        pub removed: Vec<UserId>,
-        /// What it does, to be judged again by the time of the entry.
+        /// What it does: to be judged again by the time of the entry, and shown.
         pub effects: CommitEffects,
     }
 }

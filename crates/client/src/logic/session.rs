@@ -76,6 +76,8 @@ pub(super) struct Marks {
     /// Tasks whose nonce was refused, and no other since.
     pub stale: BTreeSet<Task>,
     pub reading: BTreeMap<LogId, Reading>,
+    /// When it is our turn to commit what others have proposed.
+    pub turns: BTreeMap<LogId, u64>,
     pub collect: bool,
     pub count: bool,
 }
@@ -167,7 +169,19 @@ impl Session {
             .map(|(task, _)| *task)
             .collect();
         self.marks.states.retain(|_, state| !is_due(state));
-        due
+        // Perhaps somebody was faster: our turn begins with reading.
+        let turns: Vec<_> = self
+            .turns
+            .iter()
+            .filter(|(_, until)| **until <= now)
+            .collect();
+        let turns: Vec<_> = turns.into_iter().map(|(log, _)| *log).collect();
+        for log in &turns {
+            self.reading(*log).wanted = true;
+        }
+        due.into_iter()
+            .chain(turns.into_iter().map(Task::Conversation))
+            .collect()
     }
 
     pub(super) fn reading(&mut self, log: LogId) -> &mut Reading {

@@ -1,13 +1,13 @@
 //! Commands about accounts and groups.
 
-use folkmoot_client::Standing;
 use folkmoot_client::transport::{Grpc, ServerUrl};
+use folkmoot_client::{Conversation, Standing};
 
 use crate::error::CliError;
 use crate::home::{self, LocalClient};
 use crate::options::HomeOptions;
 use crate::output::Printer;
-use crate::report::{GroupLine, GroupState, Groups, Member, Registered, State};
+use crate::report::{GroupLine, GroupState, Groups, Left, Member, Registered, State};
 
 pub async fn register(
     home: &HomeOptions,
@@ -63,6 +63,15 @@ pub async fn remove(
     show(&mut client, group, printer)
 }
 
+pub async fn leave(home: &HomeOptions, group: &str, printer: &Printer) -> Result<(), CliError> {
+    let conversation = home::open(home)?.leave(group).await?;
+    let left = Left {
+        state: state(&conversation),
+        group: conversation.title,
+    };
+    printer.print(&left).map_err(CliError::Output)
+}
+
 pub async fn update(home: &HomeOptions, group: &str, printer: &Printer) -> Result<(), CliError> {
     let mut client = home::open(home)?;
     client.update(group).await?;
@@ -76,14 +85,9 @@ pub fn members(home: &HomeOptions, group: &str, printer: &Printer) -> Result<(),
 pub fn groups(home: &HomeOptions, printer: &Printer) -> Result<(), CliError> {
     let conversations = home::open(home)?.conversations()?;
     let groups = conversations.into_iter().map(|conversation| GroupLine {
+        state: state(&conversation),
         group: conversation.title,
         log: hex::encode(conversation.log),
-        state: match conversation.standing {
-            Standing::Opening => State::Opening,
-            Standing::Member => State::Member,
-            Standing::Removed => State::Removed,
-            _ => State::Stopped,
-        },
         epoch: conversation.epoch,
         waiting: conversation.waiting,
     });
@@ -92,6 +96,17 @@ pub fn groups(home: &HomeOptions, printer: &Printer) -> Result<(), CliError> {
             groups: groups.collect(),
         })
         .map_err(CliError::Output)
+}
+
+fn state(conversation: &Conversation) -> State {
+    match conversation.standing {
+        Standing::Opening => State::Opening,
+        Standing::Member if conversation.leaving => State::Leaving,
+        Standing::Member => State::Member,
+        Standing::Removed => State::Removed,
+        Standing::Left => State::Left,
+        _ => State::Stopped,
+    }
 }
 
 fn show(client: &mut LocalClient, group: &str, printer: &Printer) -> Result<(), CliError> {

@@ -47,7 +47,8 @@ pub async fn send(
 
 pub async fn sync(home: &HomeOptions, printer: &Printer) -> Result<(), CliError> {
     let mut client = home::open(home)?;
-    let (events, blocked) = synced(&mut client).await?;
+    let events = client.sync().await?;
+    let (events, blocked) = sorted(&mut client, events)?;
     printer
         .print(&Synced { events })
         .map_err(CliError::Output)?;
@@ -62,7 +63,7 @@ pub async fn read(
 ) -> Result<(), CliError> {
     let mut client = home::open(home)?;
     // What is here can be read without a server too; what went wrong is said after it.
-    let (_, mut blocked) = synced(&mut client).await?;
+    let (_, mut blocked) = refreshed(&mut client).await?;
     let conversation = client.conversation(group)?;
     let mut last = None;
     let entries = entries_after(&mut client, group, &mut last)?;
@@ -73,7 +74,7 @@ pub async fn read(
     printer.print(&history).map_err(CliError::Output)?;
     while follow && blocked.is_none() {
         tokio::time::sleep(POLL).await;
-        blocked = synced(&mut client).await?.1;
+        blocked = refreshed(&mut client).await?.1;
         for entry in entries_after(&mut client, group, &mut last)? {
             printer.print(&entry).map_err(CliError::Output)?;
         }
@@ -109,15 +110,21 @@ pub fn read_input(file: &Path, limit: u64) -> Result<(String, Vec<u8>), CliError
     Ok((name, bytes))
 }
 
-async fn synced(
-    client: &mut LocalClient,
-) -> Result<(Vec<Event>, Option<folkmoot_client::Error>), CliError> {
+type Sorted = (Vec<Event>, Option<folkmoot_client::Error>);
+
+async fn refreshed(client: &mut LocalClient) -> Result<Sorted, CliError> {
+    let events = client.refresh().await?;
+    sorted(client, events)
+}
+
+/// What happened, and what could not be done.
+fn sorted(client: &mut LocalClient, told_of: Vec<ClientEvent>) -> Result<Sorted, CliError> {
     let mut blocked = None;
     let mut events = Vec::new();
     let account = client
         .account()?
         .ok_or(folkmoot_client::Error::NotRegistered)?;
-    for event in client.sync().await? {
+    for event in told_of {
         match event {
             ClientEvent::Blocked { error } => blocked = Some(error),
             other => events.extend(told(other, &account.user)),
@@ -157,6 +164,7 @@ fn told(event: ClientEvent, own: &UserId) -> Option<Event> {
                 group,
                 by: change.by.to_string(),
             },
+            ClientWhat::Left(left) if left.by == *own => Event::Left { group },
             _ => Event::Changed {
                 group,
                 epoch: entry.epoch,
@@ -202,6 +210,7 @@ fn shown(entry: HistoryEntry) -> Entry {
                 user: change.user.to_string(),
             },
         ),
+        ClientWhat::Left(left) => (left.by.to_string(), What::Left),
         ClientWhat::Updated(update) => (update.by.to_string(), What::Updated),
         ClientWhat::Epoch(epoch) => (
             String::new(),

@@ -41,6 +41,8 @@ pub enum IncludeProposals {
     All,
     /// None.
     None,
+    /// Of these, all that can be committed together; as `All`, but for the choice.
+    AllOf(Vec<ProposalRef>),
     /// These, each of which must be known and valid.
     Only(Vec<ProposalRef>),
 }
@@ -328,8 +330,8 @@ impl CommitBuilder {
         let candidates = match std::mem::take(&mut self.include) {
             IncludeProposals::None => Vec::new(),
             IncludeProposals::Only(references) => references,
-            IncludeProposals::All => {
-                let candidates = self.compatible(&by_value, ctx);
+            include => {
+                let candidates = self.compatible(&include, &by_value, ctx);
                 match self.judge(&candidates, &by_value, ctx) {
                     Err(_) if !candidates.is_empty() => self.valid(candidates, &by_value, ctx),
                     gathered => return gathered,
@@ -362,9 +364,17 @@ impl CommitBuilder {
 
     /// The pending proposals that do not exclude each other or those by value, in the order in which
     /// they came (RFC 9420, section 12.2).
-    fn compatible(&self, by_value: &[Proposal], ctx: &Context<'_>) -> Vec<ProposalRef> {
+    fn compatible(
+        &self,
+        include: &IncludeProposals,
+        by_value: &[Proposal],
+        ctx: &Context<'_>,
+    ) -> Vec<ProposalRef> {
         let own = self.group.own_index();
-        let pending = self.group.pending_proposals();
+        let mut pending = self.group.pending_proposals();
+        if let IncludeProposals::AllOf(chosen) = include {
+            pending.retain(|(reference, _)| chosen.contains(reference));
+        }
         let mut touched = BTreeSet::from([own]);
         let mut has_extensions = false;
         for proposal in by_value {
