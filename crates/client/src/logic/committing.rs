@@ -11,8 +11,8 @@ use folkmoot_protocol::invitation::SealedWelcome;
 use folkmoot_protocol::log::{Append, CommitDeclaration, Pickup, part_hash};
 use folkmoot_protocol::sealed::suite;
 
+use super::appending::Built;
 use super::groups::{context, derive_fence, members};
-use super::outbox::Built;
 use super::rows::{
     self, AddWish, AttemptRow, CommitAttempt, ConversationRow, OutboxRow, RemoveWish, Seed,
     TargetDevice, Wish,

@@ -12,8 +12,10 @@
 //! may lose.
 
 mod account;
+mod appending;
 mod chain;
 mod committing;
+mod following;
 pub(crate) mod groups;
 mod inviting;
 mod joining;

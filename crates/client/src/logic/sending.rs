@@ -8,7 +8,7 @@ use folkmoot_protocol::VERSION;
 use folkmoot_protocol::log::Append;
 use folkmoot_protocol::plaintext::{Plaintext, Position};
 
-use super::outbox::Built;
+use super::appending::Built;
 use super::rows::{self, AttemptRow, ConversationRow, SendWish};
 use super::{APPLICATION, IntentId, Step};
 use crate::error::Error;

@@ -174,3 +174,74 @@ impl Session {
         self.marks.reading.entry(log).or_default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TASK: Task = Task::Mailbox;
+
+    #[test]
+    fn a_task_has_one_call_under_way_at_a_time() {
+        let mut session = Session::default();
+        assert!(session.is_free(&TASK));
+        session.nonces.insert(TASK, vec![1]);
+        let first = session.ask(TASK, Asked::Count);
+        assert!(!session.is_free(&TASK));
+        assert!(matches!(
+            session.answered(first),
+            Some((TASK, Asked::Count))
+        ));
+        assert!(session.is_free(&TASK));
+        assert!(session.nonces.is_empty(), "a nonce is used once");
+        assert!(session.answered(first).is_none(), "an answer counts once");
+        assert_ne!(session.ask(TASK, Asked::Count), first);
+        session.forget_calls();
+        assert!(session.is_free(&TASK));
+    }
+
+    #[test]
+    fn a_nonce_outlives_the_call_that_fetched_it() {
+        let mut session = Session::default();
+        let call = session.ask(TASK, Asked::Nonce);
+        session.nonces.insert(TASK, vec![1]);
+        session.answered(call);
+        assert_eq!(session.nonces.get(&TASK), Some(&vec![1]));
+    }
+
+    #[test]
+    fn a_task_that_waits_is_due_when_its_time_has_come() {
+        let mut session = Session::default();
+        session.set(TASK, State::Waiting(10));
+        assert!(session.due(9).is_empty());
+        assert_eq!(session.due(10), [TASK]);
+        assert!(session.is_free(&TASK));
+    }
+
+    #[test]
+    fn a_step_that_failed_leaves_no_trace_but_used_names() {
+        let mut session = Session::default();
+        let before = session.marks();
+        let call = session.ask(TASK, Asked::Collect(0));
+        session.collect = true;
+        session.restore(before);
+        assert!(session.is_free(&TASK) && !session.collect);
+        assert!(session.answered(call).is_none());
+        assert_ne!(
+            session.ask(TASK, Asked::Count),
+            call,
+            "names are never used twice"
+        );
+    }
+
+    #[test]
+    fn trying_again_frees_what_was_blocked_but_no_call() {
+        let mut session = Session::default();
+        let other = Task::Conversation(LogId([1; 32]));
+        session.set(TASK, State::Blocked);
+        session.ask(other, Asked::Read);
+        session.unblock();
+        assert!(session.is_free(&TASK));
+        assert!(!session.is_free(&other));
+    }
+}
