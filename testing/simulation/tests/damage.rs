@@ -151,8 +151,19 @@ fn garbled_answers_lead_nobody_astray() {
         sim.sync_all();
         let [alice, bob] = [ALICE, BOB].map(|who| sim.conversation(who, "moot"));
         // What is not on the chain that the service signs is never applied, so nothing stopped.
-        assert_eq!([alice.standing, bob.standing], [Standing::Member; 2], "seed {seed}");
-        assert_eq!(alice.epoch_authenticator, bob.epoch_authenticator, "seed {seed}");
-        assert_eq!(sim.said(ALICE, "moot"), sim.said(BOB, "moot"), "seed {seed}");
+        assert_eq!(
+            [alice.standing, bob.standing],
+            [Standing::Member; 2],
+            "seed {seed}"
+        );
+        assert_eq!(
+            alice.epoch_authenticator, bob.epoch_authenticator,
+            "seed {seed}"
+        );
+        assert_eq!(
+            sim.said(ALICE, "moot"),
+            sim.said(BOB, "moot"),
+            "seed {seed}"
+        );
     }
 }
