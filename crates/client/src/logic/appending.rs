@@ -126,7 +126,7 @@ impl Step<'_> {
     fn ask_read(&mut self, row: &ConversationRow) -> Result<Ask, Error> {
         let to = address(&row.delivery);
         let task = Task::Conversation(row.log);
-        let Some(nonce) = self.session.nonces.get(&task).cloned() else {
+        let Some(nonce) = self.session.nonce(&task, self.now) else {
             let call = Call::LogNonce(NonceRequest {});
             return Ok(Ask {
                 to,

@@ -21,6 +21,9 @@ use crate::error::Error;
 use crate::store::{StoreError, Table};
 use crate::text::Text;
 
+/// How long a process that syncs again and again leaves its shelf uncounted: one hour.
+const COUNT_MS: u64 = 3600 * 1000;
+
 impl Step<'_> {
     pub(super) fn new_conversation(&mut self, title: &str, users: &[String]) -> Result<(), Error> {
         let account = self.account()?;
@@ -176,7 +179,9 @@ impl Step<'_> {
         self.stored_account()?.ok_or(Error::NotRegistered)?;
         self.session.unblock();
         self.session.collect = true;
-        self.session.count = true;
+        // Joining counts too; this is for what others took in vain, and for packages that expire.
+        let counted = self.session.counted;
+        self.session.count |= counted.is_none_or(|at| self.now >= at.saturating_add(COUNT_MS));
         for (key, _) in self.tx.scan(Table::Conversations, &[], None, usize::MAX)? {
             if let Some(log) = LogId::read(&key) {
                 self.session.reading(log).wanted = true;
