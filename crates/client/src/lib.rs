@@ -1,12 +1,48 @@
 //! The SDK: accounts, conversations, sync, local store.
 //!
 //! [`Client`] is the way in: one device's account and conversations, over a [`store`], a
-//! [`transport`] and a [`world`] (clock and randomness).
+//! [`transport`] and a [`World`] (clock and randomness).
+//!
+//! ```no_run
+//! # #[cfg(all(feature = "sqlite", feature = "transport"))]
+//! # async fn talk() -> Result<(), Box<dyn std::error::Error>> {
+//! use folkmoot_client::key::StoreKey;
+//! use folkmoot_client::store::Sqlite;
+//! use folkmoot_client::transport::{Grpc, ServerUrl};
+//! use folkmoot_client::{Client, System, What, World};
+//!
+//! // The state: one encrypted file.
+//! let key = StoreKey::create_file("alice.key".as_ref(), System::new().rng())?;
+//! let store = Sqlite::open("alice.sqlite".as_ref(), &key)?;
+//!
+//! // The server, at the address that it prints when it starts.
+//! let server: ServerUrl = "https://localhost:8443#…".parse()?;
+//! let transport = Grpc::new();
+//! let well_known = transport.well_known(&server).await?;
+//!
+//! let mut alice = Client::new(store, transport, System::new());
+//! alice.register("alice", &server, &well_known).await?;
+//! alice.new_conversation("friends", &["bob".into()]).await?;
+//! alice.send("friends", "text/plain;charset=utf-8", "Hello, Bob".as_bytes()).await?;
+//!
+//! // Later: what is new?
+//! alice.sync().await?;
+//! for entry in alice.history("friends", None)? {
+//!     if let What::Message(message) = entry.what {
+//!         println!("{}: {}", message.sender, String::from_utf8_lossy(&message.content));
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
 //!
 //! Inside, [`logic`] is a state machine without socket, clock or randomness of its own: one
 //! [`Logic::step`](logic::Logic::step) takes an input inside one transaction of the store and returns
 //! what to ask of the services. Everything that follows from a user's wish follows from rows in the
 //! store, so a process may end at any point, and the next one goes on where it stopped.
+//!
+//! Without the default features (`sqlite`: the encrypted file; `transport`: gRPC over TLS) what is left
+//! is the logic, over any store that passes [`store::conformance`] and any [`transport::Transport`].
 
 mod client;
 mod error;

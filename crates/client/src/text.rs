@@ -44,3 +44,19 @@ impl Decode for Text {
             .map_err(|_| DecodeError::InvalidValue("text"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_utf_8() {
+        let text = Text::from("groß");
+        assert_eq!(Text::from_bytes(&text.to_bytes()), Ok(text));
+        let malformed = [1, 0xff];
+        assert_eq!(
+            Text::from_bytes(&malformed),
+            Err(DecodeError::InvalidValue("text"))
+        );
+    }
+}

@@ -102,6 +102,18 @@ impl PublicKey {
     }
 }
 
+impl PublicKey {
+    /// Whether anybody can sign for this key: it is a point of small order, for which a signature
+    /// that was made with no secret at all verifies. Nobody proves possession of such a key.
+    #[must_use]
+    pub fn is_anybodys(&self) -> bool {
+        // The neutral point, and zero.
+        let mut signature = [0; 64];
+        signature[0] = 1;
+        self.verify("anybody", &0u8, &signature).is_ok()
+    }
+}
+
 impl std::fmt::Debug for PublicKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("PublicKey(")?;
@@ -146,6 +158,20 @@ fn signed_bytes(label: &str, statement: &impl Encode) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_key_of_small_order_is_anybodys() {
+        let mut neutral = [0; 32];
+        neutral[0] = 1;
+        // The neutral point, one of order 4, and one that is no key at all.
+        for (key, expected) in [(neutral, true), ([0; 32], true), ([2; 32], false)] {
+            assert_eq!(PublicKey(key).is_anybodys(), expected);
+        }
+        for seed in 0..16 {
+            let key = SigningKey::from_seed(Zeroizing::new([seed; 32]));
+            assert!(!key.public().is_anybodys());
+        }
+    }
 
     #[test]
     fn a_signature_is_bound_to_label_and_statement() {

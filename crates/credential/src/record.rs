@@ -160,7 +160,8 @@ impl Registration {
         )
     }
 
-    /// Checks both proofs of possession and the device's record. That domain and AS key are the
+    /// Checks both proofs of possession and the device's record. A key for which anybody can sign is
+    /// nobody's possession. That domain and AS key are the
     /// right ones is the AS's to see.
     ///
     /// # Errors
@@ -171,6 +172,10 @@ impl Registration {
         device_signature: &[u8],
         now: u64,
     ) -> Result<(), IdentityError> {
+        let keys = [&self.identity_key, &self.device.certificate.signature_key];
+        if keys.into_iter().any(PublicKey::is_anybodys) {
+            return Err(IdentityError::BadRegistration);
+        }
         self.identity_key
             .verify(IDENTITY_LABEL, self, identity_signature)
             .map_err(|_| IdentityError::BadRegistration)?;

@@ -72,7 +72,8 @@ macro_rules! text {
 }
 
 text!(
-    /// The part before the `@`: 1 to 32 of `a-z 0-9 - _ .`, so that no two names look alike.
+    /// The part before the `@`: 1 to 32 of `a-z 0-9 - _ .`, so that no other alphabet's letters pass
+    /// for these.
     Name,
     "name",
     Name,

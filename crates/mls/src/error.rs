@@ -57,7 +57,8 @@ pub enum Error {
     /// The message holds something else than this call takes: the caller's fault.
     #[error("a message with content {0:?} cannot be processed here")]
     UnexpectedContent(ContentType),
-    /// The message is for another group: the caller's fault.
+    /// The message, or the message keys, are for another group, or for an epoch of this one that a lost
+    /// race never let come to be: the caller's fault.
     #[error("the message is for another group")]
     WrongGroup,
     /// The message is for another epoch: it came too early or too late.

@@ -85,8 +85,16 @@ fn the_race_is_won_by_whom_the_order_says() {
         .commit(|commit| commit.remove(LeafIndex(2)))
         .unwrap();
     // Bob's was ordered first. Alice drops hers, and makes it again on top of his.
-    drop(of_alice);
+    let mut lost = of_alice.keys;
     deliver(&mut clients, 1, of_bob);
+    // The keys of the epoch that never was are not taken for those of the one with its number.
+    let group = clients[0].group().clone();
+    assert_eq!(lost.epoch(), group.epoch());
+    let commit = group.commit();
+    let signer = clients[0].signer.clone();
+    let ctx = &mut context(None, &mut clients[0].rng);
+    let error = commit.build(&mut lost, &signer, ctx).unwrap_err();
+    assert_eq!(error, Error::WrongGroup);
     let again = clients[0].commit(|commit| commit).unwrap();
     deliver(&mut clients, 0, again);
     assert!(clients[2].member.is_none());

@@ -324,3 +324,27 @@ fn a_late_commit_is_judged_alike_by_its_author_and_the_others() {
     // Alice's own credential has expired on the way. That makes no commit invalid: all follow.
     assert_eq!(ordered_days_later(100, update), [(member, 2); 2]);
 }
+
+#[test]
+fn keys_of_past_epochs_are_not_kept() {
+    let mut sim = Sim::new(21, &["alice", "bob"]);
+    sim.ask(ALICE, new("moot", &["bob"])).unwrap();
+    sim.sync(BOB);
+    let log = sim.conversation(ALICE, "moot").log;
+    let mut counts = Vec::new();
+    for _ in 0..5 {
+        for who in [ALICE, BOB] {
+            sim.sync(who);
+            sim.ask(who, send(log, "hello")).unwrap();
+            sim.ask(who, Intent::Update { log }).unwrap();
+        }
+        sim.sync_all();
+        counts.push(
+            [ALICE, BOB]
+                .map(|who| [Table::Records, Table::Fences].map(|table| sim.count(who, table))),
+        );
+    }
+    // A round leaves nothing behind that the round before did not: no key outlives its epoch.
+    assert_eq!(counts[1], counts[4], "{counts:?}");
+    assert_eq!(counts[4][0][1], 1);
+}

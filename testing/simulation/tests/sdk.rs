@@ -244,3 +244,53 @@ fn a_command_that_was_given_up_does_not_stand_in_the_way() {
             .ready
     );
 }
+
+#[test]
+fn two_processes_share_a_home() {
+    let folder = tempfile::tempdir().unwrap();
+    let sim = Mutex::new(Sim::empty(4));
+    let server = ServerUrl {
+        url: URL.into(),
+        pin: None,
+    };
+    let well_known = well_known(&sim);
+    let open = |name: &str, seed| device(&folder.path().join(name), &sim, seed);
+    let mut bob = open("bob", 1);
+    now(bob.register("bob", &server, &well_known)).unwrap();
+    let mut first = open("alice", 2);
+    now(first.register("alice", &server, &well_known)).unwrap();
+    now(first.new_conversation("moot", &["bob".into()])).unwrap();
+    now(bob.sync()).unwrap();
+
+    // Both hold the group in memory, and each moves it on behind the other's back.
+    let mut second = open("alice", 3);
+    for (round, text) in ["one", "two", "three", "four"].into_iter().enumerate() {
+        let client = if round % 2 == 0 {
+            &mut first
+        } else {
+            &mut second
+        };
+        now(client.send("moot", "text/plain", text.as_bytes())).unwrap();
+        if round == 1 {
+            now(first.update("moot")).unwrap();
+        }
+    }
+    now(second.update("moot")).unwrap();
+    now(first.send("moot", "text/plain", b"five")).unwrap();
+    now(bob.sync()).unwrap();
+    let said = |client: &mut Client<Sqlite, Wire<'_>, Clock>| -> Vec<String> {
+        let history = client.history("moot", None).unwrap();
+        let text = |line: folkmoot_client::HistoryEntry| match line.what {
+            What::Message(message) => Some(String::from_utf8_lossy(&message.content).into()),
+            _ => None,
+        };
+        history.into_iter().filter_map(text).collect()
+    };
+    let expected = ["one", "two", "three", "four", "five"];
+    assert_eq!(said(&mut first), expected);
+    assert_eq!(said(&mut second), expected);
+    assert_eq!(said(&mut bob), expected);
+    let alices = first.conversation("moot").unwrap();
+    assert_eq!(alices, second.conversation("moot").unwrap());
+    assert_eq!(alices, bob.conversation("moot").unwrap());
+}

@@ -2,6 +2,7 @@
 
 use folkmoot_authentication_service::AuthenticationService;
 use folkmoot_authentication_service::store::{MemoryStore, SqliteStore, Store};
+use folkmoot_credential::keys::PublicKey;
 use folkmoot_credential::{BINDING_SECONDS, Binding, Registration};
 use folkmoot_mls::codec::Decode;
 use folkmoot_protocol::Refusal;
@@ -192,6 +193,19 @@ fn each_refusal_names_its_reason() {
         register(&service, sign(&unsigned_record), NOW),
         Err(Refusal::BadProof)
     );
+
+    // A key of small order, for which anybody signs: it vouches for nobody.
+    let mut neutral = [0; 32];
+    neutral[0] = 1;
+    let mut by_anybody = [0; 64];
+    by_anybody[0] = 1;
+    let mut nobodys = good.clone();
+    nobodys.identity_key = PublicKey(neutral);
+    nobodys.device.certificate.signature = by_anybody;
+    nobodys.device_signature = nobodys.device.sign(&alice.device);
+    let mut request = sign(&nobodys);
+    request.identity_signature = by_anybody.to_vec();
+    assert_eq!(register(&service, request, NOW), Err(Refusal::BadProof));
 
     let mut capital = alice.request();
     let at = capital

@@ -40,7 +40,7 @@ impl Step<'_> {
     ) -> Result<Result<Verified<'a>, BadService>, Error> {
         let log = row.log;
         let batches = || answer.batches.iter().filter(|batch| batch.log == log.0);
-        let Some(last) = batches().last() else {
+        let Some(last) = batches().next_back() else {
             return Ok(Err(BadService::Answer));
         };
         let (mut sequence, mut chain, mut time) = (row.sequence, row.chain, row.time);

@@ -68,7 +68,7 @@ impl Step<'_> {
             return Ok(None);
         };
         let to = address(&account.delivery);
-        let Some(nonce) = self.session.nonces.get(&Task::Mailbox).cloned() else {
+        let Some(nonce) = self.session.nonce(&Task::Mailbox, self.now) else {
             let call = match errand {
                 Errand::Stock | Errand::Count => Call::ShelfNonce(NonceRequest {}),
                 _ => Call::MailboxNonce(NonceRequest {}),

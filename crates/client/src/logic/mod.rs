@@ -458,7 +458,7 @@ impl Step<'_> {
     }
 
     fn keep_nonce(&mut self, task: Task, nonce: Vec<u8>) -> Result<(), Error> {
-        self.session.nonces.insert(task, nonce);
+        self.session.nonces.insert(task, (nonce, self.now));
         Ok(())
     }
 
@@ -476,7 +476,10 @@ impl Step<'_> {
                 return Ok(());
             }
             // Once more with a fresh one; a service that refuses that too is at fault.
-            Refusal::StaleNonce if self.session.stale.insert(task) => return Ok(()),
+            Refusal::StaleNonce if self.session.stale.insert(task) => {
+                self.session.nonces.remove(&task);
+                return Ok(());
+            }
             _ => {}
         }
         match (task, asked) {

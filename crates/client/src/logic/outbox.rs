@@ -29,6 +29,9 @@ use crate::history::{Founded, What};
 use crate::store::{StoreError, Table};
 use crate::text::Text;
 
+/// How long a process that syncs again and again leaves its shelf uncounted: one hour.
+const COUNT_MS: u64 = 3600 * 1000;
+
 /// What became of building an entry.
 pub(super) enum Built {
     /// It is stored as an attempt, and can be offered.
@@ -198,7 +201,9 @@ impl Step<'_> {
         self.stored_account()?.ok_or(Error::NotRegistered)?;
         self.session.unblock();
         self.session.collect = true;
-        self.session.count = true;
+        // Joining counts too; this is for what others took in vain, and for packages that expire.
+        let counted = self.session.counted;
+        self.session.count |= counted.is_none_or(|at| self.now >= at.saturating_add(COUNT_MS));
         for (key, _) in self.tx.scan(Table::Conversations, &[], None, usize::MAX)? {
             if let Some(log) = LogId::read(&key) {
                 self.session.reading(log).wanted = true;
@@ -415,7 +420,7 @@ impl Step<'_> {
     fn ask_read(&mut self, row: &ConversationRow) -> Result<Ask, Error> {
         let to = address(&row.delivery);
         let task = Task::Conversation(row.log);
-        let Some(nonce) = self.session.nonces.get(&task).cloned() else {
+        let Some(nonce) = self.session.nonce(&task, self.now) else {
             let call = Call::LogNonce(NonceRequest {});
             return Ok(Ask {
                 to,

@@ -9,6 +9,9 @@ use folkmoot_protocol::ids::{EntryId, LogId, PickupAddress};
 use super::groups::Held;
 use super::{CallId, IntentId};
 
+/// How long a nonce is used: half the time that it is good for.
+const NONCE_MS: u64 = folkmoot_protocol::limits::NONCE_SECONDS * 500;
+
 /// Something that has one call under way at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Task {
@@ -71,8 +74,8 @@ pub(super) struct Marks {
     next_call: u64,
     calls: BTreeMap<CallId, (Task, Asked)>,
     states: BTreeMap<Task, State>,
-    /// For the task's next proof.
-    pub nonces: BTreeMap<Task, Vec<u8>>,
+    /// For the task's next proof, and when it came (milliseconds since 1970).
+    pub nonces: BTreeMap<Task, (Vec<u8>, u64)>,
     /// Tasks whose nonce was refused, and no other since.
     pub stale: BTreeSet<Task>,
     pub reading: BTreeMap<LogId, Reading>,
@@ -80,6 +83,8 @@ pub(super) struct Marks {
     pub turns: BTreeMap<LogId, u64>,
     pub collect: bool,
     pub count: bool,
+    /// When the shelf was counted, milliseconds since 1970.
+    pub counted: Option<u64>,
 }
 
 /// See the module.
@@ -127,10 +132,18 @@ impl Session {
     pub(super) fn answered(&mut self, id: CallId) -> Option<(Task, Asked)> {
         let (task, asked) = self.marks.calls.remove(&id)?;
         self.marks.states.remove(&task);
-        if !matches!(asked, Asked::Nonce) {
+        // A log's nonce serves its next reads too; it tells the DS nothing that the log does not.
+        if !matches!(asked, Asked::Nonce | Asked::Read) {
             self.marks.nonces.remove(&task);
         }
         Some((task, asked))
+    }
+
+    /// A nonce that will still be good when it arrives.
+    pub(super) fn nonce(&self, task: &Task, now: u64) -> Option<Vec<u8>> {
+        let (nonce, came) = self.nonces.get(task)?;
+        let is_fresh = now.saturating_sub(*came) < NONCE_MS;
+        is_fresh.then(|| nonce.clone())
     }
 
     pub(super) fn forget_calls(&mut self) {
@@ -186,5 +199,76 @@ impl Session {
 
     pub(super) fn reading(&mut self, log: LogId) -> &mut Reading {
         self.marks.reading.entry(log).or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TASK: Task = Task::Mailbox;
+
+    #[test]
+    fn a_task_has_one_call_under_way_at_a_time() {
+        let mut session = Session::default();
+        assert!(session.is_free(&TASK));
+        session.nonces.insert(TASK, (vec![1], 5));
+        let first = session.ask(TASK, Asked::Count);
+        assert!(!session.is_free(&TASK));
+        assert!(matches!(
+            session.answered(first),
+            Some((TASK, Asked::Count))
+        ));
+        assert!(session.is_free(&TASK));
+        assert!(session.nonces.is_empty(), "a nonce is used once");
+        assert!(session.answered(first).is_none(), "an answer counts once");
+        assert_ne!(session.ask(TASK, Asked::Count), first);
+        session.forget_calls();
+        assert!(session.is_free(&TASK));
+    }
+
+    #[test]
+    fn a_nonce_outlives_the_call_that_fetched_it() {
+        let mut session = Session::default();
+        let call = session.ask(TASK, Asked::Nonce);
+        session.nonces.insert(TASK, (vec![1], 5));
+        session.answered(call);
+        assert_eq!(session.nonces.get(&TASK), Some(&(vec![1], 5)));
+    }
+
+    #[test]
+    fn a_task_that_waits_is_due_when_its_time_has_come() {
+        let mut session = Session::default();
+        session.set(TASK, State::Waiting(10));
+        assert!(session.due(9).is_empty());
+        assert_eq!(session.due(10), [TASK]);
+        assert!(session.is_free(&TASK));
+    }
+
+    #[test]
+    fn a_step_that_failed_leaves_no_trace_but_used_names() {
+        let mut session = Session::default();
+        let before = session.marks();
+        let call = session.ask(TASK, Asked::Collect(0));
+        session.collect = true;
+        session.restore(before);
+        assert!(session.is_free(&TASK) && !session.collect);
+        assert!(session.answered(call).is_none());
+        assert_ne!(
+            session.ask(TASK, Asked::Count),
+            call,
+            "names are never used twice"
+        );
+    }
+
+    #[test]
+    fn trying_again_frees_what_was_blocked_but_no_call() {
+        let mut session = Session::default();
+        let other = Task::Conversation(LogId([1; 32]));
+        session.set(TASK, State::Blocked);
+        session.ask(other, Asked::Read);
+        session.unblock();
+        assert!(session.is_free(&TASK));
+        assert!(!session.is_free(&other));
     }
 }

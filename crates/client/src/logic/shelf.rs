@@ -202,6 +202,7 @@ impl Step<'_> {
     /// Fills the shelf if it is low, and deletes the keys of packages that nobody can use any more.
     pub(super) fn counted(&mut self, answer: &CountResponse) -> Result<(), Error> {
         self.session.count = false;
+        self.session.counted = Some(self.now);
         let Some(account) = self.stored_account()? else {
             return Ok(());
         };

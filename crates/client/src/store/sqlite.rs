@@ -4,6 +4,7 @@
 //! truncated write-ahead log: a key that was deleted is not in the file any more.
 
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OptionalExtension, TransactionBehavior, params};
@@ -14,6 +15,10 @@ use crate::key::StoreKey;
 
 /// The format of the file; kept in SQLite's `user_version`.
 const FORMAT: u32 = 1;
+
+/// SQLite lets a second thread in before SQLCipher is ready for the first: so the first connection of
+/// the process is opened alone.
+static FIRST: Once = Once::new();
 
 /// How long a transaction waits for one of another process.
 const BUSY: Duration = Duration::from_secs(30);
@@ -31,6 +36,7 @@ impl Sqlite {
     /// [`StoreError::WrongKeyOrDamaged`], [`StoreError::UnknownFormat`], [`StoreError::Busy`],
     /// [`StoreError::Io`].
     pub fn open(path: &Path, key: &StoreKey) -> Result<Self, StoreError> {
+        FIRST.call_once(|| drop(Connection::open_in_memory()));
         create_private(path)?;
         let connection = Connection::open(path).map_err(|error| describe(&error, path))?;
         let mut store = Self {

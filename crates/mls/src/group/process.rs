@@ -364,6 +364,10 @@ impl Group {
                 current: self.epoch(),
             });
         }
+        // Two commits made in one epoch lead to two of the same number; only one is the group's.
+        if *context != self.state().context {
+            return Err(Error::WrongGroup);
+        }
         Ok(())
     }
 }
