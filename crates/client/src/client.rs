@@ -1,14 +1,18 @@
 //! [`Client`]: the logic over a store and a transport.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::future::{Future, poll_fn};
+use std::task::Poll;
 
+use folkmoot_protocol::call::{Answer, Call};
+use folkmoot_protocol::delivery::{ReadRequest, ReadResponses};
 use folkmoot_protocol::well_known::WellKnown;
 
 use crate::error::{BadService, Error};
 use crate::history::{HistoryEntry, HistoryPosition};
-use crate::logic::{Event, Input, Intent, IntentId, Logic, Output, Pause};
+use crate::logic::{CallId, Event, Input, Intent, IntentId, Logic, Output, Pause};
 use crate::store::Store;
-use crate::transport::{ServerUrl, ServiceAddress, Transport, TransportError};
+use crate::transport::{Parts, ServerUrl, ServiceAddress, Transport, TransportError};
 use crate::views::{self, Account, Conversation, Members};
 use crate::world::World;
 
@@ -17,18 +21,63 @@ const PATIENCE_MS: u64 = 10_000;
 
 /// The longest that syncing waits for its turn: that of the last rank, and what carrying it out takes.
 const TURN_PATIENCE_MS: u64 = 62_000;
+/// Milliseconds without any part after which a stream counts as broken: a service shows a head once a
+/// minute at least.
+const SILENCE_MS: u64 = 150_000;
 
 /// One device's account and conversations.
 ///
 /// Each method does what it says through to the end: it returns when the service has confirmed, or with
 /// [`Error::Pending`] when that has to wait. Nothing is lost if the process ends at any point.
-#[derive(Debug)]
 pub struct Client<S, T, W> {
     store: S,
     transport: T,
     world: W,
     logic: Logic,
     resumed: bool,
+    streams: BTreeMap<CallId, Live>,
+    /// When the logic wants to be told that time has passed, where no command waited for that.
+    later: BTreeSet<u64>,
+    /// When streams that broke are to be begun again.
+    retries: BTreeSet<u64>,
+}
+
+/// An answer that comes in parts.
+struct Live {
+    url: String,
+    parts: Box<dyn Parts>,
+    heard: u64,
+}
+
+/// How long a run waits, in milliseconds.
+#[derive(Clone, Copy)]
+struct Patience {
+    /// For a service that asked to be asked again later.
+    service: u64,
+    /// For our turn.
+    turn: u64,
+}
+
+impl Patience {
+    /// Not at all.
+    const NONE: Self = Self {
+        service: 0,
+        turn: 0,
+    };
+
+    /// As a command does, and so long for our turn.
+    fn until_turn(turn: u64) -> Self {
+        let service = PATIENCE_MS;
+        Self { service, turn }
+    }
+
+    fn with(self, pause: Pause) -> u64 {
+        match pause {
+            Pause::Service => self.service,
+            Pause::Turn => self.turn,
+            Pause::Stream => 0,
+        }
+    }
 }
 
 /// What came of one run of the logic.
@@ -49,6 +98,9 @@ impl<S: Store, T: Transport, W: World> Client<S, T, W> {
             world,
             logic: Logic::new(),
             resumed: false,
+            streams: BTreeMap::new(),
+            later: BTreeSet::new(),
+            retries: BTreeSet::new(),
         }
     }
 
@@ -193,9 +245,97 @@ impl<S: Store, T: Transport, W: World> Client<S, T, W> {
             return Err(Error::NotRegistered);
         }
         let inputs = vec![Input::Resume, Input::Intent(Intent::Sync)];
-        let run = self.run(inputs, turn_patience).await?;
+        let run = self
+            .run(inputs, Patience::until_turn(turn_patience))
+            .await?;
         self.resumed = true;
         Ok(run.events)
+    }
+
+    /// Follows a conversation live, for [`Client::news`] to wait for. What is in the log already
+    /// counts as new. It ends with this process, or when we are no member any more. Returns what is
+    /// new so far.
+    ///
+    /// # Errors
+    /// [`Error::UnknownConversation`], [`Error::AmbiguousConversation`], and of the store.
+    pub async fn follow(&mut self, conversation: &str) -> Result<Vec<Event>, Error> {
+        let log = self.conversation(conversation)?.log;
+        let mut inputs = vec![Input::Intent(Intent::Follow { log })];
+        if !self.resumed {
+            inputs.push(Input::Resume);
+            self.resumed = true;
+        }
+        self.run(inputs, Patience::NONE).await.map(|run| run.events)
+    }
+
+    /// Waits until something comes in a conversation that is followed, and returns what is new; it can
+    /// be little: that the service is still there, or that another process was first to read. `None`
+    /// if nothing is followed any more: an event before has said why.
+    ///
+    /// A service that cannot be reached is asked again, less and less often.
+    ///
+    /// # Errors
+    /// Of the store.
+    pub async fn news(&mut self) -> Result<Option<Vec<Event>>, Error> {
+        match self.next_input().await {
+            Some(input) => {
+                let run = self.run(vec![input], Patience::NONE).await?;
+                Ok(Some(run.events))
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// The next thing that happens by itself.
+    async fn next_input(&mut self) -> Option<Input> {
+        let silent = self.streams.values().map(|live| live.heard + SILENCE_MS);
+        let followed = silent.chain(self.retries.first().copied()).min()?;
+        let until = self
+            .later
+            .first()
+            .map_or(followed, |later| followed.min(*later));
+        let now = self.world.now();
+        let streams = &mut self.streams;
+        let mut sleep = std::pin::pin!(self.world.sleep(until.saturating_sub(now)));
+        let came = poll_fn(|context| {
+            for (id, live) in streams.iter_mut() {
+                if let Poll::Ready(part) = live.parts.poll_next(context) {
+                    return Poll::Ready(Some((*id, part)));
+                }
+            }
+            sleep.as_mut().poll(context).map(|()| None)
+        })
+        .await;
+        let now = self.world.now();
+        if let Some((id, part)) = came {
+            if let Some(live) = self.streams.get_mut(&id) {
+                live.heard = now;
+            }
+            if !matches!(part, Some(Ok(_))) {
+                self.streams.remove(&id);
+            }
+            return Some(match part {
+                Some(Ok(answer)) => Input::Part { id, answer },
+                Some(Err(error)) => failed(id, error),
+                None => Input::Answer {
+                    id,
+                    result: Ok(Answer::Read(ReadResponses::default())),
+                },
+            });
+        }
+        let is_silent = |live: &Live| live.heard.saturating_add(SILENCE_MS) <= now;
+        let silent = self.streams.iter().find(|(_, live)| is_silent(live));
+        let Some(id) = silent.map(|(id, _)| *id) else {
+            self.later.retain(|until| *until > now);
+            self.retries.retain(|until| *until > now);
+            return Some(Input::Tick);
+        };
+        let url = self.streams.remove(&id).map(|live| live.url);
+        let error = TransportError::Unreachable {
+            url: url.unwrap_or_default(),
+            reason: "it has fallen silent".into(),
+        };
+        Some(Input::Unanswered { id, error })
     }
 
     /// The account in this home.
@@ -255,7 +395,7 @@ impl<S: Store, T: Transport, W: World> Client<S, T, W> {
             inputs.push(Input::Resume);
             self.resumed = true;
         }
-        let run = self.run(inputs, 0).await?;
+        let run = self.run(inputs, Patience::until_turn(0)).await?;
         for result in run.started.into_values() {
             match result {
                 Some(result) => result?,
@@ -268,11 +408,12 @@ impl<S: Store, T: Transport, W: World> Client<S, T, W> {
         Ok(())
     }
 
-    /// Feeds the logic and carries its calls until nothing is under way. `turn_patience` is the longest
-    /// to wait for our turn, in milliseconds.
-    async fn run(&mut self, inputs: Vec<Input>, turn_patience: u64) -> Result<Run, Error> {
+    /// Feeds the logic and carries its calls until nothing is under way but streams, and nothing waits
+    /// that is worth waiting for.
+    async fn run(&mut self, inputs: Vec<Input>, patience: Patience) -> Result<Run, Error> {
         // Nobody waits for the calls of a command that was given up.
-        self.logic.forget_calls();
+        let streams: Vec<_> = self.streams.keys().copied().collect();
+        self.logic.forget_calls(&streams);
         let mut run = Run::default();
         let mut calls = VecDeque::new();
         let mut inputs = VecDeque::from(inputs);
@@ -283,31 +424,24 @@ impl<S: Store, T: Transport, W: World> Client<S, T, W> {
                 for output in self.step(input)? {
                     match output {
                         Output::Call { id, to, call } => calls.push_back((id, to, call)),
+                        Output::HangUp { id } => {
+                            self.streams.remove(&id);
+                        }
                         Output::Event(event) => run.note(event),
                         Output::Wait { until, pause } => {
-                            let patience = match pause {
-                                Pause::Service => PATIENCE_MS,
-                                Pause::Turn => turn_patience,
-                            };
-                            if until <= started.saturating_add(patience) {
+                            if until <= started.saturating_add(patience.with(pause)) {
                                 waits.insert(until);
+                            } else if pause == Pause::Stream {
+                                self.retries.insert(until);
+                            } else {
+                                self.later.insert(until);
                             }
                         }
                     }
                 }
             }
             if let Some((id, to, call)) = calls.pop_front() {
-                inputs.push_back(match self.transport.call(&to, call).await {
-                    Ok(answer) => Input::Answer {
-                        id,
-                        result: Ok(answer),
-                    },
-                    Err(TransportError::Refused(refusal)) => Input::Answer {
-                        id,
-                        result: Err(refusal),
-                    },
-                    Err(error) => Input::Unanswered { id, error },
-                });
+                inputs.extend(self.call(id, &to, call).await);
                 continue;
             }
             let Some(until) = waits.pop_first() else {
@@ -321,6 +455,27 @@ impl<S: Store, T: Transport, W: World> Client<S, T, W> {
         }
     }
 
+    /// Carries a call. What comes in parts comes later.
+    async fn call(&mut self, id: CallId, to: &ServiceAddress, call: Call) -> Option<Input> {
+        if let Call::Read(ReadRequest { follow: true, .. }) = call {
+            match self.transport.stream(to, call).await {
+                Ok(parts) => {
+                    let (url, heard) = (to.url.clone(), self.world.now());
+                    self.streams.insert(id, Live { url, parts, heard });
+                    return None;
+                }
+                Err(error) => return Some(failed(id, error)),
+            }
+        }
+        Some(match self.transport.call(to, call).await {
+            Ok(answer) => Input::Answer {
+                id,
+                result: Ok(answer),
+            },
+            Err(error) => failed(id, error),
+        })
+    }
+
     fn step(&mut self, input: Input) -> Result<Vec<Output>, Error> {
         let now = self.world.now();
         let logic = &mut self.logic;
@@ -330,8 +485,20 @@ impl<S: Store, T: Transport, W: World> Client<S, T, W> {
             // What this process held may be ahead of what is durable.
             self.logic = Logic::new();
             self.resumed = false;
+            self.streams.clear();
         }
         result
+    }
+}
+
+/// A call that has failed.
+fn failed(id: CallId, error: TransportError) -> Input {
+    match error {
+        TransportError::Refused(refusal) => Input::Answer {
+            id,
+            result: Err(refusal),
+        },
+        error => Input::Unanswered { id, error },
     }
 }
 

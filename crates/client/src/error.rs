@@ -143,6 +143,9 @@ pub enum BadService {
     /// The log is not what a receipt or head has said.
     #[error("the log {0} is not what the server has signed before")]
     Contradiction(LogId),
+    /// Times that it has signed run back.
+    #[error("the times that it has signed for {0} run back")]
+    Time(LogId),
     /// A log of ours is unknown to the service that holds it, or our key to it.
     #[error("it denies that there is a log {0} that we may read")]
     Denied(LogId),

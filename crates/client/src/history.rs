@@ -72,6 +72,8 @@ tls_enum! {
         Contradiction(Contradiction) = 9,
         /// Somebody left; perhaps we.
         Left(Update) = 10,
+        /// The DS has signed two different logs. What it signed is kept.
+        TwoLogs(TwoLogs) = 11,
     }
 }
 
@@ -162,6 +164,15 @@ tls_struct! {
         /// Whose log differs from ours.
         pub with: UserId,
         /// From which entry on, at the latest.
+        pub sequence: u64,
+    }
+}
+
+tls_struct! {
+    /// A log that is not the one that the same service has signed before.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct TwoLogs {
+        /// Up to which entry the other log was signed.
         pub sequence: u64,
     }
 }

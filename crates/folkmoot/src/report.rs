@@ -274,6 +274,10 @@ pub enum What {
     Contradiction {
         sequence: u64,
     },
+    /// The server has signed two different logs.
+    TwoLogs {
+        sequence: u64,
+    },
 }
 
 impl Display for Entry {
@@ -308,6 +312,11 @@ impl Display for Entry {
                 f,
                 " HAS SEEN ANOTHER LOG than you, from number {sequence} on: the server has shown \
                  you different things. Compare notes in person."
+            ),
+            What::TwoLogs { sequence } => write!(
+                f,
+                "THE SERVER HAS SIGNED TWO DIFFERENT LOGS, at number {sequence} at the latest. \
+                 Compare notes in person; the proof is kept."
             ),
         }
     }

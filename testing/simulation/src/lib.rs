@@ -6,19 +6,21 @@
 //! and it can lose power at any step, lose an answer, or let two people act at once.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use folkmoot_authentication_service::AuthenticationService;
-use folkmoot_client::logic::{CallId, Input, Intent, IntentId, Logic, Output};
-use folkmoot_client::store::{MemoryStore, Store, Table};
+use folkmoot_client::logic::{CallId, Input, Intent, IntentId, Logic, Output, Pause};
+use folkmoot_client::store::{MemoryStore, Store, StoreError, Table};
 use folkmoot_client::transport::{ServiceAddress, TransportError};
 use folkmoot_client::views::{self, Conversation, Members};
 use folkmoot_client::{Error, Event, HistoryEntry, What};
-use folkmoot_delivery_service::DeliveryService;
+use folkmoot_delivery_service::{DeliveryService, Progress, Reading};
 use folkmoot_protocol::Refusal;
 use folkmoot_protocol::authentication::LookUpRequest;
 use folkmoot_protocol::call::{Answer, Call, Purpose};
-use folkmoot_protocol::delivery::ReadResponses;
 use folkmoot_protocol::delivery::read_response::End;
+use folkmoot_protocol::delivery::{ReadRequest, ReadResponses};
 use folkmoot_protocol::directory::DirectoryEntry;
 use folkmoot_protocol::keys::SigningKey;
 use rand_chacha::ChaCha20Rng;
@@ -78,6 +80,16 @@ struct Flight {
     call: Call,
 }
 
+/// A read that follows.
+struct Stream {
+    who: PersonId,
+    id: CallId,
+    reading: Reading,
+    woken: Arc<AtomicBool>,
+    /// When it is to be asked again though nobody woke it.
+    until: u64,
+}
+
 /// The world.
 pub struct Sim {
     now: u64,
@@ -90,6 +102,7 @@ pub struct Sim {
     flights: VecDeque<Flight>,
     /// Who is to be woken, and when.
     waits: BTreeSet<(u64, PersonId)>,
+    streams: Vec<Stream>,
     /// How many steps were made.
     pub steps: usize,
     /// At which step somebody loses power, and how.
@@ -158,6 +171,7 @@ impl Sim {
             people: Vec::new(),
             flights: VecDeque::new(),
             waits: BTreeSet::new(),
+            streams: Vec::new(),
             steps: 0,
             crash: None,
             lose: 0,
@@ -363,6 +377,7 @@ impl Sim {
     pub fn restart(&mut self, who: PersonId) {
         self.flights.retain(|flight| flight.who != who);
         self.waits.retain(|(_, waiting)| *waiting != who);
+        self.streams.retain(|stream| stream.who != who);
         self.people[who].logic = Logic::new();
         self.people[who].store.forget_unsynced();
     }
@@ -390,7 +405,16 @@ impl Sim {
         for output in outputs {
             match output {
                 Output::Call { id, to, call } => calls.push(Flight { who, id, to, call }),
+                Output::HangUp { id } => {
+                    self.streams
+                        .retain(|stream| (stream.who, stream.id) != (who, id));
+                }
                 Output::Event(event) => self.people[who].events.push(event),
+                // Streams that broke are begun again by `tick`.
+                Output::Wait {
+                    pause: Pause::Stream,
+                    ..
+                } => {}
                 Output::Wait { until, .. } => {
                     self.waits.insert((until, who));
                 }
@@ -449,11 +473,20 @@ impl Sim {
     /// # Panics
     /// If a step fails, or if it never ends.
     pub fn deliver(&mut self) -> bool {
-        if self.flights.is_empty() {
+        let awake =
+            |stream: &Stream| stream.until <= self.now || stream.woken.load(Ordering::Relaxed);
+        let stream = self.streams.iter().position(awake);
+        if self.flights.is_empty() && stream.is_none() {
             return false;
         }
         self.calls += 1;
         assert!(self.calls < MOST_CALLS, "the run goes round in circles");
+        if let Some(stream) = stream
+            && (self.flights.is_empty() || self.rng.next_u32().is_multiple_of(2))
+        {
+            self.stream_on(stream);
+            return true;
+        }
         let at = if self.disorder {
             self.rng.next_u32() as usize % self.flights.len()
         } else {
@@ -471,6 +504,10 @@ impl Sim {
         self.now += LATENCY;
         if let Some(meddle) = &mut self.meddle {
             meddle(who, &mut call);
+        }
+        if let Call::Read(ReadRequest { follow: true, .. }) = call {
+            self.begin_stream(who, id, call);
+            return true;
         }
         let mut result = self.serve(&to, &call);
         if let Some(twist) = &mut self.twist {
@@ -493,6 +530,104 @@ impl Sim {
             assert!(self.tolerant || step.is_ok(), "{step:?}");
         }
         true
+    }
+
+    /// A read that follows reaches the service.
+    fn begin_stream(&mut self, who: PersonId, id: CallId, call: Call) {
+        let Ok(Call::Read(request)) = Call::decode(call.path(), &call.encode()) else {
+            panic!("a call is readable")
+        };
+        let woken = Arc::new(AtomicBool::new(true));
+        let bell = woken.clone();
+        let wake = move || bell.store(true, Ordering::Relaxed);
+        match self.delivery.begin_read(request, self.now, wake) {
+            Ok(reading) => self.streams.push(Stream {
+                who,
+                id,
+                reading,
+                woken,
+                until: 0,
+            }),
+            Err(refusal) => {
+                let result = Err(refusal);
+                self.input(who, Input::Answer { id, result }).unwrap();
+            }
+        }
+    }
+
+    /// What comes next of a stream.
+    fn stream_on(&mut self, at: usize) {
+        let stream = &mut self.streams[at];
+        let (who, id) = (stream.who, stream.id);
+        stream.woken.store(false, Ordering::Relaxed);
+        let progress = self.delivery.next_batch(&mut stream.reading, self.now);
+        let batches = match progress {
+            Ok(Progress::CaughtUp { until }) => {
+                stream.until = until;
+                return;
+            }
+            Ok(Progress::Batch(batch)) => {
+                stream.until = 0;
+                vec![batch]
+            }
+            Ok(Progress::Over) | Err(_) => Vec::new(),
+        };
+        let over = batches.is_empty();
+        let call = Call::Read(ReadRequest::default());
+        let mut result = Ok(Answer::Read(ReadResponses { batches }));
+        if let (Some(twist), false) = (&mut self.twist, over) {
+            twist(who, &call, &mut result);
+        }
+        let answer = result.map(|answer| {
+            Answer::decode(call.path(), &answer.encode()).expect("an answer is readable")
+        });
+        let input = match answer {
+            Ok(answer) if !over => Input::Part { id, answer },
+            result => {
+                self.streams.remove(at);
+                Input::Answer { id, result }
+            }
+        };
+        self.input(who, input).unwrap();
+    }
+
+    /// Breaks all streams, as a network does.
+    pub fn cut_streams(&mut self) {
+        for Stream { who, id, .. } in std::mem::take(&mut self.streams) {
+            let (url, reason) = (URL.to_owned(), "cut".to_owned());
+            let error = TransportError::Unreachable { url, reason };
+            self.input(who, Input::Unanswered { id, error }).unwrap();
+        }
+    }
+
+    /// How many streams are open.
+    #[must_use]
+    pub fn streams(&self) -> usize {
+        self.streams.len()
+    }
+
+    /// Tells a person that time has passed, and waits until everything is quiet.
+    ///
+    /// # Panics
+    /// If the step fails.
+    pub fn tick(&mut self, who: PersonId) {
+        self.input(who, Input::Tick).unwrap();
+        self.settle();
+    }
+
+    /// Tells a person that time has passed, and no more.
+    ///
+    /// # Panics
+    /// If the step fails.
+    pub fn begin_tick(&mut self, who: PersonId) {
+        self.input(who, Input::Tick).unwrap();
+    }
+
+    /// Carries so many calls.
+    pub fn carry(&mut self, calls: usize) {
+        for _ in 0..calls {
+            self.deliver();
+        }
     }
 
     /// A service's answer; all that passes is bytes.
@@ -600,6 +735,18 @@ impl Sim {
             .collect()
     }
 
+    /// The rows of a person's table.
+    ///
+    /// # Panics
+    /// Never: the store is in memory.
+    pub fn rows(&mut self, who: PersonId, table: Table) -> Vec<Vec<u8>> {
+        let rows = self.people[who]
+            .store
+            .transaction::<_, StoreError>(|tx| tx.scan(table, &[], None, usize::MAX));
+        let rows = rows.expect("it is in memory").into_iter();
+        rows.map(|(_, value)| value.to_vec()).collect()
+    }
+
     /// How many rows a person's table has.
     #[must_use]
     pub fn count(&self, who: PersonId, table: Table) -> usize {
@@ -617,6 +764,12 @@ pub fn send(log: folkmoot_protocol::ids::LogId, text: &str) -> Intent {
         media_type: "text/plain".into(),
         content: text.into(),
     }
+}
+
+/// Whatever comes, as it comes.
+#[must_use]
+pub fn follow(log: folkmoot_protocol::ids::LogId) -> Intent {
+    Intent::Follow { log }
 }
 
 /// A conversation with others.

@@ -324,6 +324,7 @@ fn always_conflict(sim: &mut Sim, log: LogId) {
     let key = sim.delivery_secret.clone();
     let seen = sim.conversation(BOB, "moot");
     let chain = chain_of(sim, BOB, log);
+    let time = sim.history(BOB, "moot").last().unwrap().time;
     sim.twist = Some(Box::new(move |who, call, answer| {
         if let (BOB, Call::Append(request)) = (who, call) {
             let append = Append::from_bytes(&request.append).unwrap();
@@ -333,8 +334,8 @@ fn always_conflict(sim: &mut Sim, log: LogId) {
                 branch: append.branch,
                 sequence: seen.sequence,
                 chain,
-                entry_time: 0,
-                issued: 0,
+                entry_time: time,
+                issued: time,
             };
             let signed = Box::new(SignedHead::sign(head, &key));
             let kind = folkmoot_protocol::Conflict::TipMoved;

@@ -3,7 +3,6 @@
 use std::cell::RefCell;
 
 use folkmoot_credential::{DeviceCredential, Judge, UserId};
-use folkmoot_mls::codec::Encode;
 use folkmoot_mls::context::{Context, NoPsks};
 use folkmoot_mls::crypto::aws_lc::PROVIDER;
 use folkmoot_mls::group::Group;
@@ -172,12 +171,5 @@ impl Step<'_> {
         let seed: Option<Seed> = rows::get(self.tx, Table::Fences, &key)?;
         let seed = seed.ok_or(StoreError::DamagedRow(Table::Fences.name()))?;
         Ok(seed.0)
-    }
-
-    /// Remembers the log's hash at the row's place.
-    pub(super) fn put_chain(&mut self, row: &ConversationRow) -> Result<(), Error> {
-        let key = rows::chain_key(row.log, row.sequence);
-        self.tx.put(Table::Chain, &key, &row.chain.to_bytes())?;
-        Ok(())
     }
 }

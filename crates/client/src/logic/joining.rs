@@ -200,6 +200,7 @@ impl Step<'_> {
             chain: head.chain,
             time: head.entry_time,
             promises: Vec::new(),
+            head: None,
             intent: IntentId::default(),
             leaving: Vec::new(),
             cause: 0,

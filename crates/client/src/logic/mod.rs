@@ -14,7 +14,9 @@
 mod account;
 mod chain;
 mod committing;
+mod following;
 pub(crate) mod groups;
+mod heads;
 mod inviting;
 mod joining;
 mod mailbox;
@@ -139,6 +141,11 @@ pub enum Intent {
     },
     /// Everything that is new.
     Sync,
+    /// Whatever comes in a conversation, as it comes, as long as this process runs.
+    Follow {
+        /// Where.
+        log: LogId,
+    },
 }
 
 /// What happened outside.
@@ -152,6 +159,13 @@ pub enum Input {
         id: CallId,
         /// What.
         result: Result<Answer, Refusal>,
+    },
+    /// A service answered in part; more will come, or an [`Input::Answer`] that ends it.
+    Part {
+        /// To which call.
+        id: CallId,
+        /// What.
+        answer: Answer,
     },
     /// A call has no answer. It may have reached the service, or not.
     Unanswered {
@@ -170,7 +184,8 @@ pub enum Input {
 #[derive(Clone, Debug, PartialEq)]
 #[allow(clippy::large_enum_variant, reason = "outputs are few and short-lived")]
 pub enum Output {
-    /// Ask a service, and give the answer back as an [`Input`].
+    /// Ask a service, and give the answer back as an [`Input`]. The answer to a read that follows
+    /// comes in parts.
     Call {
         /// Names the call.
         id: CallId,
@@ -178,6 +193,11 @@ pub enum Output {
         to: ServiceAddress,
         /// What.
         call: Call,
+    },
+    /// A call whose answer comes in parts is to be given up.
+    HangUp {
+        /// Which.
+        id: CallId,
     },
     /// Tell the user.
     Event(Event),
@@ -198,6 +218,8 @@ pub enum Pause {
     /// Our turn to commit what others have proposed. Nobody who does not care for it has to wait: it
     /// comes up again.
     Turn,
+    /// A stream is to be begun again. Nobody has to wait for that.
+    Stream,
 }
 
 /// Something to tell the user.
@@ -266,9 +288,9 @@ impl Logic {
         Self::default()
     }
 
-    /// Calls under way will have no answer: their tasks may ask again.
-    pub fn forget_calls(&mut self) {
-        self.session.forget_calls();
+    /// Calls under way, but for some, will have no answer: their tasks may ask again.
+    pub fn forget_calls(&mut self, but: &[CallId]) {
+        self.session.forget_calls(but);
     }
 
     /// One step. `now` is in milliseconds since 1970. If it fails, the transaction has to be rolled
@@ -329,11 +351,12 @@ impl Step<'_> {
         match input {
             Input::Intent(intent) => self.intent(intent)?,
             Input::Answer { id, result } => self.answer(id, result)?,
-            Input::Unanswered { id, error } => {
-                if let Some((task, _)) = self.session.answered(id) {
-                    self.block(task, error.into());
-                }
-            }
+            Input::Part { id, answer } => self.part(id, answer)?,
+            Input::Unanswered { id, error } => match self.session.answered(id) {
+                Some((Task::Follow(log), _)) => self.follow_broken(log, error),
+                Some((task, _)) => self.block(task, error.into()),
+                None => {}
+            },
             Input::Resume => {
                 self.session.unblock();
                 self.wake_all()?;
@@ -370,6 +393,7 @@ impl Step<'_> {
                 content,
             } => self.want_send(log, media_type, content),
             Intent::Sync => self.sync(),
+            Intent::Follow { log } => self.follow_log(log),
         }
     }
 
@@ -379,6 +403,8 @@ impl Step<'_> {
         for (key, _) in self.tx.scan(Table::Conversations, &[], None, usize::MAX)? {
             self.wake.extend(LogId::read(&key).map(Task::Conversation));
         }
+        let followed = self.session.following.keys();
+        self.wake.extend(followed.copied().map(Task::Follow));
         for (_, row) in rows::scan::<rows::OutboxRow>(self.tx, Table::Outbox, &[])? {
             self.wake.push(Task::Invite(row.log, row.intent));
         }
@@ -393,6 +419,7 @@ impl Step<'_> {
         let ask = match task {
             Task::Mailbox => self.advance_mailbox()?,
             Task::Conversation(log) => self.advance_conversation(log)?,
+            Task::Follow(log) => self.advance_follow(log)?,
             Task::Invite(log, intent) => self.advance_invite(log, intent)?,
             Task::Join(address) => self.advance_join(address)?,
         };
@@ -437,7 +464,12 @@ impl Step<'_> {
             (Task::Conversation(log), Asked::Append(entry), Answer::Append(receipt)) => {
                 self.appended(log, entry, &receipt)
             }
-            (Task::Conversation(log), Asked::Read, Answer::Read(answer)) => self.read(log, &answer),
+            (Task::Conversation(log), Asked::Read(cursor), Answer::Read(answer)) => {
+                self.read(task, log, cursor, &answer)
+            }
+            (Task::Follow(log), Asked::Follow(cursor), Answer::Read(answer)) => {
+                self.follow_ended(log, cursor, &answer)
+            }
             (Task::Invite(log, intent), Asked::LookUp(user), Answer::LookUp(answer)) => {
                 self.looked_up(log, intent, &user, &answer)
             }
@@ -468,7 +500,10 @@ impl Step<'_> {
                 // A service that names no time is asked again after one second.
                 let until = self.now.saturating_add((*wait).max(1000));
                 self.session.set(task, State::Waiting(until));
-                let pause = Pause::Service;
+                let pause = match task {
+                    Task::Follow(_) => Pause::Stream,
+                    _ => Pause::Service,
+                };
                 self.outputs.push(Output::Wait { until, pause });
                 self.tell(Event::Blocked {
                     error: refusal.into(),

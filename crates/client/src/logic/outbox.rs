@@ -14,14 +14,13 @@ use folkmoot_protocol::ids::{ChainHash, EntryId, LogId};
 use folkmoot_protocol::log::{Open, SignedHead};
 use folkmoot_protocol::plaintext::{MessageId, Plaintext};
 use folkmoot_protocol::proof::{FenceProof, Method};
-use folkmoot_protocol::{Conflict, Refusal, VERSION};
+use folkmoot_protocol::{Refusal, VERSION};
 
 use super::groups::{Held, context, derive_fence};
 use super::rows::{
-    self, AddWish, AttemptRow, ConversationRow, Key, OutboxRow, Promise, RemoveWish, SendWish,
-    Target, Wish,
+    self, AddWish, AttemptRow, ConversationRow, Key, OutboxRow, RemoveWish, SendWish, Target, Wish,
 };
-use super::session::{Asked, Task};
+use super::session::{Asked, Cursor, Task};
 use super::shelf::{SUITE, leaf_parameters};
 use super::{Ask, Event, IntentId, Standing, Step, address};
 use crate::error::{BadService, Error};
@@ -107,6 +106,7 @@ impl Step<'_> {
             chain: ChainHash::START,
             time: 0,
             promises: Vec::new(),
+            head: None,
             intent,
             leaving: Vec::new(),
             cause: 0,
@@ -316,7 +316,7 @@ impl Step<'_> {
             let leaves = outbox.iter().any(OutboxRow::has_left);
             let Some(mut next) = next_of(outbox) else {
                 if reading.wanted {
-                    return self.ask_read(&row).map(Some);
+                    return self.ask_read(&row, Task::Conversation(log)).map(Some);
                 }
                 if !reading.at_head {
                     return Ok(None);
@@ -340,8 +340,12 @@ impl Step<'_> {
                     return Ok(None);
                 }
                 // The receipt settles nothing by itself: the entry is read first.
-                (Some(_), Some(_)) => return self.ask_read(&row).map(Some),
-                (None, _) if !reading.at_head => return self.ask_read(&row).map(Some),
+                (Some(_), Some(_)) => {
+                    return self.ask_read(&row, Task::Conversation(log)).map(Some);
+                }
+                (None, _) if !reading.at_head => {
+                    return self.ask_read(&row, Task::Conversation(log)).map(Some);
+                }
                 // What others have proposed comes before our next message.
                 (None, _)
                     if matches!(next.wish, Wish::Send(_) | Wish::Leave(_))
@@ -417,9 +421,9 @@ impl Step<'_> {
         })
     }
 
-    fn ask_read(&mut self, row: &ConversationRow) -> Result<Ask, Error> {
+    /// Asks for what is new, once or, for [`Task::Follow`], as long as it lasts.
+    pub(super) fn ask_read(&mut self, row: &ConversationRow, task: Task) -> Result<Ask, Error> {
         let to = address(&row.delivery);
-        let task = Task::Conversation(row.log);
         let Some(nonce) = self.session.nonce(&task, self.now) else {
             let call = Call::LogNonce(NonceRequest {});
             return Ok(Ask {
@@ -436,14 +440,25 @@ impl Step<'_> {
             nonce,
             after: row.sequence,
         };
+        let cursor = Cursor {
+            epoch: row.epoch,
+            after: row.sequence,
+        };
+        let (follow, asked) = match task {
+            Task::Follow(log) => {
+                self.session.following.entry(log).or_default().issued = 0;
+                (true, Asked::Follow(cursor))
+            }
+            _ => (false, Asked::Read(cursor)),
+        };
         let request = ReadRequest {
             logs: vec![read],
-            follow: false,
+            follow,
         };
         Ok(Ask {
             to,
             call: Call::Read(request),
-            asked: Asked::Read,
+            asked,
         })
     }
 
@@ -472,10 +487,10 @@ impl Step<'_> {
         if row.standing != Standing::Opening {
             return Ok(());
         }
-        let head = match SignedHead::read(receipt, &row.delivery.key) {
-            Ok(signed) => signed.head,
-            Err(_) => return self.bad_service(log, BadService::Signature(log)),
+        let Ok(signed) = SignedHead::read(receipt, &row.delivery.key) else {
+            return self.bad_service(log, BadService::Signature(log));
         };
+        let head = signed.head.clone();
         let chain = ChainHash::START.next(log, 0, head.entry_time, row.branch);
         let fits = head.log == log && head.branch == row.branch;
         if !fits || (head.sequence, head.chain) != (0, chain) {
@@ -484,6 +499,7 @@ impl Step<'_> {
         row.standing = Standing::Member;
         row.chain = chain;
         row.time = head.entry_time;
+        row.head = Some(signed.into());
         let held = self.hold(&row)?;
         let founded = Founded {
             by: self.account()?.user,
@@ -495,6 +511,7 @@ impl Step<'_> {
         // Nobody else has a key to write with: this is the head.
         self.session.reading(log).at_head = true;
         self.tell(Event::Done { intent: row.intent });
+        self.wake.push(Task::Follow(log));
         self.wake_invites(log)
     }
 
@@ -513,18 +530,22 @@ impl Step<'_> {
             // Another process was first to hear, and to read on.
             return Ok(());
         };
-        let head = match SignedHead::read(receipt, &row.delivery.key) {
-            Ok(signed) if signed.head.log == log && signed.head.branch == row.branch => signed.head,
-            _ => return self.bad_service(log, BadService::Signature(log)),
-        };
-        if head.sequence <= row.sequence {
-            return self.bad_service(log, BadService::Contradiction(log));
-        }
-        offered.receipt = Some(head.sequence);
-        self.put_outbox(&offered)?;
-        promise(&mut row, head.sequence, head.chain);
         let held = self.hold(&row)?;
-        self.keep(&mut row, held)
+        let checked = self.check_head(&mut row, |_| None, receipt)?;
+        let place = row.sequence;
+        self.keep(&mut row, held)?;
+        match checked {
+            // We have read what is there, and it was not this.
+            Ok(head) if head.sequence <= place => {
+                self.bad_service(log, BadService::Contradiction(log))
+            }
+            Ok(head) => {
+                offered.receipt = Some(head.sequence);
+                self.put_outbox(&offered)?;
+                Ok(())
+            }
+            Err(fault) => self.bad_service(log, fault),
+        }
     }
 
     pub(super) fn append_refused(
@@ -542,19 +563,16 @@ impl Step<'_> {
             return Ok(());
         };
         match refusal {
-            Refusal::Conflict(kind, signed) => {
-                let head = match SignedHead::read(&Receipt::from(*signed), &row.delivery.key) {
-                    Ok(signed) if signed.head.log == log => signed.head,
-                    _ => return self.bad_service(log, BadService::Signature(log)),
-                };
+            Refusal::Conflict(_, signed) => {
+                let held = self.hold(&row)?;
+                let checked = self.check_head(&mut row, |_| None, &Receipt::from(*signed))?;
+                self.keep(&mut row, held)?;
+                if let Err(fault) = checked {
+                    return self.bad_service(log, fault);
+                }
                 // The entry is out; its attempt stays until a commit after its parent was read.
                 offered.attempt = None;
                 self.put_outbox(&offered)?;
-                if head.sequence > row.sequence && kind != Conflict::UnseenProposals {
-                    promise(&mut row, head.sequence, head.chain);
-                }
-                let held = self.hold(&row)?;
-                self.keep(&mut row, held)?;
                 self.read_again(&row)
             }
             // Perhaps the epoch is over behind a cut: reading tells.
@@ -629,14 +647,6 @@ impl OutboxRow {
             }),
             _ => true,
         }
-    }
-}
-
-/// Remembers what the DS has signed.
-pub(super) fn promise(row: &mut ConversationRow, sequence: u64, chain: ChainHash) {
-    let promise = Promise { sequence, chain };
-    if !row.promises.contains(&promise) {
-        row.promises.push(promise);
     }
 }
 

@@ -10,7 +10,7 @@ use folkmoot_mls::proposal::Proposal;
 use folkmoot_mls::tree_math::LeafIndex;
 use folkmoot_protocol::delivery::ReadResponses;
 use folkmoot_protocol::delivery::read_response::End;
-use folkmoot_protocol::ids::{ChainHash, LogId};
+use folkmoot_protocol::ids::LogId;
 use folkmoot_protocol::keys::hash;
 use folkmoot_protocol::log::{Append, CommitDeclaration};
 use folkmoot_protocol::plaintext::{MessageId, Plaintext, Position};
@@ -20,7 +20,7 @@ use super::groups::{Held, context, derive_fence, member};
 use super::outbox::stopped;
 use super::proposals::{concerns, still_leaving};
 use super::rows::{self, AttemptRow, CommitAttempt, ConversationRow, Leaver, OutboxRow, Wish};
-use super::session::Task;
+use super::session::{Cursor, Task};
 use super::{APPLICATION, Event, PROPOSAL, Standing, Step};
 use crate::error::{BadService, Error};
 use crate::history::{
@@ -44,15 +44,26 @@ struct Reader {
 }
 
 impl Step<'_> {
-    pub(super) fn read(&mut self, log: LogId, answer: &ReadResponses) -> Result<(), Error> {
-        let row = rows::conversation(self.tx, log)?;
+    /// Takes what a read brought. `task` asked for it, from `cursor` on.
+    pub(super) fn read(
+        &mut self,
+        task: Task,
+        log: LogId,
+        cursor: Cursor,
+        answer: &ReadResponses,
+    ) -> Result<(), Error> {
+        let mut row = rows::conversation(self.tx, log)?;
         if row.standing != Standing::Member {
+            self.hang_up(Task::Follow(log));
             return Ok(());
         }
-        let before = (row.sequence, row.epoch);
-        let verified = match self.verify(&row, answer)? {
+        let before = row.sequence;
+        let verified = match self.verify(&mut row, task, cursor, answer)? {
             Ok(verified) => verified,
-            Err(fault) => return self.bad_service(log, fault),
+            Err(fault) => {
+                self.unheard(task, fault);
+                return Ok(());
+            }
         };
         let held = self.hold(&row)?;
         let mut reader = Reader {
@@ -63,7 +74,7 @@ impl Step<'_> {
         for (entry, append, place) in verified.entries {
             if let Err(found) = self.entry(&mut reader, &append, place)? {
                 if matches!(found, Fault::Stop(_)) {
-                    self.put_evidence(&reader.row, entry)?;
+                    self.put_evidence(log, Some(entry), None, None, entry.sequence)?;
                 }
                 fault = Some(found);
                 break;
@@ -77,7 +88,7 @@ impl Step<'_> {
             self.put_conversation(&mut row)?;
             return self.over(&row);
         };
-        match fault {
+        let fault = match fault {
             Some(Fault::Stop(reason)) => {
                 self.session.held.remove(&log);
                 return self.stop(row, reason);
@@ -86,44 +97,64 @@ impl Step<'_> {
                 // The entry may have used keys of the group in memory: it is loaded again.
                 drop(held);
                 self.put_conversation(&mut row)?;
-                return self.bad_service(log, fault);
+                Some(fault)
             }
-            None => self.keep(&mut row, held)?,
+            None => {
+                self.keep(&mut row, held)?;
+                if row.sequence != before {
+                    self.session.reading(log).lost_at = None;
+                }
+                self.end(task, &row, verified.end, cursor)?
+            }
+        };
+        if let Some(fault) = fault {
+            self.unheard(task, fault);
         }
-        let moved = before != (row.sequence, row.epoch);
-        if moved {
-            self.session.reading(log).lost_at = None;
-        }
-        self.end(&row, verified.end, before)
+        Ok(())
     }
 
-    /// What the end of a read says. `before` is the sequence and epoch before it.
-    fn end(&mut self, row: &ConversationRow, end: End, before: (u64, u64)) -> Result<(), Error> {
+    /// The DS broke the protocol: what it says to this task is not listened to any more.
+    fn unheard(&mut self, task: Task, fault: BadService) {
+        if let Task::Follow(_) = task {
+            self.hang_up(task);
+        }
+        self.block(task, Error::BadService(fault));
+    }
+
+    /// What the end of a read says, or is wrong with it.
+    fn end(
+        &mut self,
+        task: Task,
+        row: &ConversationRow,
+        end: End,
+        cursor: Cursor,
+    ) -> Result<Option<BadService>, Error> {
         let log = row.log;
-        let fault = match end {
+        let follows = matches!(task, Task::Follow(_));
+        match end {
             End::Head => {
                 let reading = self.session.reading(log);
                 reading.at_head = true;
                 reading.wanted = false;
-                return self.wake_invites(log);
+                self.wake_invites(log)?;
             }
             // A newer key opens what comes after; the old one must not be all that we have.
-            End::Cut if row.epoch != before.1 => return self.read_on(log),
-            End::Cut => BadService::Contradiction(log),
-            End::Blind => BadService::Denied(log),
-            End::Gap => BadService::Gap(log),
+            End::Cut if row.epoch != cursor.epoch => self.read_on(log, follows),
+            End::Cut => return Ok(Some(BadService::Contradiction(log))),
+            End::Blind => return Ok(Some(BadService::Denied(log))),
+            End::Gap => return Ok(Some(BadService::Gap(log))),
             // A long read is cut off by whoever carries it, and goes on where it stopped.
-            End::Unspecified if row.sequence != before.0 => return self.read_on(log),
-            End::Unspecified => BadService::Answer,
-        };
-        self.bad_service(log, fault)
+            End::Unspecified if row.sequence > cursor.after => self.read_on(log, follows),
+            End::Unspecified => return Ok(Some(BadService::Answer)),
+        }
+        Ok(None)
     }
 
-    fn read_on(&mut self, log: LogId) -> Result<(), Error> {
+    /// There is more. A stream brings it by itself, or begins again.
+    fn read_on(&mut self, log: LogId, follows: bool) {
         let reading = self.session.reading(log);
-        reading.wanted = true;
         reading.at_head = false;
-        Ok(())
+        reading.wanted |= !follows;
     }
 
     /// Applies one entry.
@@ -150,7 +181,7 @@ impl Step<'_> {
             row.chain = place.chain;
             row.time = place.time;
             row.promises
-                .retain(|promise| promise.sequence > place.sequence);
+                .retain(|promise| promise.head.sequence > place.sequence);
             self.put_chain(&reader.row)?;
         }
         Ok(applied)
@@ -551,8 +582,7 @@ impl Step<'_> {
         if position.sequence > row.sequence {
             return Ok(false);
         }
-        let key = rows::chain_key(row.log, position.sequence);
-        let ours: Option<ChainHash> = rows::get(self.tx, Table::Chain, &key)?;
+        let ours = self.chain_at(row, position.sequence)?;
         Ok(ours.is_none_or(|ours| ours == position.chain))
     }
 
@@ -561,6 +591,7 @@ impl Step<'_> {
     /// We are no member any more: keys and wishes go, what was said stays.
     pub(super) fn over(&mut self, row: &ConversationRow) -> Result<(), Error> {
         let log = row.log;
+        self.hang_up(Task::Follow(log));
         self.session.held.remove(&log);
         for table in [Table::Records, Table::Fences, Table::Attempts] {
             self.tx.delete_prefix(table, log.as_ref())?;
@@ -585,6 +616,7 @@ impl Step<'_> {
 
     /// Nobody may follow: the conversation stays at the last good entry, with the evidence.
     fn stop(&mut self, mut row: ConversationRow, reason: String) -> Result<(), Error> {
+        self.hang_up(Task::Follow(row.log));
         row.standing = Standing::Stopped;
         row.stopped = Some(reason.clone().into());
         self.put_conversation(&mut row)?;

@@ -11,6 +11,7 @@ use folkmoot_mls::{tls_enum, tls_struct};
 use folkmoot_protocol::ids::{ChainHash, EntryId, LogId, MailboxId, PickupAddress};
 use folkmoot_protocol::invitation::Invitation;
 use folkmoot_protocol::keys::{PublicKey, SigningKey};
+use folkmoot_protocol::log::{Head, SignedHead};
 use folkmoot_protocol::plaintext::MessageId;
 use zeroize::Zeroizing;
 
@@ -152,7 +153,10 @@ tls_struct! {
         /// That entry's time, milliseconds since 1970.
         pub time: u64,
         /// What the DS has signed about entries that we have not read.
-        pub promises: Vec<Promise>,
+        pub promises: Vec<StoredHead>,
+        /// The last of what it has signed about those that we have: what a contradiction is held
+        /// against.
+        pub head: Option<StoredHead>,
         /// The intent to open the log, while it is open.
         pub intent: IntentId,
         /// Members who want to leave and whose leave was read, ourselves included.
@@ -174,11 +178,41 @@ tls_struct! {
 }
 
 tls_struct! {
-    /// A signed head: the chain will have this hash at this place.
-    #[derive(Clone, Copy, PartialEq, Eq)]
-    pub(crate) struct Promise {
-        pub sequence: u64,
-        pub chain: ChainHash,
+    /// A head as the DS has signed it.
+    #[derive(Clone, PartialEq, Eq)]
+    pub(crate) struct StoredHead {
+        pub head: Head,
+        pub signature: Bytes,
+    }
+}
+
+impl From<SignedHead> for StoredHead {
+    fn from(SignedHead { head, signature }: SignedHead) -> Self {
+        Self { head, signature }
+    }
+}
+
+tls_struct! {
+    /// Proof of misbehaviour, or what comes closest to it.
+    #[derive(Clone)]
+    pub(crate) struct EvidenceRow {
+        pub version: Version,
+        /// An entry that no member may follow, or that is not the one that was promised.
+        pub entry: Option<StoredEntry>,
+        /// What the DS had signed before.
+        pub ours: Option<StoredHead>,
+        /// What it has signed since, and contradicts that.
+        pub theirs: Option<StoredHead>,
+    }
+}
+
+tls_struct! {
+    /// An entry as it was read.
+    #[derive(Clone)]
+    pub(crate) struct StoredEntry {
+        pub time: u64,
+        pub content: Bytes,
+        pub fence_signature: Bytes,
     }
 }
 

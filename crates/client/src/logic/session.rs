@@ -19,6 +19,8 @@ pub(super) enum Task {
     Mailbox,
     /// A conversation's log.
     Conversation(LogId),
+    /// What comes in live from a conversation's log.
+    Follow(LogId),
     /// What comes before the commit that adds somebody.
     Invite(LogId, IntentId),
     /// Waiting for a Welcome.
@@ -39,11 +41,31 @@ pub(super) enum Asked {
     Acknowledge(u64),
     Open,
     Append(EntryId),
-    Read,
+    Read(Cursor),
+    /// A read whose answer comes in parts and has no end of its own.
+    Follow(Cursor),
     LookUp(UserId),
     Take,
     Drop(PickupAddress),
     PickUp,
+}
+
+/// What a read began with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Cursor {
+    /// Whose fence key signed.
+    pub epoch: u64,
+    /// The last entry that was read then.
+    pub after: u64,
+}
+
+/// A log that is followed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Following {
+    /// How often in a row it broke.
+    pub failures: u32,
+    /// When the stream's last head was issued.
+    pub issued: u64,
 }
 
 /// Where a task stands.
@@ -81,6 +103,7 @@ pub(super) struct Marks {
     pub reading: BTreeMap<LogId, Reading>,
     /// When it is our turn to commit what others have proposed.
     pub turns: BTreeMap<LogId, u64>,
+    pub following: BTreeMap<LogId, Following>,
     pub collect: bool,
     pub count: bool,
     /// When the shelf was counted, milliseconds since 1970.
@@ -133,7 +156,7 @@ impl Session {
         let (task, asked) = self.marks.calls.remove(&id)?;
         self.marks.states.remove(&task);
         // A log's nonce serves its next reads too; it tells the DS nothing that the log does not.
-        if !matches!(asked, Asked::Nonce | Asked::Read) {
+        if !matches!(asked, Asked::Nonce | Asked::Read(_)) {
             self.marks.nonces.remove(&task);
         }
         Some((task, asked))
@@ -146,11 +169,26 @@ impl Session {
         is_fresh.then(|| nonce.clone())
     }
 
-    pub(super) fn forget_calls(&mut self) {
-        self.marks.calls.clear();
+    /// Nobody waits for an answer any more, but for those to some calls.
+    pub(super) fn forget_calls(&mut self, but: &[CallId]) {
+        self.marks.calls.retain(|id, _| but.contains(id));
+        let tasks: BTreeSet<Task> = self.calls.values().map(|(task, _)| *task).collect();
         self.marks
             .states
-            .retain(|_, state| *state != State::Calling);
+            .retain(|task, state| *state != State::Calling || tasks.contains(task));
+    }
+
+    /// What a call was about that will have further answers.
+    pub(super) fn asked(&self, id: CallId) -> Option<(Task, Asked)> {
+        self.calls.get(&id).cloned()
+    }
+
+    /// The call of a task is of no interest any more.
+    pub(super) fn hang_up(&mut self, task: Task) -> Option<CallId> {
+        let (id, _) = self.calls.iter().find(|(_, (of, _))| *of == task)?;
+        let id = *id;
+        self.answered(id);
+        Some(id)
     }
 
     pub(super) fn set(&mut self, task: Task, state: State) {

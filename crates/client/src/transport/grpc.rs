@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 use std::error::Error;
+use std::future::Future;
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use folkmoot_protocol::call::{Answer, Call, Purpose};
@@ -21,7 +23,7 @@ use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 
-use super::{ServerUrl, ServiceAddress, Transport, TransportError, tls};
+use super::{Parts, ServerUrl, ServiceAddress, Transport, TransportError, tls};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const CALL_TIMEOUT: Duration = Duration::from_secs(60);
@@ -105,8 +107,13 @@ impl Grpc {
     }
 }
 
-impl Transport for Grpc {
-    async fn call(&self, to: &ServiceAddress, call: Call) -> Result<Answer, TransportError> {
+impl Grpc {
+    /// A client for a call, on its connection.
+    async fn client(
+        &self,
+        to: &ServiceAddress,
+        call: &Call,
+    ) -> Result<tonic::client::Grpc<Channel>, TransportError> {
         let channel = self.channel(to, call.purpose()).await?;
         let mut client = tonic::client::Grpc::new(channel)
             .max_decoding_message_size(limits::REQUEST)
@@ -115,6 +122,13 @@ impl Transport for Grpc {
             .ready()
             .await
             .map_err(|error| connect_error(&to.url, &error))?;
+        Ok(client)
+    }
+}
+
+impl Transport for Grpc {
+    async fn call(&self, to: &ServiceAddress, call: Call) -> Result<Answer, TransportError> {
+        let mut client = self.client(to, &call).await?;
         let path = call.path();
         let request = Request::new(call.encode());
         let uri = hyper::http::uri::PathAndQuery::from_static(path);
@@ -132,6 +146,51 @@ impl Transport for Grpc {
         Answer::decode(path, &body).map_err(|_| TransportError::Protocol {
             url: to.url.clone(),
         })
+    }
+
+    async fn stream(
+        &self,
+        to: &ServiceAddress,
+        call: Call,
+    ) -> Result<Box<dyn Parts>, TransportError> {
+        let mut client = self.client(to, &call).await?;
+        let uri = hyper::http::uri::PathAndQuery::from_static(call.path());
+        let request = Request::new(call.encode());
+        let response = client.server_streaming(request, uri, RawCodec).await;
+        let stream = response
+            .map_err(|status| refused(&to.url, &status))?
+            .into_inner();
+        let url = to.url.clone();
+        Ok(Box::new(Batches { url, stream }))
+    }
+}
+
+/// A read's batches, each as an answer of its own.
+struct Batches {
+    url: String,
+    stream: tonic::Streaming<Bytes>,
+}
+
+impl Parts for Batches {
+    fn poll_next(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Answer, TransportError>>> {
+        // A message that is not awaited to its end is not lost: the stream keeps it.
+        let next = std::pin::pin!(self.stream.message()).poll(context);
+        let batch = match ready!(next) {
+            Ok(Some(batch)) => ReadResponse::decode(batch).ok(),
+            Ok(None) => return Poll::Ready(None),
+            Err(status) => return Poll::Ready(Some(Err(refused(&self.url, &status)))),
+        };
+        let answer = batch.map(|batch| {
+            let batches = vec![batch];
+            Answer::Read(ReadResponses { batches })
+        });
+        let url = &self.url;
+        Poll::Ready(Some(
+            answer.ok_or_else(|| TransportError::Protocol { url: url.clone() }),
+        ))
     }
 }
 

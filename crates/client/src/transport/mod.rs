@@ -9,6 +9,7 @@ mod grpc;
 mod tls;
 
 use std::future::Future;
+use std::task::{Context, Poll};
 
 use folkmoot_protocol::Refusal;
 use folkmoot_protocol::call::{Answer, Call};
@@ -37,6 +38,26 @@ pub trait Transport: Send + Sync {
         to: &ServiceAddress,
         call: Call,
     ) -> impl Future<Output = Result<Answer, TransportError>> + Send;
+
+    /// Asks for an answer that comes in parts, as they come about. A transport that carries none
+    /// says so, as this one does.
+    fn stream(
+        &self,
+        to: &ServiceAddress,
+        _call: Call,
+    ) -> impl Future<Output = Result<Box<dyn Parts>, TransportError>> + Send {
+        let (url, reason) = (to.url.clone(), "no streams here".to_owned());
+        std::future::ready(Err(TransportError::Unreachable { url, reason }))
+    }
+}
+
+/// The parts of an answer. Whoever drops this gives the call up.
+pub trait Parts: Send {
+    /// The next part; `None` after the last one.
+    fn poll_next(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Answer, TransportError>>>;
 }
 
 /// Why a call has no answer.

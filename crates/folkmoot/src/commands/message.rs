@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::io::{Read, stdin};
 use std::path::Path;
-use std::time::Duration;
 
 use folkmoot_client::{Event as ClientEvent, HistoryEntry, HistoryPosition, What as ClientWhat};
 use folkmoot_credential::UserId;
@@ -17,8 +16,6 @@ use crate::report::{Entry, Event, History, Sent, Synced, What};
 
 const TEXT: &str = "text/plain;charset=utf-8";
 const DATA: &str = "application/octet-stream";
-/// How often `read --follow` asks for what is new.
-const POLL: Duration = Duration::from_secs(1);
 
 pub async fn send(
     home: &HomeOptions,
@@ -72,14 +69,23 @@ pub async fn read(
         entries,
     };
     printer.print(&history).map_err(CliError::Output)?;
-    while follow && blocked.is_none() {
-        tokio::time::sleep(POLL).await;
-        blocked = refreshed(&mut client).await?.1;
+    if !follow || blocked.is_some() {
+        return blocked.map_or(Ok(()), |error| Err(error.into()));
+    }
+    let mut events = client.follow(group).await?;
+    loop {
+        blocked = events.into_iter().find_map(|event| match event {
+            ClientEvent::Blocked { error } => Some(error),
+            _ => None,
+        });
         for entry in entries_after(&mut client, group, &mut last)? {
             printer.print(&entry).map_err(CliError::Output)?;
         }
+        match client.news().await? {
+            Some(news) => events = news,
+            None => return blocked.map_or(Ok(()), |error| Err(error.into())),
+        }
     }
-    blocked.map_or(Ok(()), |error| Err(error.into()))
 }
 
 /// A file, or standard input for `-`, with the name to call it by. At most `limit` bytes.
@@ -160,6 +166,13 @@ fn told(event: ClientEvent, own: &UserId) -> Option<Event> {
                 group,
                 inviter: change.by.to_string(),
             },
+            ClientWhat::TwoLogs(found) => Event::Failed {
+                what: format!(
+                    "THE SERVER HAS SIGNED TWO DIFFERENT LOGS of '{group}', at number {} at the \
+                     latest: compare notes in person; the proof is kept",
+                    found.sequence
+                ),
+            },
             ClientWhat::Removed(change) if change.user == *own => Event::Removed {
                 group,
                 by: change.by.to_string(),
@@ -227,6 +240,12 @@ fn shown(entry: HistoryEntry) -> Entry {
         ClientWhat::Contradiction(found) => (
             found.with.to_string(),
             What::Contradiction {
+                sequence: found.sequence,
+            },
+        ),
+        ClientWhat::TwoLogs(found) => (
+            String::new(),
+            What::TwoLogs {
                 sequence: found.sequence,
             },
         ),
