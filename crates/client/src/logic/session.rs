@@ -261,7 +261,7 @@ mod tests {
         assert!(session.nonces.is_empty(), "a nonce is used once");
         assert!(session.answered(first).is_none(), "an answer counts once");
         assert_ne!(session.ask(TASK, Asked::Count), first);
-        session.forget_calls();
+        session.forget_calls(&[]);
         assert!(session.is_free(&TASK));
     }
 
@@ -304,7 +304,7 @@ mod tests {
         let mut session = Session::default();
         let other = Task::Conversation(LogId([1; 32]));
         session.set(TASK, State::Blocked);
-        session.ask(other, Asked::Read);
+        session.ask(other, Asked::Read(Cursor { epoch: 0, after: 0 }));
         session.unblock();
         assert!(session.is_free(&TASK));
         assert!(!session.is_free(&other));
