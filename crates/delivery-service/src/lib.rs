@@ -63,6 +63,10 @@ pub mod grpc;
 mod logs;
 mod mailboxes;
 mod nonce;
+#[cfg(feature = "sabotage")]
+pub mod sabotage;
+#[cfg(not(feature = "sabotage"))]
+mod sabotage;
 mod service;
 mod shelves;
 pub mod store;

@@ -5,6 +5,8 @@
 //! pass as encoded bytes. Every client step is a transaction of its own. So a run is the same each time,
 //! and it can lose power at any step, lose an answer, or let two people act at once.
 
+pub mod faults;
+
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -96,6 +98,8 @@ pub struct Sim {
     rng: ChaCha20Rng,
     authentication: AuthenticationService<folkmoot_authentication_service::store::MemoryStore>,
     delivery: DeliveryService<folkmoot_delivery_service::MemoryStore>,
+    authentication_store: folkmoot_authentication_service::store::MemoryStore,
+    authentication_secret: SigningKey,
     disk: folkmoot_delivery_service::MemoryStore,
     heard: Option<Vec<Call>>,
     people: Vec<Person>,
@@ -153,9 +157,11 @@ impl Sim {
     #[must_use]
     pub fn empty(seed: u64) -> Self {
         let mut rng = ChaCha20Rng::seed_from_u64(seed);
+        let authentication_store = folkmoot_authentication_service::store::MemoryStore::default();
+        let authentication_secret = SigningKey::generate(&mut rng);
         let authentication = AuthenticationService::new(
-            folkmoot_authentication_service::store::MemoryStore::default(),
-            SigningKey::generate(&mut rng),
+            authentication_store.clone(),
+            authentication_secret.clone(),
             DOMAIN.parse().expect("a valid domain"),
         );
         let key = SigningKey::generate(&mut rng);
@@ -166,6 +172,8 @@ impl Sim {
             rng,
             authentication,
             delivery,
+            authentication_store,
+            authentication_secret,
             disk: store,
             heard: None,
             people: Vec::new(),
@@ -745,6 +753,15 @@ impl Sim {
             .transaction::<_, StoreError>(|tx| tx.scan(table, &[], None, usize::MAX));
         let rows = rows.expect("it is in memory").into_iter();
         rows.map(|(_, value)| value.to_vec()).collect()
+    }
+
+    /// The references of a person's KeyPackages.
+    fn package_keys(&mut self, who: PersonId) -> BTreeSet<Vec<u8>> {
+        let rows = self.people[who]
+            .store
+            .transaction::<_, StoreError>(|tx| tx.scan(Table::Packages, &[], None, usize::MAX));
+        let rows = rows.expect("a store in memory does not fail");
+        rows.into_iter().map(|(key, _)| key).collect()
     }
 
     /// How many rows a person's table has.

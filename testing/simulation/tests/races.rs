@@ -1,6 +1,7 @@
 //! People act at the same time; one wins, the other builds anew.
 
 use folkmoot_client::logic::Intent;
+use folkmoot_client::store::Table;
 use folkmoot_client::{Error, Standing};
 use folkmoot_protocol::ids::LogId;
 use folkmoot_simulation::{Sim, add, new, remove, send};
@@ -184,6 +185,28 @@ fn whoever_was_removed_can_be_added_again() {
     sim.ask(CHARLIE, send(log, "back")).unwrap();
     agree(&mut sim, &[ALICE, BOB, CHARLIE]);
     assert_eq!(sim.said(BOB, "moot").last().unwrap(), "charlie: back");
+}
+
+#[test]
+fn whoever_finds_two_invitations_to_one_conversation_ends_up_in_it() {
+    for seed in 0..20 {
+        let (mut sim, log) = moot(seed, &["alice", "bob"], &[]);
+        // All of it before Bob looks: he is in it again when he does.
+        sim.ask(ALICE, add(log, &["bob"])).unwrap();
+        sim.ask(ALICE, send(log, "one")).unwrap();
+        sim.ask(ALICE, remove(log, &["bob"])).unwrap();
+        sim.ask(ALICE, add(log, &["bob"])).unwrap();
+        sim.ask(ALICE, send(log, "two")).unwrap();
+        sim.disorder = true;
+        agree(&mut sim, &[ALICE, BOB]);
+        sim.ask(BOB, send(log, "here")).unwrap();
+        agree(&mut sim, &[ALICE, BOB]);
+        let said = sim.said(BOB, "moot");
+        let all = ["alice: one", "alice: two", "bob: here"];
+        // What was said before a removal that he never heard of he may have missed.
+        assert!(said == all || said == all[1..], "{said:?}");
+        assert_eq!(sim.count(BOB, Table::Invitations), 0);
+    }
 }
 
 /// Anybody does anything at any time, calls overtake each other, answers are lost, devices die.

@@ -31,6 +31,12 @@ impl Step<'_> {
         Ok(rows::get(self.tx, Table::Invitations, address.as_ref())?)
     }
 
+    /// The conversation that it invites to, if we have been there.
+    fn known_log(&self, row: &InvitationRow) -> Result<Option<ConversationRow>, Error> {
+        let log = row.invitation.log;
+        Ok(rows::get(self.tx, Table::Conversations, log.as_ref())?)
+    }
+
     pub(super) fn advance_join(&mut self, address: PickupAddress) -> Result<Option<Ask>, Error> {
         let Some(mut row) = self.invitation(address)? else {
             return Ok(None);
@@ -43,12 +49,8 @@ impl Step<'_> {
             self.tx.delete(Table::Invitations, address.as_ref())?;
             return Ok(None);
         }
-        let known: Option<ConversationRow> =
-            rows::get(self.tx, Table::Conversations, row.invitation.log.as_ref())?;
         // Whoever adds a member again has removed it before: that is to be read first.
-        let is_member = known
-            .is_some_and(|known| matches!(known.standing, Standing::Member | Standing::Opening));
-        if is_member || self.now < row.next {
+        if self.known_log(&row)?.is_some_and(|known| is_in(&known)) || self.now < row.next {
             return Ok(None);
         }
         let stored = DeliveryAddress {
@@ -108,6 +110,14 @@ impl Step<'_> {
             self.block(Task::Join(address), Error::BadService(fault));
             return Ok(());
         };
+        let known = self.known_log(&row)?;
+        // Another invitation was faster. Before this one's turn comes our removal is read.
+        if let Some(known) = known
+            && is_in(&known)
+            && known.sequence < head.sequence
+        {
+            return Ok(());
+        }
         // What does not open comes from nobody who has the invitation: the DS is asked again.
         let parts = (&answer.shared_part, &answer.own_part);
         let Ok(welcome) = invitation.open_welcome(parts.0, parts.1) else {
@@ -149,6 +159,14 @@ impl Step<'_> {
             self.session.count = true;
             self.wake.push(Task::Mailbox);
         }
+        let before = self.known_log(row)?;
+        // We have read on already from a later invitation, or were there when this one was made.
+        if before
+            .as_ref()
+            .is_some_and(|before| head.sequence <= before.sequence)
+        {
+            return Ok(Ok(()));
+        }
         let mut ctx = context(head.entry_time / 1000, self.rng);
         let joined = match Group::join(&mut ctx, welcome, &package.bundle, None) {
             Ok(joined) => joined,
@@ -174,8 +192,6 @@ impl Step<'_> {
         }
         let (fence, exported) = derive_fence(&mut keys)?;
         changes.append(exported);
-        let before: Option<ConversationRow> =
-            rows::get(self.tx, Table::Conversations, invitation.log.as_ref())?;
         let title: Option<Title> = group.extensions().get().ok().flatten();
         let log = invitation.log;
         let mut conversation = ConversationRow {
@@ -235,4 +251,9 @@ impl Step<'_> {
         };
         self.write_history(row, 1, What::Epoch(epoch))
     }
+}
+
+/// Whether we are in a conversation.
+fn is_in(row: &ConversationRow) -> bool {
+    matches!(row.standing, Standing::Member | Standing::Opening)
 }

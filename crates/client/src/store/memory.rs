@@ -24,6 +24,8 @@ pub struct MemoryStore {
     unsynced: Vec<Undo>,
     by_hand: bool,
     fail_next: bool,
+    #[cfg(feature = "sabotage")]
+    split: bool,
 }
 
 impl MemoryStore {
@@ -37,8 +39,20 @@ impl MemoryStore {
         self.unsynced.clear();
     }
 
+    /// From now on a conversation's place in its log is synced after everything else: power can go
+    /// in between.
+    #[cfg(feature = "sabotage")]
+    pub fn split_transactions(&mut self) {
+        self.split = true;
+    }
+
     /// Power is lost: what was not synced is gone.
     pub fn forget_unsynced(&mut self) {
+        #[cfg(feature = "sabotage")]
+        if self.split {
+            self.unsynced
+                .retain(|undo| undo.key.0 == Table::Conversations);
+        }
         undo(&mut self.rows, std::mem::take(&mut self.unsynced));
     }
 

@@ -23,6 +23,7 @@ use super::records::{
 };
 use crate::decision::{Decision, Denial, Request};
 use crate::fields::ensure;
+use crate::sabotage::{Guard, stands};
 use crate::store::{Change, RECORD_VERSION, StoreError, View, get, scan};
 
 /// What the first step rests on.
@@ -64,7 +65,9 @@ impl Parsed {
         delivery_service: PublicKey,
     ) -> Result<Check, Refusal> {
         let append = &self.append;
-        if let Some(position) = view.known {
+        if let Some(position) = view.known
+            && stands(Guard::RepeatedAppend)
+        {
             return Ok(Check::Known(position.receipt(append.log)));
         }
         self.size()?;
@@ -137,7 +140,9 @@ impl Request for Checked {
 
     fn decide(&self, view: AppendView, now: u64) -> Result<Decision<Head>, Denial> {
         let append = &self.0.append;
-        if let Some(position) = view.known {
+        if let Some(position) = view.known
+            && stands(Guard::RepeatedAppend)
+        {
             return Ok(Decision::unchanged(position.receipt(append.log)));
         }
         let at = view.branch.ok_or(Refusal::NotFound)?;
@@ -148,7 +153,8 @@ impl Request for Checked {
             Err(Denial::Conflict(kind, Box::new(head)))
         };
         let commit = append.commit.as_ref();
-        if append.epoch != at.epoch || append.parent != at.tip {
+        let follows = (append.epoch, append.parent) == (at.epoch, at.tip);
+        if !follows && (commit.is_none() || stands(Guard::CompareAndSet)) {
             return conflict(match commit {
                 Some(_) => Conflict::TipMoved,
                 None => Conflict::EpochOver,

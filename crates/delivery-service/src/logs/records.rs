@@ -8,6 +8,7 @@ use folkmoot_protocol::ids::{ChainHash, EntryId, LogId};
 use folkmoot_protocol::keys::PublicKey;
 use folkmoot_protocol::log::Head;
 
+use crate::sabotage::{Guard, stands};
 use crate::store::{StoreError, View, record, scan};
 
 record! {
@@ -141,6 +142,9 @@ pub(super) fn first_cut(
     epoch: u64,
 ) -> Result<Option<CutRecord>, StoreError> {
     let mut first = None;
+    if !stands(Guard::Cut) {
+        return Ok(first);
+    }
     let (from, through) = (numbered(branch, epoch), numbered(branch, u64::MAX));
     scan(records, log, &from, &through, |_, cut| {
         first = Some(cut);

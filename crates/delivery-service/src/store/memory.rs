@@ -34,6 +34,8 @@ struct State {
     records: BTreeMap<Key, Stored>,
     crash: Option<Crash>,
     down: bool,
+    #[cfg(feature = "sabotage")]
+    split: bool,
 }
 
 impl MemoryStore {
@@ -47,6 +49,12 @@ impl MemoryStore {
     /// [`StoreError::Down`] until [`restart`](Self::restart).
     pub fn crash_at_next_write(&self, crash: Crash) {
         self.lock().crash = Some(crash);
+    }
+
+    /// From now on a Welcome is synced after the commit that it belongs to: power can go in between.
+    #[cfg(feature = "sabotage")]
+    pub fn split_transactions(&self) {
+        self.lock().split = true;
     }
 
     /// Takes the power away now.
@@ -111,8 +119,17 @@ impl Store for MemoryStore {
             changed: BTreeMap::new(),
         };
         let outcome = work(&mut layered)?;
-        let changed = layered.changed;
+        #[cfg_attr(not(feature = "sabotage"), allow(unused_mut, reason = "nothing is split"))]
+        let mut changed = layered.changed;
         let crash = state.crash.take();
+        #[cfg(feature = "sabotage")]
+        let crash = if state.split && crash == Some(Crash::BeforeSync) {
+            changed
+                .retain(|(table, _, _), _| !matches!(table, Table::Pickups | Table::SharedParts));
+            Some(Crash::AfterSync)
+        } else {
+            crash
+        };
         if crash != Some(Crash::BeforeSync) {
             for (key, stored) in changed {
                 match stored {
