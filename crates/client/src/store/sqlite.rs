@@ -306,6 +306,19 @@ mod tests {
     }
 
     #[test]
+    fn what_has_committed_survives_a_power_cut_and_what_was_deleted_is_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(&folder);
+        let read = |pragma| {
+            let connection = &store.connection;
+            connection.pragma_query_value(None, pragma, |row| row.get(0))
+        };
+        const FULL: i64 = 2;
+        assert_eq!(read("synchronous"), Ok(FULL));
+        assert_eq!(read("secure_delete"), Ok(1));
+    }
+
+    #[test]
     fn rows_survive_closing() {
         let folder = tempfile::tempdir().unwrap();
         let done: Result<(), StoreError> =

@@ -27,7 +27,12 @@ impl Server {
     }
 
     pub fn start_at(data: &Path, listen: &str) -> Self {
-        let mut child = folkmoot()
+        Self::started_by(folkmoot(), data, listen)
+    }
+
+    /// Starts it by a command that takes the binary's arguments, and whose process becomes the server.
+    pub fn started_by(mut command: Command, data: &Path, listen: &str) -> Self {
+        let mut child = command
             .args(["--json", "serve", "--listen", listen, "--data"])
             .arg(data)
             .stdout(Stdio::piped())
