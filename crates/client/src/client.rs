@@ -10,6 +10,7 @@ use folkmoot_protocol::well_known::WellKnown;
 
 use crate::error::{BadService, Error};
 use crate::history::{HistoryEntry, HistoryPosition};
+use crate::logic::rows;
 use crate::logic::{CallId, Event, Input, Intent, IntentId, Logic, Output, Pause};
 use crate::store::Store;
 use crate::transport::{Parts, ServerUrl, ServiceAddress, Transport, TransportError};
@@ -18,6 +19,9 @@ use crate::world::World;
 
 /// The longest that a command waits for a service that asked to be asked again later.
 const PATIENCE_MS: u64 = 10_000;
+
+/// How often to look whether another process has done what this one waits for.
+const POLL_MS: u64 = 100;
 
 /// The longest that syncing waits for its turn: that of the last rank, and what carrying it out takes.
 const TURN_PATIENCE_MS: u64 = 62_000;
@@ -396,16 +400,30 @@ impl<S: Store, T: Transport, W: World> Client<S, T, W> {
             self.resumed = true;
         }
         let run = self.run(inputs, Patience::until_turn(0)).await?;
-        for result in run.started.into_values() {
+        for (intent, result) in run.started {
             match result {
                 Some(result) => result?,
-                None => {
-                    let reason = run.blocked.unwrap_or(Error::NotTaken);
-                    return Err(Error::Pending(Box::new(reason)));
-                }
+                None => self.elsewhere(intent, run.blocked.clone()).await?,
             }
         }
         Ok(())
+    }
+
+    /// What became of an intent that this process began and did not settle: another process on this
+    /// home may have, or be about to.
+    async fn elsewhere(&mut self, intent: IntentId, blocked: Option<Error>) -> Result<(), Error> {
+        let until = self.world.now().saturating_add(PATIENCE_MS);
+        loop {
+            let outcome = self.store.transaction(|tx| rows::outcome(tx, intent))?;
+            if let Some(result) = outcome {
+                return result;
+            }
+            if blocked.is_some() || self.world.now() >= until {
+                let reason = blocked.unwrap_or(Error::NotTaken);
+                return Err(Error::Pending(Box::new(reason)));
+            }
+            self.world.sleep(POLL_MS).await;
+        }
     }
 
     /// Feeds the logic and carries its calls until nothing is under way but streams, and nothing waits

@@ -116,6 +116,9 @@ pub enum Error {
     /// It could not be done now. It is kept, and done as soon as it can be.
     #[error("{0}; what was asked for is kept, and will be done by the next `sync`")]
     Pending(Box<Error>),
+    /// Another process of this home did it, and it failed for this reason.
+    #[error("{0}")]
+    Elsewhere(String),
     /// It was given up: the log did not take it.
     #[error("the server did not take it although nothing stood against it: try again later")]
     NotTaken,

@@ -189,7 +189,9 @@ impl Step<'_> {
                 dropped: false,
             });
         }
-        if let Some(target) = wish.targets.iter_mut().find(|target| target.user == *user) {
+        // Another process may have asked too, and have gone on with what it heard.
+        let mut targets = wish.targets.iter_mut();
+        if let Some(target) = targets.find(|target| target.user == *user && !target.looked_up) {
             target.looked_up = true;
             target.authority = Some(authority);
             target.devices = devices;

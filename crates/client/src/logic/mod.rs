@@ -440,6 +440,7 @@ impl Step<'_> {
             Ok(answer) => {
                 if !matches!(asked, Asked::Nonce) {
                     self.session.stale.remove(&task);
+                    self.session.tries.remove(&task);
                 }
                 self.accept(task, asked, answer)
             }
@@ -496,9 +497,11 @@ impl Step<'_> {
 
     fn refused(&mut self, task: Task, asked: Asked, refusal: Refusal) -> Result<(), Error> {
         match &refusal {
-            Refusal::Busy(wait) | Refusal::Rate(wait) | Refusal::CommitInterval(wait) => {
-                // A service that names no time is asked again after one second.
-                let until = self.now.saturating_add((*wait).max(1000));
+            // The same again later: what was to be sent is kept as it is.
+            temporary if temporary.is_temporary() => {
+                let until = self
+                    .now
+                    .saturating_add(self.session.back_off(task, temporary));
                 self.session.set(task, State::Waiting(until));
                 let pause = match task {
                     Task::Follow(_) => Pause::Stream,

@@ -18,7 +18,8 @@ use folkmoot_protocol::{Refusal, VERSION};
 
 use super::groups::{Held, context, derive_fence};
 use super::rows::{
-    self, AddWish, AttemptRow, ConversationRow, Key, OutboxRow, RemoveWish, SendWish, Target, Wish,
+    self, AddWish, AttemptRow, ConversationRow, Key, OutboxRow, OutcomeRow, RemoveWish, SendWish,
+    Target, Wish,
 };
 use super::session::{Asked, Cursor, Task};
 use super::shelf::{SUITE, leaf_parameters};
@@ -30,6 +31,8 @@ use crate::text::Text;
 
 /// How long a process that syncs again and again leaves its shelf uncounted: one hour.
 const COUNT_MS: u64 = 3600 * 1000;
+/// How long word is left for a process that began an intent: an hour.
+const OUTCOME_MS: u64 = 3600 * 1000;
 
 /// What became of building an entry.
 pub(super) enum Built {
@@ -119,6 +122,7 @@ impl Step<'_> {
                 keys,
             },
         )?;
+        self.session.own.insert(intent);
         self.tell(Event::Started { intent });
         self.wake.push(Task::Conversation(log));
         if !users.is_empty() {
@@ -262,6 +266,7 @@ impl Step<'_> {
             // Who is a member is judged by what the log says now.
             self.session.reading(log).at_head = false;
         }
+        self.session.own.insert(intent);
         self.tell(Event::Started { intent });
         self.wake.push(Task::Conversation(log));
         Ok(intent)
@@ -290,10 +295,32 @@ impl Step<'_> {
     ) -> Result<(), Error> {
         self.tx
             .delete(Table::Outbox, &rows::outbox_key(log, intent))?;
+        if let Err(error) = &result
+            && !self.session.own.contains(&intent)
+        {
+            self.put_outcome(intent, error)?;
+        }
         self.tell(match result {
             Ok(()) => Event::Done { intent },
             Err(error) => Event::Failed { intent, error },
         });
+        Ok(())
+    }
+
+    /// Leaves word for the process that began an intent, if it still waits.
+    fn put_outcome(&mut self, intent: IntentId, error: &Error) -> Result<(), Error> {
+        let old = self.now.saturating_sub(OUTCOME_MS);
+        for (key, row) in rows::scan::<OutcomeRow>(self.tx, Table::Outcomes, &[])? {
+            if row.time < old {
+                self.tx.delete(Table::Outcomes, &key)?;
+            }
+        }
+        let row = OutcomeRow {
+            version: Version,
+            time: self.now,
+            reason: error.to_string().into(),
+        };
+        rows::put(self.tx, Table::Outcomes, &intent.to_bytes(), &row)?;
         Ok(())
     }
 
@@ -508,8 +535,8 @@ impl Step<'_> {
         self.write_history(&row, 0, What::Created(founded))?;
         self.put_chain(&row)?;
         self.keep(&mut row, held)?;
-        // Nobody else has a key to write with: this is the head.
-        self.session.reading(log).at_head = true;
+        // An old copy of this home gets the same receipt again: only reading tells what came since.
+        self.session.reading(log).at_head = false;
         self.tell(Event::Done { intent: row.intent });
         self.wake.push(Task::Follow(log));
         self.wake_invites(log)
@@ -567,12 +594,17 @@ impl Step<'_> {
                 let held = self.hold(&row)?;
                 let checked = self.check_head(&mut row, |_| None, &Receipt::from(*signed))?;
                 self.keep(&mut row, held)?;
-                if let Err(fault) = checked {
-                    return self.bad_service(log, fault);
-                }
+                let head = match checked {
+                    Ok(head) => head,
+                    Err(fault) => return self.bad_service(log, fault),
+                };
                 // The entry is out; its attempt stays until a commit after its parent was read.
                 offered.attempt = None;
                 self.put_outbox(&offered)?;
+                if head.sequence > row.sequence {
+                    // There is something to read: perhaps another process was first to come this far.
+                    self.session.reading(log).lost_at = None;
+                }
                 self.read_again(&row)
             }
             // Perhaps the epoch is over behind a cut: reading tells.

@@ -243,3 +243,285 @@ impl Step<'_> {
         self.keep(&mut row, held)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use folkmoot_credential::{DeliveryAddress, Policy};
+    use folkmoot_mls::capabilities::Capabilities;
+    use folkmoot_mls::code_point::ProtocolVersion;
+    use folkmoot_mls::context::{BasicCredentials, Context, NoPsks};
+    use folkmoot_mls::credential::{Credential, CredentialType};
+    use folkmoot_mls::crypto::SignatureKeyPair;
+    use folkmoot_mls::crypto::aws_lc::PROVIDER;
+    use folkmoot_mls::extension::Extensions;
+    use folkmoot_mls::group::{GroupParameters, IncludeProposals, Processed};
+    use folkmoot_mls::key_package::{KeyPackage, KeyPackageBundle};
+    use folkmoot_mls::leaf_node::{LeafParameters, Lifetime};
+    use folkmoot_mls::message_keys::MessageKeys;
+    use folkmoot_protocol::ids::{ChainHash, EntryId};
+    use folkmoot_protocol::keys::PublicKey;
+    use folkmoot_protocol::sealed::suite;
+    use rand_chacha::ChaCha20Rng;
+    use rand_core::SeedableRng;
+
+    use super::super::IntentId;
+    use super::super::shelf::SUITE;
+    use super::*;
+
+    struct Member {
+        group: Group,
+        keys: MessageKeys,
+        signer: SignatureKeyPair,
+    }
+
+    fn world(rng: &mut ChaCha20Rng) -> Context<'_> {
+        Context {
+            provider: &PROVIDER,
+            authentication_service: &BasicCredentials,
+            psks: &NoPsks,
+            now: Some(1000),
+            rng,
+        }
+    }
+
+    fn leaf(name: &str) -> LeafParameters {
+        LeafParameters {
+            credential: Credential::basic(name.as_bytes()),
+            capabilities: Capabilities {
+                versions: vec![ProtocolVersion::MLS10],
+                cipher_suites: vec![SUITE],
+                credentials: vec![CredentialType::BASIC],
+                extensions: folkmoot_credential::EXTENSION_TYPES.to_vec(),
+                ..Capabilities::default()
+            },
+            extensions: Extensions::default(),
+        }
+    }
+
+    fn offer(name: &str, rng: &mut ChaCha20Rng) -> (SignatureKeyPair, KeyPackageBundle) {
+        let signer = suite().signature_key_pair(rng);
+        let lifetime = Lifetime {
+            not_before: 0,
+            not_after: 100_000,
+        };
+        let bundle = KeyPackage::create(
+            suite(),
+            &signer,
+            leaf(name),
+            lifetime,
+            Extensions::default(),
+            rng,
+        );
+        (signer, bundle.unwrap())
+    }
+
+    fn three(rng: &mut ChaCha20Rng) -> Vec<Member> {
+        let signer = suite().signature_key_pair(rng);
+        let offers = ["bob", "charlie"].map(|name| offer(name, rng));
+        let parameters = GroupParameters {
+            cipher_suite: SUITE,
+            group_id: [1; 32].into(),
+            extensions: Extensions::default().with(&Policy::default()),
+        };
+        let mut ctx = world(rng);
+        let mut created = Group::create(&mut ctx, parameters, &signer, leaf("alice")).unwrap();
+        let mut commit = created.group.commit();
+        for (_, offer) in &offers {
+            commit = commit.add(offer.key_package.clone());
+        }
+        let commit = commit.tree_in_welcome(true);
+        let pending = commit.build(&mut created.keys, &signer, &mut ctx).unwrap();
+        let welcome = pending.welcome.unwrap();
+        let (group, keys) = (pending.group, pending.keys);
+        let mut members = vec![Member {
+            group,
+            keys,
+            signer,
+        }];
+        for (signer, offer) in offers {
+            let joined = Group::join(&mut ctx, &welcome, &offer, None).unwrap();
+            let (group, keys) = (joined.group, joined.keys);
+            members.push(Member {
+                group,
+                keys,
+                signer,
+            });
+        }
+        members
+    }
+
+    /// A member proposes something, and everybody hears of it.
+    fn propose(members: &mut [Member], who: usize, what: Proposal, rng: &mut ChaCha20Rng) {
+        let mut ctx = world(rng);
+        let Member {
+            group,
+            keys,
+            signer,
+        } = &mut members[who];
+        let wire_format = WireFormat::PRIVATE_MESSAGE;
+        let proposed = group
+            .propose(keys, signer, what, &[], wire_format, &mut ctx)
+            .unwrap();
+        *group = proposed.group;
+        hear(members, who, &proposed.message, rng);
+    }
+
+    fn hear(
+        members: &mut [Member],
+        from: usize,
+        message: &folkmoot_mls::message::MlsMessage,
+        rng: &mut ChaCha20Rng,
+    ) {
+        let mut ctx = world(rng);
+        for (at, member) in members.iter_mut().enumerate() {
+            if at != from {
+                let heard = member.group.process(&mut member.keys, message, &mut ctx);
+                match heard.unwrap() {
+                    Processed::Proposal { group, .. } => member.group = group,
+                    Processed::Commit { group, keys, .. } => {
+                        (member.group, member.keys) = (group, keys);
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    fn row(leaving: Vec<Leaver>) -> ConversationRow {
+        ConversationRow {
+            version: Version,
+            changes: 0,
+            log: LogId([1; 32]),
+            standing: Standing::Member,
+            stopped: None,
+            title: "moot".into(),
+            delivery: DeliveryAddress {
+                url: Default::default(),
+                key: PublicKey([0; 32]),
+                pin: Default::default(),
+            },
+            branch: EntryId([0; 32]),
+            tip: EntryId([0; 32]),
+            epoch: 1,
+            epoch_authenticator: Default::default(),
+            sequence: 1,
+            chain: ChainHash::START,
+            time: 0,
+            promises: Vec::new(),
+            head: None,
+            intent: IntentId(1),
+            leaving,
+            cause: 0,
+        }
+    }
+
+    #[test]
+    fn nobody_can_make_our_commit_invalid_by_proposing() {
+        let mut rng = ChaCha20Rng::seed_from_u64(1);
+        let mut members = three(&mut rng);
+        let (_, dora) = offer("dora", &mut rng);
+        // Charlie proposes rules that nobody could follow, somebody who was not invited, our removal,
+        // and his own, as does Bob, who leaves too.
+        let harmful = [
+            Proposal::group_context_extensions(Extensions::default()),
+            Proposal::add(dora.key_package),
+            Proposal::remove(LeafIndex(0)),
+            Proposal::remove(LeafIndex(2)),
+        ];
+        for proposal in harmful {
+            propose(&mut members, 2, proposal, &mut rng);
+        }
+        for leaf in [2, 1] {
+            propose(&mut members, 1, Proposal::remove(LeafIndex(leaf)), &mut rng);
+        }
+        let alice = &mut members[0];
+        assert_eq!(alice.group.pending_proposals().len(), 6);
+        let due = due(&alice.group, &row(Vec::new()));
+        let commit = alice.group.commit();
+        let commit = commit.include_proposals(IncludeProposals::AllOf(due.references));
+        let mut ctx = world(&mut rng);
+        let pending = commit
+            .build(&mut alice.keys, &alice.signer, &mut ctx)
+            .unwrap();
+        let removed: Vec<_> = pending
+            .effects
+            .removed
+            .iter()
+            .map(|(leaf, _)| leaf.0)
+            .collect();
+        assert_eq!(removed, [2, 1], "the leaves, once each");
+        assert!(pending.effects.added.is_empty());
+        assert!(
+            pending
+                .group
+                .extensions()
+                .get::<Policy>()
+                .unwrap()
+                .is_some()
+        );
+    }
+
+    #[test]
+    fn a_leave_that_was_passed_over_is_due_by_value_unless_the_leaf_is_anothers() {
+        let mut rng = ChaCha20Rng::seed_from_u64(2);
+        let members = three(&mut rng);
+        let group = &members[0].group;
+        let key = |leaf| {
+            group
+                .member(LeafIndex(leaf))
+                .unwrap()
+                .signature_key
+                .to_vec()
+        };
+        let leaver = |leaf, key: Vec<u8>| Leaver {
+            leaf: LeafIndex(leaf),
+            signature_key: key.into(),
+        };
+        let leaving = vec![leaver(1, key(1)), leaver(2, key(1)), leaver(9, key(2))];
+        let due = due(group, &row(leaving));
+        assert_eq!(due.leaves, [LeafIndex(1)]);
+        assert!(due.references.is_empty());
+    }
+
+    #[test]
+    fn ranks_are_an_order_of_all_who_stay_and_differ_by_epoch() {
+        let mut rng = ChaCha20Rng::seed_from_u64(3);
+        let mut members = three(&mut rng);
+        let mut orders = std::collections::BTreeSet::new();
+        for _ in 0..6 {
+            let row = row(Vec::new());
+            let ranks: Vec<_> = members
+                .iter()
+                .map(|member| rank(&member.group, &row))
+                .collect();
+            let mut sorted = ranks.clone();
+            sorted.sort_unstable();
+            assert_eq!(sorted, [0, 1, 2]);
+            orders.insert(ranks);
+            let alice = &mut members[0];
+            let mut ctx = world(&mut rng);
+            let commit = alice.group.commit();
+            let pending = commit
+                .build(&mut alice.keys, &alice.signer, &mut ctx)
+                .unwrap();
+            (alice.group, alice.keys) = (pending.group, pending.keys);
+            hear(&mut members, 0, &pending.message, &mut rng);
+        }
+        assert!(orders.len() > 1);
+        // Who leaves takes no turn.
+        let first = members
+            .iter()
+            .position(|member| rank(&member.group, &row(Vec::new())) == 0);
+        let first = first.unwrap();
+        let node = members[first].group.own_leaf();
+        let leaving = vec![Leaver {
+            leaf: members[first].group.own_index(),
+            signature_key: node.signature_key.to_vec().into(),
+        }];
+        let row = row(leaving);
+        let others = (0..3).filter(|at| *at != first);
+        let mut ranks: Vec<_> = others.map(|at| rank(&members[at].group, &row)).collect();
+        ranks.sort_unstable();
+        assert_eq!(ranks, [0, 1]);
+    }
+}

@@ -744,7 +744,8 @@ fn unique(users: impl Iterator<Item = UserId>) -> Vec<UserId> {
 }
 
 fn restored() -> String {
-    "this home was restored from an old copy: another device of yours has to add this one again"
+    "this home was put back from an older copy, whose keys must not be used again: ask another \
+     member to remove you and add you again"
         .into()
 }
 

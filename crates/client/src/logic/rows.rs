@@ -233,6 +233,13 @@ tls_struct! {
     }
 }
 
+impl OutboxRow {
+    /// Whether it is a leave that others have to carry out: nothing of ours is to be done any more.
+    pub(crate) fn has_left_log(&self) -> bool {
+        matches!(&self.wish, Wish::Leave(wish) if wish.proposed)
+    }
+}
+
 tls_enum! {
     /// What the user wants.
     #[derive(Clone)]
@@ -368,6 +375,17 @@ tls_struct! {
     }
 }
 
+tls_struct! {
+    /// Why an intent was given up.
+    #[derive(Clone)]
+    pub(crate) struct OutcomeRow {
+        pub version: Version,
+        /// When, milliseconds since 1970.
+        pub time: u64,
+        pub reason: Text,
+    }
+}
+
 // ---- keys
 
 pub(crate) fn history_key(log: LogId, position: HistoryPosition) -> Vec<u8> {
@@ -434,6 +452,31 @@ pub(crate) fn put<T: Encode>(
 pub(crate) fn conversation(tx: &dyn Transaction, log: LogId) -> Result<ConversationRow, Error> {
     get(tx, Table::Conversations, log.as_ref())?
         .ok_or_else(|| Error::UnknownConversation(log.to_string()))
+}
+
+/// What became of an intent, whichever process did it; `None` while it is still to be done. Forgets a
+/// failure that it returns.
+pub(crate) fn outcome(
+    tx: &mut dyn Transaction,
+    intent: IntentId,
+) -> Result<Option<Result<(), Error>>, Error> {
+    let key = intent.to_bytes();
+    if let Some(row) = get::<OutcomeRow>(tx, Table::Outcomes, &key)? {
+        tx.delete(Table::Outcomes, &key)?;
+        return Ok(Some(Err(Error::Elsewhere(row.reason.0))));
+    }
+    let account: Option<AccountRow> = get(tx, Table::Account, ACCOUNT)?;
+    let registers = |row: AccountRow| row.intent == intent && row.stage != Stage::Ready;
+    let outbox = scan::<OutboxRow>(tx, Table::Outbox, &[])?;
+    let opening = scan::<ConversationRow>(tx, Table::Conversations, &[])?;
+    let waits = account.is_some_and(registers)
+        || outbox
+            .iter()
+            .any(|(_, row)| row.intent == intent && !row.has_left_log())
+        || opening
+            .iter()
+            .any(|(_, row)| row.intent == intent && row.standing == Standing::Opening);
+    Ok((!waits).then_some(Ok(())))
 }
 
 /// A number that no intent had before.

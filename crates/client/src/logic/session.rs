@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use folkmoot_credential::UserId;
 use folkmoot_mls::codec::Bytes;
+use folkmoot_protocol::Refusal;
 use folkmoot_protocol::ids::{EntryId, LogId, PickupAddress};
 
 use super::groups::Held;
@@ -11,6 +12,9 @@ use super::{CallId, IntentId};
 
 /// How long a nonce is used: half the time that it is good for.
 const NONCE_MS: u64 = folkmoot_protocol::limits::NONCE_SECONDS * 500;
+/// The first pause before a service is asked again, and the longest that we choose ourselves.
+const FIRST_PAUSE_MS: u64 = 250;
+const LONGEST_PAUSE_MS: u64 = 60_000;
 
 /// Something that has one call under way at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -100,10 +104,14 @@ pub(super) struct Marks {
     pub nonces: BTreeMap<Task, (Vec<u8>, u64)>,
     /// Tasks whose nonce was refused, and no other since.
     pub stale: BTreeSet<Task>,
+    /// How often in a row a service asked to be asked again later.
+    pub tries: BTreeMap<Task, u32>,
     pub reading: BTreeMap<LogId, Reading>,
     /// When it is our turn to commit what others have proposed.
     pub turns: BTreeMap<LogId, u64>,
     pub following: BTreeMap<LogId, Following>,
+    /// Intents that this process began, and will hear of.
+    pub own: BTreeSet<IntentId>,
     pub collect: bool,
     pub count: bool,
     /// When the shelf was counted, milliseconds since 1970.
@@ -195,6 +203,20 @@ impl Session {
         self.marks.states.insert(task, state);
     }
 
+    /// How long to wait before the same is asked again, in milliseconds: as long as the service says, and
+    /// twice as long each time.
+    pub(super) fn back_off(&mut self, task: Task, refusal: &Refusal) -> u64 {
+        let tries = self.marks.tries.entry(task).or_default();
+        let wait = LONGEST_PAUSE_MS.min(FIRST_PAUSE_MS << (*tries).min(16));
+        *tries = tries.saturating_add(1);
+        match refusal {
+            Refusal::Busy(asked) | Refusal::Rate(asked) | Refusal::CommitInterval(asked) => {
+                wait.max(*asked)
+            }
+            _ => wait,
+        }
+    }
+
     pub(super) fn is_free(&self, task: &Task) -> bool {
         !self.states.contains_key(task)
     }
@@ -205,6 +227,7 @@ impl Session {
             .states
             .retain(|_, state| *state == State::Calling);
         self.marks.stale.clear();
+        self.marks.tries.clear();
         for reading in self.marks.reading.values_mut() {
             reading.lost_at = None;
         }

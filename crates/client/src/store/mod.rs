@@ -68,6 +68,8 @@ tables! {
     Seen = "seen", false;
     /// Proof of others' misbehaviour: log id, then sequence number.
     Evidence = "evidence", false;
+    /// Why intents were given up that another process had begun, by number: until it has looked.
+    Outcomes = "outcomes", false;
 }
 
 /// Why the store did not do what it was asked.

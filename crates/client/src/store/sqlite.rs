@@ -81,16 +81,18 @@ impl Sqlite {
                 row.get(0)
             })?;
         match found {
-            0 => {
+            // A table that came later is added to a file that lacks it.
+            0 | FORMAT => {
                 for table in Table::ALL {
                     transaction.execute_batch(&format!(
-                        "CREATE TABLE {} (key BLOB PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;",
+                        "CREATE TABLE IF NOT EXISTS {} (key BLOB PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;",
                         table.name()
                     ))?;
                 }
-                transaction.pragma_update(None, "user_version", FORMAT)?;
+                if found == 0 {
+                    transaction.pragma_update(None, "user_version", FORMAT)?;
+                }
             }
-            FORMAT => {}
             found => {
                 let known = FORMAT;
                 return Err(Prepare::Store(StoreError::UnknownFormat { found, known }));

@@ -89,13 +89,20 @@ impl Person {
         self.run_with(arguments, b"")
     }
 
-    pub fn run_with(&self, arguments: &[&str], input: &[u8]) -> Output {
-        let mut child = folkmoot()
-            .arg("--home")
-            .arg(&self.home)
+    /// A command of this person's, to be started by the caller.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = folkmoot();
+        command.arg("--home").arg(&self.home);
+        command
             .arg("--key-file")
-            .arg(self.home.with_extension("key"))
-            .args(arguments)
+            .arg(self.home.with_extension("key"));
+        command.args(arguments);
+        command
+    }
+
+    pub fn run_with(&self, arguments: &[&str], input: &[u8]) -> Output {
+        let mut child = self
+            .command(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -109,7 +116,8 @@ impl Person {
     pub fn ok(&self, arguments: &[&str]) -> Value {
         let output = self.run(&[&["--json"], arguments].concat());
         let text = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success(), "{arguments:?}: {text}");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {text}{errors}");
         serde_json::from_str(text.lines().last().unwrap()).unwrap()
     }
 
