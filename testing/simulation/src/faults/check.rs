@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use folkmoot_client::logic::Intent;
-use folkmoot_client::store::{Store, Table};
+use folkmoot_client::store::{Store, StoreError, Table};
 use folkmoot_client::views::{self, Conversation};
 use folkmoot_client::{Error, HistoryEntry, Message, Standing, What};
 use folkmoot_credential::UserId;
+use folkmoot_mls::records::RecordKind;
 use folkmoot_protocol::ids::LogId;
 
 use super::network::World;
@@ -470,6 +471,21 @@ fn leftovers(world: &mut World) -> Result<(), Violation> {
                 return broken(Rule::Leftovers, what);
             }
         }
+        // Of epochs that are over for long no message key is left.
+        let epochs = world.sim.people[who]
+            .store
+            .transaction::<_, StoreError>(|tx| tx.scan(Table::Records, &[], None, usize::MAX))
+            .unwrap_or_default()
+            .into_iter()
+            .filter(|(key, _)| key.get(LOG_ID) == Some(&(RecordKind::MessageKeys as u8)))
+            .count();
+        if epochs > active {
+            let what = format!("{} has message keys of {epochs} epochs", name(who));
+            return broken(Rule::Leftovers, what);
+        }
     }
     Ok(())
 }
+
+/// How long a log's id is, in bytes: a record's key begins with it.
+const LOG_ID: usize = 32;
