@@ -430,7 +430,12 @@ impl<S: Store, T: Transport, W: World> Client<S, T, W> {
     /// that is worth waiting for.
     async fn run(&mut self, inputs: Vec<Input>, patience: Patience) -> Result<Run, Error> {
         // Nobody waits for the calls of a command that was given up.
-        let streams: Vec<_> = self.streams.keys().copied().collect();
+        // A stream that has just ended is not forgotten: its end is among the inputs.
+        let ended = inputs.iter().filter_map(|input| match input {
+            Input::Answer { id, .. } | Input::Unanswered { id, .. } => Some(*id),
+            _ => None,
+        });
+        let streams: Vec<_> = self.streams.keys().copied().chain(ended).collect();
         self.logic.forget_calls(&streams);
         let mut run = Run::default();
         let mut calls = VecDeque::new();
