@@ -24,14 +24,12 @@ fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// An append's bytes, and the conflict that it met.
+type Seen = (Vec<u8>, Option<Conflict>);
+
 /// Every append of a person's from now on, with the conflict that it met. The first `refused` of them
 /// get a refusal instead, without having reached the service.
-fn watch(
-    sim: &mut Sim,
-    person: usize,
-    refused: usize,
-    refusal: Refusal,
-) -> Arc<Mutex<Vec<(Vec<u8>, Option<Conflict>)>>> {
+fn watch(sim: &mut Sim, person: usize, refused: usize, refusal: Refusal) -> Arc<Mutex<Vec<Seen>>> {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let noted = Arc::clone(&seen);
     let calls = Arc::new(Mutex::new(0));
