@@ -49,6 +49,14 @@ impl Server {
         }
     }
 
+    /// Stops it as an operator does.
+    pub fn stop(mut self) {
+        let id = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-TERM", &id]).status().unwrap();
+        assert!(sent.success());
+        assert!(self.child.wait().unwrap().success());
+    }
+
     /// `127.0.0.1:PORT`, to start another one in the same place.
     pub fn listen(&self) -> String {
         let authority = self
