@@ -107,6 +107,8 @@ pub struct Sim {
     /// Who is to be woken, and when.
     waits: BTreeSet<(u64, PersonId)>,
     streams: Vec<Stream>,
+    /// Calls that are kept back.
+    held: Vec<Flight>,
     /// How many steps were made.
     pub steps: usize,
     /// At which step somebody loses power, and how.
@@ -180,6 +182,7 @@ impl Sim {
             flights: VecDeque::new(),
             waits: BTreeSet::new(),
             streams: Vec::new(),
+            held: Vec::new(),
             steps: 0,
             crash: None,
             lose: 0,
@@ -386,6 +389,7 @@ impl Sim {
         self.flights.retain(|flight| flight.who != who);
         self.waits.retain(|(_, waiting)| *waiting != who);
         self.streams.retain(|stream| stream.who != who);
+        self.held.retain(|flight| flight.who != who);
         self.people[who].logic = Logic::new();
         self.people[who].store.forget_unsynced();
     }
@@ -597,6 +601,27 @@ impl Sim {
             }
         };
         self.input(who, input).unwrap();
+    }
+
+    /// Keeps a person's calls back.
+    pub fn hold(&mut self, who: PersonId) {
+        let flights = std::mem::take(&mut self.flights);
+        let (held, rest): (Vec<_>, Vec<_>) =
+            flights.into_iter().partition(|flight| flight.who == who);
+        self.held.extend(held);
+        self.flights = rest.into();
+    }
+
+    /// Lets the calls that were kept back go on.
+    pub fn release(&mut self) {
+        self.flights.extend(self.held.drain(..));
+    }
+
+    /// Lets the calls that were kept back reach the services; nobody hears the answers.
+    pub fn release_unanswered(&mut self) {
+        for flight in std::mem::take(&mut self.held) {
+            let _ = self.serve(&flight.to, &flight.call);
+        }
     }
 
     /// Breaks all streams, as a network does.

@@ -6,7 +6,7 @@ use folkmoot_protocol::VERSION;
 use folkmoot_protocol::delivery::read_response::End;
 use folkmoot_protocol::delivery::{Entry, ReadResponse, ReadResponses};
 use folkmoot_protocol::ids::{ChainHash, EntryId};
-use folkmoot_protocol::log::Append;
+use folkmoot_protocol::log::{Append, Head};
 
 use super::Step;
 use super::rows::{ConversationRow, StoredHead};
@@ -22,12 +22,16 @@ pub(super) struct Place {
     /// Milliseconds since 1970.
     pub time: u64,
     pub id: EntryId,
+    /// Of a message of an epoch that is over: which.
+    pub late: Option<u64>,
 }
 
 /// A read whose entries are on the chain.
 pub(super) struct Verified<'a> {
     pub entries: Vec<(&'a Entry, Append, Place)>,
     pub end: End,
+    /// When the last head was issued, milliseconds since 1970; 0 without one.
+    pub issued: u64,
 }
 
 impl Step<'_> {
@@ -44,7 +48,7 @@ impl Step<'_> {
         let log = row.log;
         // The row as it will be once the entries are applied.
         let mut at = row.clone();
-        let (mut entries, mut end) = (Vec::new(), None);
+        let (mut entries, mut end, mut issued) = (Vec::new(), None, 0);
         for batch in answer.batches.iter().filter(|batch| batch.log == log.0) {
             for entry in &batch.entries {
                 let Ok(append) = Append::from_bytes(&entry.content) else {
@@ -77,17 +81,23 @@ impl Step<'_> {
                     chain: at.chain,
                     time: at.time,
                     id,
+                    late: None,
                 };
                 entries.push((entry, append, place));
             }
-            if let Err(fault) = self.batch_head(&mut at, &entries, task, cursor, batch)? {
-                return Ok(Err(fault));
+            match self.batch_head(&mut at, &entries, task, cursor, batch)? {
+                Ok(head) => issued = head.map_or(issued, |head| head.issued),
+                Err(fault) => return Ok(Err(fault)),
             }
             end = Some(batch.end());
         }
         (row.head, row.promises) = (at.head, at.promises);
         Ok(end
-            .map(|end| Verified { entries, end })
+            .map(|end| Verified {
+                entries,
+                end,
+                issued,
+            })
             .ok_or(BadService::Answer))
     }
 
@@ -121,14 +131,14 @@ impl Step<'_> {
         task: Task,
         cursor: Cursor,
         batch: &ReadResponse,
-    ) -> Result<Result<(), BadService>, Error> {
+    ) -> Result<Result<Option<Head>, BadService>, Error> {
         let log = at.log;
         let is_end = matches!(batch.end(), End::Head | End::Cut);
         let Some(receipt) = &batch.head else {
             return Ok(if is_end {
                 Err(BadService::Signature(log))
             } else {
-                Ok(())
+                Ok(None)
             });
         };
         let new = |sequence| {
@@ -151,6 +161,6 @@ impl Step<'_> {
                 return Ok(Err(BadService::Time(log)));
             }
         }
-        Ok(Ok(()))
+        Ok(Ok(Some(head)))
     }
 }

@@ -1,6 +1,7 @@
 //! Groups as they are held in memory and stored in rows.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 
 use folkmoot_credential::{DeviceCredential, Judge, UserId};
 use folkmoot_mls::context::{Context, NoPsks};
@@ -27,6 +28,8 @@ pub(super) struct Held {
     pub changes: u64,
     pub group: Group,
     pub keys: MessageKeys,
+    /// Of past epochs, as far as they were needed.
+    pub past: BTreeMap<u64, MessageKeys>,
 }
 
 /// The world of an engine's call. `now` is the DS time of an entry, or ours, in seconds since 1970.
@@ -84,6 +87,18 @@ pub(crate) fn load_group(tx: &dyn Transaction, log: LogId) -> Result<Group, Erro
     with_records(tx, log, |records| Group::load(&PROVIDER, records))
 }
 
+/// The message keys of a past epoch.
+pub(super) fn load_past(
+    tx: &dyn Transaction,
+    log: LogId,
+    group: &Group,
+    epoch: u64,
+) -> Result<MessageKeys, Error> {
+    with_records(tx, log, |records| {
+        group.load_keys(&PROVIDER, epoch, records)
+    })
+}
+
 /// The devices in a group, and whose they are.
 pub(super) fn members(group: &Group) -> impl Iterator<Item = (LeafIndex, DeviceCredential)> + '_ {
     // Members were judged when they came in, so that every credential can be read.
@@ -125,6 +140,7 @@ impl Step<'_> {
             changes: row.changes,
             group,
             keys,
+            past: BTreeMap::new(),
         })
     }
 
@@ -165,9 +181,9 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// The fence key of the conversation's epoch.
-    pub(super) fn fence(&self, row: &ConversationRow) -> Result<SigningKey, Error> {
-        let key = rows::fence_key(row.log, row.epoch);
+    /// The fence key of an epoch.
+    pub(super) fn fence(&self, row: &ConversationRow, epoch: u64) -> Result<SigningKey, Error> {
+        let key = rows::fence_key(row.log, epoch);
         let seed: Option<Seed> = rows::get(self.tx, Table::Fences, &key)?;
         let seed = seed.ok_or(StoreError::DamagedRow(Table::Fences.name()))?;
         Ok(seed.0)

@@ -215,6 +215,7 @@ impl Step<'_> {
             sequence: head.sequence,
             chain: head.chain,
             time: head.entry_time,
+            past: Vec::new(),
             promises: Vec::new(),
             head: None,
             intent: IntentId::default(),
@@ -235,6 +236,7 @@ impl Step<'_> {
                 changes: 0,
                 group,
                 keys,
+                past: Default::default(),
             },
         )?;
         self.session.reading(log).wanted = true;

@@ -21,6 +21,7 @@ mod inviting;
 mod joining;
 mod mailbox;
 mod outbox;
+mod past;
 mod proposals;
 mod reading;
 pub(crate) mod rows;

@@ -3,7 +3,7 @@
 use folkmoot_credential::{
     AcceptedKeys, CREDENTIAL_TYPE, EXTENSION_TYPES, Policy, Title, UserId, Version,
 };
-use folkmoot_mls::codec::{Bytes, Encode};
+use folkmoot_mls::codec::{Bytes, Decode, Encode};
 use folkmoot_mls::extension::{Extensions, RequiredCapabilities};
 use folkmoot_mls::group::{Group, GroupParameters};
 use folkmoot_protocol::call::Call;
@@ -11,15 +11,14 @@ use folkmoot_protocol::delivery::{
     AppendRequest, LogRead, NonceRequest, OpenRequest, ReadRequest, Receipt,
 };
 use folkmoot_protocol::ids::{ChainHash, EntryId, LogId};
-use folkmoot_protocol::log::{Open, SignedHead};
+use folkmoot_protocol::log::{Append, Open, SignedHead};
 use folkmoot_protocol::plaintext::{MessageId, Plaintext};
 use folkmoot_protocol::proof::{FenceProof, Method};
 use folkmoot_protocol::{Refusal, VERSION};
 
 use super::groups::{Held, context, derive_fence};
 use super::rows::{
-    self, AddWish, AttemptRow, ConversationRow, Key, OutboxRow, OutcomeRow, RemoveWish, SendWish,
-    Target, Wish,
+    self, AddWish, ConversationRow, Key, OutboxRow, OutcomeRow, RemoveWish, SendWish, Target, Wish,
 };
 use super::session::{Asked, Cursor, Task};
 use super::shelf::{SUITE, leaf_parameters};
@@ -108,6 +107,7 @@ impl Step<'_> {
             sequence: 0,
             chain: ChainHash::START,
             time: 0,
+            past: Vec::new(),
             promises: Vec::new(),
             head: None,
             intent,
@@ -120,6 +120,7 @@ impl Step<'_> {
                 changes: 0,
                 group,
                 keys,
+                past: Default::default(),
             },
         )?;
         self.session.own.insert(intent);
@@ -409,13 +410,13 @@ impl Step<'_> {
     }
 
     fn ask_open(&mut self, row: &ConversationRow) -> Result<Ask, Error> {
-        let fence = self.fence(row)?;
+        let fence = self.fence(row, row.epoch)?;
         let open = Open {
             version: VERSION,
             log: row.log,
             fence_key: fence.public(),
         };
-        let proof = self.fence_proof(row, Method::Open, open.id().0.into())?;
+        let proof = self.fence_proof(row, row.epoch, Method::Open, open.id().0.into())?;
         let request = OpenRequest {
             open: open.to_bytes(),
             fence_signature: proof,
@@ -430,12 +431,15 @@ impl Step<'_> {
     }
 
     fn ask_append(&mut self, row: &ConversationRow, entry: EntryId) -> Result<Ask, Error> {
-        let key = rows::attempt_key(row.log, entry);
-        let attempt: Option<AttemptRow> = rows::get(self.tx, Table::Attempts, &key)?;
-        let attempt = attempt.ok_or(StoreError::DamagedRow(Table::Outbox.name()))?;
+        let damaged = || StoreError::DamagedRow(Table::Outbox.name());
+        let attempt = self.attempt(row.log, entry)?.ok_or_else(damaged)?;
+        // Of a message perhaps one that is over.
+        let epoch = Append::from_bytes(&attempt.append)
+            .map_err(|_| damaged())?
+            .epoch;
         let request = AppendRequest {
             append: attempt.append.into_vec(),
-            fence_signature: self.fence_proof(row, Method::Append, entry.0.into())?,
+            fence_signature: self.fence_proof(row, epoch, Method::Append, entry.0.into())?,
             shared_part: attempt.shared_part.into_vec(),
             own_parts: attempt.own_parts.into_iter().map(Bytes::into_vec).collect(),
             ..Default::default()
@@ -463,7 +467,7 @@ impl Step<'_> {
             log: row.log.into(),
             branch: row.branch.into(),
             epoch: row.epoch,
-            proof: self.fence_proof(row, Method::Read, nonce.as_slice().into())?,
+            proof: self.fence_proof(row, row.epoch, Method::Read, nonce.as_slice().into())?,
             nonce,
             after: row.sequence,
         };
@@ -492,6 +496,7 @@ impl Step<'_> {
     fn fence_proof(
         &self,
         row: &ConversationRow,
+        epoch: u64,
         method: Method,
         subject: Bytes,
     ) -> Result<Vec<u8>, Error> {
@@ -500,11 +505,11 @@ impl Step<'_> {
             delivery_service: row.delivery.key,
             log: row.log,
             branch: row.branch,
-            epoch: row.epoch,
+            epoch,
             method,
             subject,
         };
-        Ok(proof.sign(&self.fence(row)?).to_vec())
+        Ok(proof.sign(&self.fence(row, epoch)?).to_vec())
     }
 
     // ---- what the DS said
@@ -605,7 +610,15 @@ impl Step<'_> {
                     // There is something to read: perhaps another process was first to come this far.
                     self.session.reading(log).lost_at = None;
                 }
-                self.read_again(&row)
+                match self.attempt(log, entry)? {
+                    // It was of an epoch that is over: no wonder.
+                    Some(attempt) if attempt.parent != row.tip => {
+                        let reading = self.session.reading(log);
+                        (reading.at_head, reading.wanted) = (false, true);
+                        Ok(())
+                    }
+                    _ => self.read_again(&row),
+                }
             }
             // Perhaps the epoch is over behind a cut: reading tells.
             Refusal::NotFound | Refusal::BadProof => self.read_again(&row),

@@ -407,6 +407,7 @@ mod tests {
             sequence: 1,
             chain: ChainHash::START,
             time: 0,
+            past: Vec::new(),
             promises: Vec::new(),
             head: None,
             intent: IntentId(1),

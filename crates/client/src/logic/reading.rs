@@ -100,6 +100,10 @@ impl Step<'_> {
                 Some(fault)
             }
             None => {
+                let mut held = held;
+                if verified.end == End::Head {
+                    self.head_at(&mut row, &mut held, verified.issued)?;
+                }
                 self.keep(&mut row, held)?;
                 if row.sequence != before {
                     self.session.reading(log).lost_at = None;
@@ -164,8 +168,18 @@ impl Step<'_> {
         append: &Append,
         place: Place,
     ) -> Result<Result<(), Fault>, Error> {
-        let here = (append.epoch, append.parent) == (reader.row.epoch, reader.row.tip);
-        let applied = if append.epoch < reader.row.epoch {
+        if let Some(held) = &mut reader.held {
+            self.entry_at(&mut reader.row, held, place.time)?;
+        }
+        let made = (append.epoch, append.parent);
+        let here = made == (reader.row.epoch, reader.row.tip);
+        let mut past = reader.row.past.iter();
+        let applied = if past.any(|past| made == (past.epoch, past.commit))
+            && append.content_type == APPLICATION
+        {
+            let late = Some(append.epoch);
+            self.message(reader, append, Place { late, ..place })?
+        } else if append.epoch < reader.row.epoch {
             // Written before we joined, or too late to be read.
             Ok(())
         } else if !here {
@@ -203,7 +217,8 @@ impl Step<'_> {
                 intent,
                 ..
             }) => {
-                let merged = self.merge(reader, &commit, place)?;
+                let cut = append.commit.as_ref().is_some_and(|commit| commit.cut);
+                let merged = self.merge(reader, &commit, place, cut)?;
                 if merged.is_ok() {
                     let key = rows::outbox_key(reader.row.log, intent);
                     if self.tx.get(Table::Outbox, &key)?.is_some() {
@@ -229,6 +244,7 @@ impl Step<'_> {
         reader: &mut Reader,
         commit: &CommitAttempt,
         place: Place,
+        cut: bool,
     ) -> Result<Result<(), Fault>, Error> {
         let Some(held) = reader.held.take() else {
             return Ok(Ok(()));
@@ -244,9 +260,10 @@ impl Step<'_> {
         let log = reader.row.log;
         self.apply(log, &held.group.proposals_deletion())?;
         self.apply(log, &commit.changes)?;
-        self.apply(log, &held.keys.deletion())?;
-        drop(held);
-        let held = self.load(&reader.row)?;
+        let Held { keys, past, .. } = held;
+        let mut held = self.load(&reader.row)?;
+        held.past = past;
+        self.end_epoch(&mut reader.row, &mut held, keys, place, cut)?;
         self.enter(reader, held, &commit.next_fence.0, place)?;
         if let Some(changed) = changed {
             self.write_changes(&reader.row, place, &changed)?;
@@ -297,19 +314,17 @@ impl Step<'_> {
                 };
                 let log = reader.row.log;
                 self.apply(log, &changes)?;
-                self.apply(log, &held.keys.deletion())?;
-                self.enter(
-                    reader,
-                    Held {
-                        changes: 0,
-                        group,
-                        keys,
-                    },
-                    &fence,
-                    place,
-                )?;
+                let mut next = Held {
+                    changes: 0,
+                    group,
+                    keys,
+                    past: held.past,
+                };
+                let cut = declared.is_some_and(|declared| declared.cut);
+                self.end_epoch(&mut reader.row, &mut next, held.keys, place, cut)?;
+                self.enter(reader, next, &fence, place)?;
                 self.write_changes(&reader.row, place, &changed)?;
-                Ok(())
+                return Ok(Ok(()));
             }
             Ok(Processed::Removed { by }) => {
                 let user = self.account()?.user;
@@ -349,7 +364,7 @@ impl Step<'_> {
         Ok(Err(Fault::Stop(reason)))
     }
 
-    /// The conversation is in a new epoch, whose records are written. The old fence key goes.
+    /// The conversation is in a new epoch, whose records are written.
     fn enter(
         &mut self,
         reader: &mut Reader,
@@ -358,8 +373,6 @@ impl Step<'_> {
         place: Place,
     ) -> Result<(), Error> {
         let row = &mut reader.row;
-        self.tx
-            .delete(Table::Fences, &rows::fence_key(row.log, row.epoch))?;
         row.epoch = held.group.epoch();
         row.epoch_authenticator = held.group.epoch_authenticator().as_slice().into();
         row.tip = place.id;
@@ -375,18 +388,6 @@ impl Step<'_> {
         }
         self.put_fence(reader.row.log, reader.row.epoch, fence)?;
         reader.held = Some(held);
-        Ok(())
-    }
-
-    /// Everything that was offered after the old tip has lost, and is made again.
-    fn epoch_over(&mut self, log: LogId) -> Result<(), Error> {
-        self.tx.delete_prefix(Table::Attempts, log.as_ref())?;
-        for mut row in self.outbox(log)? {
-            if row.attempt.is_some() || row.receipt.is_some() {
-                (row.attempt, row.receipt) = (None, None);
-                self.put_outbox(&row)?;
-            }
-        }
         Ok(())
     }
 
@@ -463,10 +464,23 @@ impl Step<'_> {
         let Some(held) = &mut reader.held else {
             return Ok(Ok(()));
         };
+        if let Some(epoch) = place.late {
+            self.hold_past(log, held, epoch)?;
+        }
+        let past = place.late.and_then(|epoch| held.past.get_mut(&epoch));
         let mut ctx = context(place.time / 1000, self.rng);
-        let processed = match MlsMessage::from_bytes(&append.message) {
-            Ok(message) => held.group.process(&mut held.keys, &message, &mut ctx),
-            Err(error) => Err(error.into()),
+        let processed = match (MlsMessage::from_bytes(&append.message), past) {
+            (Ok(MlsMessage::PrivateMessage(message)), Some(keys)) => {
+                keys.decrypt(&message)
+                    .map(|(decrypted, changes)| Processed::Application {
+                        sender: decrypted.sender,
+                        authenticated_data: decrypted.authenticated_data,
+                        data: decrypted.data,
+                        changes,
+                    })
+            }
+            (Ok(message), _) => held.group.process(&mut held.keys, &message, &mut ctx),
+            (Err(error), _) => Err(error.into()),
         };
         match processed {
             Ok(Processed::Application {
@@ -645,6 +659,7 @@ impl Step<'_> {
             chain: row.chain,
             time: row.time,
             id: row.tip,
+            late: None,
         };
         self.write_history_at(row, place, part, what)
     }
@@ -657,7 +672,7 @@ impl Step<'_> {
         what: What,
     ) -> Result<(), Error> {
         let sequence = place.sequence;
-        let (time, epoch) = (place.time, row.epoch);
+        let (time, epoch) = (place.time, place.late.unwrap_or(row.epoch));
         let entry = HistoryEntry {
             version: Version,
             sequence,

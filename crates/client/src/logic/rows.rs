@@ -152,6 +152,8 @@ tls_struct! {
         pub chain: ChainHash,
         /// That entry's time, milliseconds since 1970.
         pub time: u64,
+        /// Epochs that are over and whose messages may still come, the oldest first.
+        pub past: Vec<PastEpoch>,
         /// What the DS has signed about entries that we have not read.
         pub promises: Vec<StoredHead>,
         /// The last of what it has signed about those that we have: what a contradiction is held
@@ -174,6 +176,18 @@ tls_struct! {
         pub leaf: LeafIndex,
         /// Tells the member from one who gets the leaf later.
         pub signature_key: Bytes,
+    }
+}
+
+tls_struct! {
+    /// An epoch that is over.
+    #[derive(Clone, Copy, PartialEq, Eq)]
+    pub(crate) struct PastEpoch {
+        pub epoch: u64,
+        /// The commit, or Open, that made it.
+        pub commit: EntryId,
+        /// When the next commit came, milliseconds since 1970.
+        pub ended: u64,
     }
 }
 

@@ -65,7 +65,7 @@ impl Parsed {
         delivery_service: PublicKey,
     ) -> Result<Check, Refusal> {
         let append = &self.append;
-        if let Some(position) = view.known
+        if let Some(position) = &view.known
             && stands(Guard::RepeatedAppend)
         {
             return Ok(Check::Known(position.receipt(append.log)));
@@ -96,6 +96,8 @@ pub(crate) struct AppendView {
     known: Option<PositionRecord>,
     branch: Option<BranchRecord>,
     cut: Option<CutRecord>,
+    /// When the append's epoch ended, if it has: the time of the commit that made the next one.
+    ended: Option<u64>,
     /// Of a commit: the proposals of its epoch, sequence and time.
     proposals: Vec<(u64, u64)>,
     /// Of a commit: whether another one left something at an address that this one names.
@@ -129,10 +131,19 @@ impl Request for Checked {
                 address_taken |= get::<PickupRecord>(records, log, &address.0)?.is_some();
             }
         }
+        let mut ended = None;
+        if self.0.content_type == ContentType::Application {
+            let next = numbered(branch, append.epoch.saturating_add(1));
+            if let Some(next) = get::<EpochRecord>(records, log, &next)? {
+                let commit: Option<PositionRecord> = get(records, log, &next.commit.0)?;
+                ended = commit.map(|commit| commit.time);
+            }
+        }
         Ok(AppendView {
             known: get(records, log, &id.0)?,
             branch: get(records, log, &branch.0)?,
             cut: first_cut(records, log, branch, append.epoch)?,
+            ended,
             proposals,
             address_taken,
         })
@@ -140,21 +151,22 @@ impl Request for Checked {
 
     fn decide(&self, view: AppendView, now: u64) -> Result<Decision<Head>, Denial> {
         let append = &self.0.append;
-        if let Some(position) = view.known
+        if let Some(position) = &view.known
             && stands(Guard::RepeatedAppend)
         {
             return Ok(Decision::unchanged(position.receipt(append.log)));
         }
-        let at = view.branch.ok_or(Refusal::NotFound)?;
+        let at = view.branch.as_ref().ok_or(Refusal::NotFound)?;
         // The service's clock, which on a log never runs back.
         let now = now.max(at.time);
         let conflict = |kind| {
-            let head = visible_head(append.log, append.branch, &at, view.cut.as_ref(), now);
+            let head = visible_head(append.log, append.branch, at, view.cut.as_ref(), now);
             Err(Denial::Conflict(kind, Box::new(head)))
         };
         let commit = append.commit.as_ref();
         let follows = (append.epoch, append.parent) == (at.epoch, at.tip);
-        if !follows && (commit.is_none() || stands(Guard::CompareAndSet)) {
+        let compared = commit.is_none() || stands(Guard::CompareAndSet);
+        if !follows && compared && !self.is_late(&view, at, now) {
             return conflict(match commit {
                 Some(_) => Conflict::TipMoved,
                 None => Conflict::EpochOver,
@@ -182,13 +194,27 @@ impl Request for Checked {
         {
             return Err(Refusal::Rate(limits::UNSEEN_AFTER_MS).into());
         }
-        let mut next = Next::after(&at, &self.0, now);
+        let mut next = Next::after(at, &self.0, now);
         if let Some(commit) = commit {
             next.commit(commit, &self.0, &view.proposals);
         } else if self.0.content_type == ContentType::Proposal {
             next.proposal(append.branch);
         }
-        Ok(next.finish(&at, &self.0))
+        Ok(next.finish(at, &self.0))
+    }
+}
+
+impl Checked {
+    /// Whether it is a message of a past epoch that is still taken: one that ended at most five
+    /// commits and 60 seconds ago, and no commit since was a cut. Members keep its keys that long.
+    fn is_late(&self, view: &AppendView, at: &BranchRecord, now: u64) -> bool {
+        let Some(ended) = view.ended else {
+            return false;
+        };
+        self.0.content_type == ContentType::Application
+            && view.cut.is_none()
+            && at.epoch.saturating_sub(self.0.append.epoch) <= limits::PAST_EPOCHS
+            && now.saturating_sub(ended) <= limits::PAST_EPOCH_MS
     }
 }
 

@@ -119,7 +119,10 @@ impl Store for MemoryStore {
             changed: BTreeMap::new(),
         };
         let outcome = work(&mut layered)?;
-        #[cfg_attr(not(feature = "sabotage"), allow(unused_mut, reason = "nothing is split"))]
+        #[cfg_attr(
+            not(feature = "sabotage"),
+            allow(unused_mut, reason = "nothing is split")
+        )]
         let mut changed = layered.changed;
         let crash = state.crash.take();
         #[cfg(feature = "sabotage")]

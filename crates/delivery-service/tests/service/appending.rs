@@ -15,7 +15,9 @@ crate::on_every_store! {
     entries_follow_each_other_in_one_chain;
     a_repeated_append_gets_the_first_receipt;
     one_commit_wins_and_the_loser_hears_the_tip;
-    messages_of_a_past_epoch_are_refused;
+    messages_of_a_past_epoch_are_taken_for_a_while;
+    messages_are_taken_for_five_commits;
+    no_message_of_before_a_cut_is_taken_after_it;
     a_conflict_never_tells_past_a_cut;
     the_parent_must_be_the_commit_that_made_the_epoch;
     commits_must_have_seen_the_proposals;
@@ -110,14 +112,71 @@ fn one_commit_wins_and_the_loser_hears_the_tip<S: Store>(mut world: World<S>) {
     assert_eq!(refused, Err(Refusal::NotFound));
 }
 
-fn messages_of_a_past_epoch_are_refused<S: Store>(mut world: World<S>) {
+fn messages_of_a_past_epoch_are_taken_for_a_while<S: Store>(mut world: World<S>) {
     let mut group = world.group();
-    let message = group.append(1, b"late");
-    let proposal = group.append(2, b"late");
-    let head = world.commit(&mut group, false);
-    for late in [message, proposal] {
-        let refused = conflict(world.append(group.sign(&late)));
-        assert_eq!(refused, (Conflict::EpochOver, head.clone()));
+    let before = group.clone();
+    let of_the_first = |body: &[u8]| before.sign(&before.append(1, body));
+    let committed = world.commit(&mut group, false);
+    // Nothing of it counts for the epoch that is over: a message is no reason for a new one.
+    world.now += 1000;
+    let late = world.append(of_the_first(b"late")).unwrap();
+    let chain = committed.chain;
+    let id = before.append(1, b"late").id();
+    assert_eq!((late.sequence, late.entry_time), (2, world.now));
+    assert_eq!(late.chain, chain.next(group.log, 2, world.now, id));
+    group.sequence = 2;
+    // Both a member of the past epoch and one of the current one read it; a joiner has its key.
+    assert_eq!(world.read(&group, 0, 0).sequences, [1, 2]);
+    assert_eq!(world.read(&group, 1, 0).sequences, [2]);
+    // A proposal or a commit of a past epoch is never taken.
+    let proposal = before.sign(&before.append(2, b"late"));
+    assert_eq!(conflict(world.append(proposal)).0, Conflict::EpochOver);
+    let rival = before.sign(&before.commit(&world.key().public(), false, 0));
+    assert_eq!(conflict(world.append(rival)).0, Conflict::TipMoved);
+
+    // By the service's clock: to the last millisecond.
+    world.now = committed.entry_time + limits::PAST_EPOCH_MS;
+    world.append(of_the_first(b"just in time")).unwrap();
+    world.now += 1;
+    let refused = world.append(of_the_first(b"too late"));
+    assert_eq!(conflict(refused).0, Conflict::EpochOver);
+    // What was taken is taken.
+    assert_eq!(world.append(of_the_first(b"late")), Ok(late));
+}
+
+fn messages_are_taken_for_five_commits<S: Store>(mut world: World<S>) {
+    let mut group = world.group();
+    let before = group.clone();
+    for number in 0..limits::PAST_EPOCHS {
+        world.commit(&mut group, false);
+        let late = before.append(1, &[number as u8]);
+        group.sequence = world.append(before.sign(&late)).unwrap().sequence;
+    }
+    world.commit(&mut group, false);
+    let refused = world.append(before.sign(&before.append(1, b"too late")));
+    assert_eq!(conflict(refused).0, Conflict::EpochOver);
+    // The next epoch's are good for one commit more.
+    let mut next = before;
+    next.epoch = 1;
+    next.tip = group.tips[1];
+    let late = group.sign(&next.append(1, b"in time"));
+    world.append(late).unwrap();
+}
+
+fn no_message_of_before_a_cut_is_taken_after_it<S: Store>(mut world: World<S>) {
+    let mut group = world.group();
+    let mut before = Vec::new();
+    for cut in [false, true, false] {
+        before.push(group.clone());
+        world.commit(&mut group, cut);
+    }
+    for (epoch, past) in before.iter().enumerate() {
+        let taken = world.append(group.sign(&past.append(1, b"late")));
+        if epoch == 2 {
+            taken.unwrap();
+        } else {
+            assert_eq!(conflict(taken).0, Conflict::EpochOver);
+        }
     }
 }
 
