@@ -1,7 +1,7 @@
 //! The key that the store is encrypted under: from a passphrase (Argon2id, RFC 9106), or from a file.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::Path;
 
 use argon2::{Algorithm, Argon2, Params, Version};
@@ -78,6 +78,9 @@ impl Work {
 }
 
 const VERSION: u16 = 1;
+
+/// What is read of a key file at most, in bytes: more than one has.
+const MOST_KEY_FILE: u64 = 256;
 
 tls_struct! {
     /// The file beside the store.
@@ -183,8 +186,9 @@ impl StoreKey {
                 return Err(KeyError::NotPrivate(path.display().to_string()));
             }
         }
-        let text = fs::read(path)
-            .map(Zeroizing::new)
+        let mut text = Zeroizing::new(Vec::with_capacity(MOST_KEY_FILE as usize));
+        fs::File::open(path)
+            .and_then(|file| file.take(MOST_KEY_FILE).read_to_end(&mut text))
             .map_err(|error| describe(path, &error))?;
         let digits = text.trim_ascii();
         let no_key = || KeyError::NoKey(path.display().to_string());

@@ -23,7 +23,10 @@ use output::Printer;
 const PATIENCE: Duration = Duration::from_millis(400);
 
 fn main() -> ExitCode {
-    let options = Options::parse();
+    let options = match Options::try_parse() {
+        Ok(options) => options,
+        Err(error) => return usage(&error),
+    };
     let printer = Printer::new(options.json);
     match run(options, &printer) {
         Ok(()) => ExitCode::SUCCESS,
@@ -32,6 +35,18 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Says what is wrong with the command line, or gives the help that was asked for.
+fn usage(error: &clap::Error) -> ExitCode {
+    let wants_json = std::env::args_os().any(|argument| argument == "--json");
+    if error.use_stderr() && wants_json {
+        Printer::new(true).fail(&error.to_string().trim_end());
+    } else {
+        // Nothing is left to tell if even this cannot be written.
+        let _ = error.print();
+    }
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }
 
 fn run(options: Options, printer: &Printer) -> Result<(), CliError> {

@@ -1,5 +1,6 @@
 //! What commands print: one text for people, the same as JSON for programs.
 
+use std::cell::Cell;
 use std::fmt::{self, Display};
 use std::io::{self, Write};
 use std::time::Duration;
@@ -16,6 +17,7 @@ impl<T: Display + Serialize> Report for T {}
 pub struct Printer {
     pub json: bool,
     progress: ProgressBar,
+    closed: Cell<bool>,
 }
 
 impl Printer {
@@ -23,6 +25,7 @@ impl Printer {
         Self {
             json,
             progress: ProgressBar::hidden(),
+            closed: Cell::new(false),
         }
     }
 
@@ -45,10 +48,18 @@ impl Printer {
         self.progress.suspend(|| {
             let mut out = io::stdout().lock();
             match writeln!(out, "{text}").and_then(|()| out.flush()) {
-                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                    self.closed.set(true);
+                    Ok(())
+                }
                 result => result,
             }
         })
+    }
+
+    /// Whether nobody reads any more.
+    pub fn is_closed(&self) -> bool {
+        self.closed.get()
     }
 
     /// Prints why a command failed: one line on standard error, as JSON on standard output.
@@ -58,7 +69,7 @@ impl Printer {
             // Nothing is left to tell if even this cannot be written.
             let _ = writeln!(io::stdout(), "{line}");
         } else {
-            let _ = writeln!(io::stderr(), "folkmoot: {}", Tame(&error.to_string()));
+            let _ = writeln!(io::stderr(), "folkmoot: {}", Line(&error.to_string()));
         }
     }
 }
@@ -85,9 +96,40 @@ impl Display for Tame<'_> {
     }
 }
 
+/// As [`Tame`], in one line: for names, titles and reasons, which must not look like lines of our own.
+pub struct Line<'a>(pub &'a str);
+
+impl Display for Line<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use fmt::Write;
+        self.0.chars().try_for_each(|c| {
+            f.write_char(match c {
+                '\n' | '\t' => ' ',
+                c if is_tame(c) => c,
+                _ => '\u{fffd}',
+            })
+        })
+    }
+}
+
+/// As [`Tame`], every line after the first behind a mark: what somebody said must not look like an
+/// entry of somebody else.
+pub struct Said<'a>(pub &'a str);
+
+impl Display for Said<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, line) in self.0.split('\n').enumerate() {
+            let mark = if at == 0 { "" } else { "\n    | " };
+            let line = line.strip_suffix('\r').unwrap_or(line);
+            write!(f, "{mark}{}", Tame(line))?;
+        }
+        Ok(())
+    }
+}
+
 fn is_tame(c: char) -> bool {
     let overrides =
-        ('\u{202a}'..='\u{202e}').contains(&c) || ('\u{2066}'..='\u{2069}').contains(&c);
+        ('\u{2028}'..='\u{202e}').contains(&c) || ('\u{2066}'..='\u{2069}').contains(&c);
     matches!(c, '\n' | '\t') || !(c.is_control() || overrides)
 }
 
@@ -114,6 +156,16 @@ mod tests {
         assert_eq!(Time(951_782_400_000).to_string(), "2000-02-29 00:00:00");
         assert_eq!(Time(1_795_417_415_000).to_string(), "2026-11-23 07:03:35");
         assert_eq!(Time(u64::MAX).to_string(), "(no date)");
+    }
+
+    #[test]
+    fn nobody_speaks_in_the_name_of_another() {
+        let forged = "hi\r\n2026-11-23 07:03:35  epoch 3  bob@localhost: I agree";
+        let shown = Said(forged).to_string();
+        let mut lines = shown.lines();
+        assert_eq!(lines.next(), Some("hi"));
+        assert!(lines.all(|line| line.starts_with("    | ")));
+        assert_eq!(Line("a\nb\tc\x1b").to_string(), "a b c\u{fffd}");
     }
 
     #[test]

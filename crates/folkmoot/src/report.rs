@@ -4,7 +4,7 @@ use std::fmt::{self, Display, Formatter};
 
 use serde::{Deserialize, Serialize};
 
-use crate::output::{Tame, Time};
+use crate::output::{Line, Said, Time};
 
 /// `register`
 #[derive(Debug, Serialize, Deserialize)]
@@ -41,7 +41,7 @@ pub struct Member {
 
 impl Display for GroupState {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        write!(f, "'{}' at epoch {}", Tame(&self.group), self.epoch)?;
+        write!(f, "'{}' at epoch {}", Line(&self.group), self.epoch)?;
         for member in &self.members {
             let device = member.device.get(..16).unwrap_or(&member.device);
             let you = if member.you { "  (you)" } else { "" };
@@ -92,7 +92,7 @@ impl Display for Groups {
         for (at, line) in self.groups.iter().enumerate() {
             let log = line.log.get(..16).unwrap_or(&line.log);
             let line_end = if at == 0 { "" } else { "\n" };
-            write!(f, "{line_end}{}  {log}  ", Tame(&line.group))?;
+            write!(f, "{line_end}{}  {log}  ", Line(&line.group))?;
             match line.state {
                 State::Opening => f.write_str("not confirmed by the server yet")?,
                 State::Member => write!(f, "epoch {}", line.epoch)?,
@@ -119,7 +119,7 @@ pub struct Left {
 
 impl Display for Left {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let group = Tame(&self.group);
+        let group = Line(&self.group);
         if self.state == State::Left {
             write!(f, "You left '{group}'.")
         } else {
@@ -140,7 +140,7 @@ pub struct Sent {
 
 impl Display for Sent {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        write!(f, "Sent to '{}'.", Tame(&self.group))
+        write!(f, "Sent to '{}'.", Line(&self.group))
     }
 }
 
@@ -177,27 +177,27 @@ impl Display for Synced {
                     write!(
                         f,
                         "You joined '{}', invited by {}.",
-                        Tame(group),
-                        Tame(inviter)
+                        Line(group),
+                        Line(inviter)
                     )?;
                 }
                 Event::Message { group, from } => {
-                    write!(f, "A message in '{}' from {}.", Tame(group), Tame(from))?;
+                    write!(f, "A message in '{}' from {}.", Line(group), Line(from))?;
                 }
                 Event::Changed { group, epoch } => {
-                    write!(f, "'{}' is at epoch {epoch}.", Tame(group))?;
+                    write!(f, "'{}' is at epoch {epoch}.", Line(group))?;
                 }
                 Event::Removed { group, by } => {
                     write!(
                         f,
                         "You were removed from '{}' by {}.",
-                        Tame(group),
-                        Tame(by)
+                        Line(group),
+                        Line(by)
                     )?;
                 }
-                Event::Left { group } => write!(f, "You left '{}'.", Tame(group))?,
-                Event::Waiting { what } => write!(f, "Waiting: {}.", Tame(what))?,
-                Event::Failed { what } => write!(f, "Failed: {}.", Tame(what))?,
+                Event::Left { group } => write!(f, "You left '{}'.", Line(group))?,
+                Event::Waiting { what } => write!(f, "Waiting: {}.", Line(what))?,
+                Event::Failed { what } => write!(f, "Failed: {}.", Line(what))?,
             }
         }
         Ok(())
@@ -214,7 +214,7 @@ pub struct History {
 impl Display for History {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         if self.entries.is_empty() {
-            return write!(f, "Nothing in '{}' yet.", Tame(&self.group));
+            return write!(f, "Nothing in '{}' yet.", Line(&self.group));
         }
         for (at, entry) in self.entries.iter().enumerate() {
             write!(f, "{}{entry}", if at == 0 { "" } else { "\n" })?;
@@ -287,12 +287,12 @@ impl Display for Entry {
             "{}  epoch {}  {}",
             Time(self.time),
             self.epoch,
-            Tame(&self.from)
+            Line(&self.from)
         )?;
         match &self.what {
-            What::Text { text, .. } => write!(f, ": {}", Tame(text)),
+            What::Text { text, .. } => write!(f, ": {}", Said(text)),
             What::Data { data, media_type } => {
-                write!(f, " sent {} bytes of {}", data.len() / 2, Tame(media_type))
+                write!(f, " sent {} bytes of {}", data.len() / 2, Line(media_type))
             }
             What::Created => f.write_str(" started the group"),
             What::Joined => f.write_str(" added you"),
@@ -307,7 +307,7 @@ impl Display for Entry {
                     authenticator.get(..16).unwrap_or(authenticator)
                 )
             }
-            What::Unreadable { reason } => write!(f, "(unreadable: {})", Tame(reason)),
+            What::Unreadable { reason } => write!(f, "(unreadable: {})", Line(reason)),
             What::Contradiction { sequence } => write!(
                 f,
                 " HAS SEEN ANOTHER LOG than you, from number {sequence} on: the server has shown \

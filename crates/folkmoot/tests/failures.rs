@@ -4,6 +4,7 @@ mod common;
 
 use std::fs;
 use std::io::{Seek, SeekFrom, Write};
+use std::process::Stdio;
 
 use common::{Person, Server, folkmoot, one_line, texts};
 
@@ -180,4 +181,59 @@ fn what_makes_no_sense() {
             .contains("oneself")
     );
     assert!(alice.fails(&["remove", "weekend", "bob"]).contains("bob"));
+}
+
+#[test]
+fn whoever_reads_no_more_is_not_followed_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(&folder.path().join("server"));
+    let alice = Person::registered(folder.path(), "alice", &server);
+    alice.ok(&["new", "weekend"]);
+    let mut following = folkmoot()
+        .arg("--home")
+        .arg(&alice.home)
+        .arg("--key-file")
+        .arg(alice.home.with_extension("key"))
+        .args(["read", "weekend", "--follow"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // The pipe is closed before the first entry comes.
+    drop(following.stdout.take());
+    for _ in 0..50 {
+        alice.ok(&["send", "weekend", "is anybody there?"]);
+        if let Some(status) = following.try_wait().unwrap() {
+            assert!(status.success(), "{status}");
+            return;
+        }
+    }
+    following.kill().unwrap();
+    following.wait().unwrap();
+    panic!("it goes on for nobody");
+}
+
+#[test]
+fn a_command_line_that_makes_no_sense_is_data_too() {
+    let output = folkmoot().args(["--json", "send"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let data: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(data["error"].as_str().unwrap().contains("GROUP"), "{data}");
+    let output = folkmoot().arg("send").output().unwrap();
+    assert!(output.stdout.is_empty());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("GROUP"));
+    assert!(
+        folkmoot()
+            .args(["--json", "--help"])
+            .status()
+            .unwrap()
+            .success()
+    );
+}
+
+#[test]
+fn an_error_is_one_line_whatever_is_in_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(&folder.path().join("server"));
+    let alice = Person::registered(folder.path(), "alice", &server);
+    alice.fails(&["send", "one\ntwo", "x"]);
 }

@@ -10,7 +10,7 @@ use crate::delivery::{
     AcknowledgeRequest, AcknowledgeResponse, AppendRequest, CollectRequest, CollectResponse,
     CountRequest, CountResponse, CreateMailboxRequest, CreateMailboxResponse, DiscardRequest,
     DiscardResponse, DropRequest, DropResponse, NonceRequest, NonceResponse, OpenRequest,
-    PickUpRequest, PickUpResponse, ReadRequest, ReadResponses, Receipt, StockRequest,
+    PickUpRequest, PickUpResponse, ReadRequest, ReadResponse, ReadResponses, Receipt, StockRequest,
     StockResponse, TakeRequest, TakeResponse,
 };
 
@@ -91,8 +91,12 @@ macro_rules! calls {
             /// Reads the answer to a call of `path`.
             ///
             /// # Errors
-            /// [`Malformed`], also for an unknown path.
+            /// [`Malformed`], also for an unknown path, and for more fields than an answer may have.
             pub fn decode(path: &str, bytes: &[u8]) -> Result<Self, Malformed> {
+                crate::codec::bounded(bytes).map_err(|_| Malformed)?;
+                if path == READ {
+                    return decode_read(bytes).map(Self::Read);
+                }
                 match path {
                     $($path => <$response>::decode(bytes).map(Self::$name).map_err(|_| Malformed),)*
                     _ => Err(Malformed),
@@ -100,6 +104,34 @@ macro_rules! calls {
             }
         }
     };
+}
+
+/// The only call whose answer has repeated fields inside repeated ones.
+const READ: &str = "/folkmoot.delivery.v1.Logs/Read";
+
+/// Reads one batch of a read's stream.
+///
+/// # Errors
+/// [`Malformed`], also for more fields than an answer may have: the service is to blame.
+pub fn decode_batch(bytes: &[u8]) -> Result<ReadResponse, Malformed> {
+    crate::codec::bounded(bytes).map_err(|_| Malformed)?;
+    ReadResponse::decode(bytes).map_err(|_| Malformed)
+}
+
+/// A whole read: each batch within its bounds before any is decoded to its end.
+fn decode_read(bytes: &[u8]) -> Result<ReadResponses, Malformed> {
+    let batches = RawBatches::decode(bytes).map_err(|_| Malformed)?.batches;
+    let batches = batches.iter().map(|batch| decode_batch(batch));
+    Ok(ReadResponses {
+        batches: batches.collect::<Result<_, _>>()?,
+    })
+}
+
+/// [`ReadResponses`], its batches not decoded.
+#[derive(Clone, PartialEq, Message)]
+struct RawBatches {
+    #[prost(bytes = "vec", repeated, tag = "1")]
+    batches: Vec<Vec<u8>>,
 }
 
 calls! {
@@ -142,6 +174,33 @@ calls! {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_takes_no_more_memory_than_its_fields_may() {
+        use crate::delivery::{Entry, Envelope};
+        use crate::limits;
+
+        let batch = |entries| ReadResponse {
+            entries: vec![Entry::default(); entries],
+            ..ReadResponse::default()
+        };
+        let read = |batch| ReadResponses {
+            batches: vec![ReadResponse::default(), batch],
+        };
+        let right = read(batch(1000));
+        let answer = Answer::decode(READ, &right.encode_to_vec());
+        assert_eq!(answer, Ok(Answer::Read(right)));
+        let many = batch(limits::FIELDS + 1);
+        assert_eq!(decode_batch(&many.encode_to_vec()), Err(Malformed));
+        let many = read(many).encode_to_vec();
+        assert_eq!(Answer::decode(READ, &many), Err(Malformed));
+        let many = CollectResponse {
+            envelopes: vec![Envelope::default(); limits::FIELDS + 1],
+            more: true,
+        };
+        let path = "/folkmoot.delivery.v1.Mailboxes/Collect";
+        assert_eq!(Answer::decode(path, &many.encode_to_vec()), Err(Malformed));
+    }
 
     #[test]
     fn calls_and_answers_survive_their_bytes() {

@@ -13,7 +13,8 @@ use tonic_prost::ProstEncoder;
 use crate::{Refusal, limits};
 
 /// Counts the fields of a protobuf message, the elements of repeated ones each. Fields of messages
-/// inside are not counted: no message inside a request has a repeated field.
+/// inside are not counted: no message inside a request has a repeated field, and among the answers only
+/// the batches of a read have one, which are counted each.
 ///
 /// # Errors
 /// `TooLarge` for more than [`limits::FIELDS`], `Malformed` for what is no protobuf: the sender is

@@ -80,7 +80,7 @@ pub mod limits {
     pub const PACKAGE: usize = 16 << 10;
     /// One gRPC message.
     pub const REQUEST: usize = 72 << 20;
-    /// Fields of one request, not bytes; the elements of a repeated one count each. The largest
+    /// Fields of one request, answer or batch of a read, not bytes; the elements of a repeated one count each. The largest
     /// commit has 50,000 parts of a Welcome.
     pub const FIELDS: usize = 50_100;
     /// Bytes of entries in one batch of a read, unless a single entry is larger.

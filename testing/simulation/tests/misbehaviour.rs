@@ -1,19 +1,25 @@
 //! Services and members that do not keep the rules. Nobody is led astray, and nothing is lost.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use folkmoot_client::logic::Intent;
 use folkmoot_client::store::{Store, StoreError, Table};
 use folkmoot_client::{BadService, Error, Event, Standing, What};
-use folkmoot_mls::codec::{Decode, Encode};
+use folkmoot_mls::codec::{Bytes, Decode, Encode};
 use folkmoot_mls::framing::PrivateMessage;
 use folkmoot_mls::message::MlsMessage;
-use folkmoot_protocol::VERSION;
 use folkmoot_protocol::call::{Answer, Call};
-use folkmoot_protocol::delivery::{AppendRequest, ReadResponses};
-use folkmoot_protocol::ids::{ChainHash, LogId};
+use folkmoot_protocol::delivery::{AppendRequest, DropRequest, Lane, ReadResponses, TakeRequest};
+use folkmoot_protocol::ids::{ChainHash, LogId, PickupAddress};
+use folkmoot_protocol::invitation::Invitation;
 use folkmoot_protocol::keys::SigningKey;
 use folkmoot_protocol::log::{Append, Head, SignedHead};
 use folkmoot_protocol::proof::{FenceProof, Method};
+use folkmoot_protocol::{Refusal, VERSION};
 use folkmoot_simulation::{Sim, new, remove, send};
+use rand_chacha::ChaCha20Rng;
+use rand_core::SeedableRng;
 use zeroize::Zeroizing;
 
 const ALICE: usize = 0;
@@ -389,4 +395,74 @@ fn a_restored_home_is_noticed_before_anything_is_encrypted() {
     assert!(matches!(sent, Err(Error::Stopped { .. })), "{sent:?}");
     sim.sync(BOB);
     assert_eq!(sim.said(BOB, "moot"), ["alice: after the copy was made"]);
+}
+
+/// Anybody who can look Bob up can invite him to anywhere, as often as he likes.
+fn invite_elsewhere(sim: &mut Sim, times: u8) {
+    let device = sim.look_up("bob").devices.remove(0);
+    for time in 0..times {
+        let request = TakeRequest {
+            request_id: vec![time; 16],
+            lane: Some(Lane {
+                version: 1,
+                cipher_suite: 1,
+            }),
+            mailboxes: vec![device.mailbox.to_vec()],
+            payment: None,
+        };
+        let Ok(Answer::Take(answer)) = sim.ask_delivery(Call::Take(request)) else {
+            panic!("a package is there")
+        };
+        let invitation = Invitation {
+            version: VERSION,
+            log: LogId([time; 32]),
+            delivery_url: b"https://nowhere.example".as_slice().into(),
+            delivery_key: sim.delivery_key(),
+            delivery_pin: Bytes::default(),
+            address: PickupAddress([time; 32]),
+            shared_key: [1; 32],
+            own_key: [2; 32],
+            inviter: b"mallory@localhost".as_slice().into(),
+        };
+        let key = &device.mailbox_key;
+        let mut rng = ChaCha20Rng::from_seed([time; 32]);
+        let envelope = invitation.seal(key.version, &key.key, &mut rng).unwrap();
+        let drop = DropRequest {
+            mailbox: device.mailbox.to_vec(),
+            ticket: answer.taken[0].ticket.clone(),
+            envelope,
+        };
+        sim.ask_delivery(Call::Drop(drop)).unwrap();
+    }
+}
+
+#[test]
+fn invitations_that_lead_nowhere_stop_nothing() {
+    let (mut sim, log) = moot(5);
+    invite_elsewhere(&mut sim, 3);
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counted = asked.clone();
+    sim.twist = Some(Box::new(move |_, call, result| {
+        if matches!(call, Call::PickUp(_)) {
+            counted.fetch_add(1, Ordering::Relaxed);
+            *result = Err(Refusal::BadProof);
+        }
+    }));
+    sim.ask(ALICE, send(log, "hello")).unwrap();
+    sim.person(BOB).events.clear();
+    sim.ask(BOB, Intent::Sync).unwrap();
+    sim.ask(BOB, send(log, "here")).unwrap();
+    assert_eq!(asked.load(Ordering::Relaxed), 3, "each is asked for once");
+    let blocked = |event: &Event| matches!(event, Event::Blocked { .. });
+    assert!(!sim.person(BOB).events.iter().any(blocked));
+    assert_eq!(sim.said(BOB, "moot"), ["alice: hello", "bob: here"]);
+    assert_eq!(sim.count(BOB, Table::Invitations), 3);
+    // They are asked for again, later each time, and given up after a week.
+    sim.pass(700);
+    sim.restart(BOB);
+    sim.ask(BOB, Intent::Sync).unwrap();
+    assert_eq!(asked.load(Ordering::Relaxed), 6);
+    sim.pass(8 * 24 * 3600 * 1000);
+    sim.ask(BOB, Intent::Sync).unwrap();
+    assert_eq!(sim.count(BOB, Table::Invitations), 0);
 }

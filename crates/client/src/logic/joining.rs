@@ -62,24 +62,45 @@ impl Step<'_> {
             log: row.invitation.log.into(),
             address: row.invitation.address.into(),
         };
+        let elsewhere = self.is_elsewhere(address)?;
+        // Anybody can invite to anywhere: places where nobody answers cost one wait at a time.
+        if elsewhere && self.session.asks_elsewhere() {
+            return Ok(None);
+        }
         let to = super::address(&stored);
         Ok(Some(Ask {
             to,
             call: Call::PickUp(request),
-            asked: Asked::PickUp,
+            asked: Asked::PickUp { elsewhere },
         }))
     }
 
-    /// The commit has not come yet: ask again, later each time.
     pub(super) fn pick_up_refused(
         &mut self,
         address: PickupAddress,
         refusal: Refusal,
     ) -> Result<(), Error> {
-        if refusal != Refusal::NotFound {
-            self.block(Task::Join(address), refusal.into());
-            return Ok(());
+        if refusal == Refusal::NotFound || self.is_elsewhere(address)? {
+            return self.join_later(address);
         }
+        self.block(Task::Join(address), refusal.into());
+        Ok(())
+    }
+
+    /// Whether an invitation is to a log at another service than our own.
+    fn is_elsewhere(&self, address: PickupAddress) -> Result<bool, Error> {
+        let row = self.invitation(address)?;
+        let own = self.account()?.delivery;
+        Ok(row.is_some_and(|row| {
+            let invitation = &row.invitation;
+            let at = (&invitation.delivery_url, &invitation.delivery_key);
+            at != (&own.url, &own.key) || invitation.delivery_pin != own.pin
+        }))
+    }
+
+    /// The commit has not come yet, or what came is of no use: ask again, later each time. An
+    /// invitation is no more than a claim, so that nothing that comes of it stops anything else.
+    pub(super) fn join_later(&mut self, address: PickupAddress) -> Result<(), Error> {
         if let Some(mut row) = self.invitation(address)? {
             row.delay = row
                 .delay
@@ -106,6 +127,9 @@ impl Step<'_> {
             .map(|signed| signed.head)
             .filter(|head| head.log == invitation.log);
         let (Some(head), Some(commit)) = (head, EntryId::read(&answer.commit)) else {
+            if self.is_elsewhere(address)? {
+                return self.join_later(address);
+            }
             let fault = BadService::Signature(invitation.log);
             self.block(Task::Join(address), Error::BadService(fault));
             return Ok(());
@@ -118,11 +142,10 @@ impl Step<'_> {
         {
             return Ok(());
         }
-        // What does not open comes from nobody who has the invitation: the DS is asked again.
+        // The inviter left something else there, or the DS gives something else: which is not known.
         let parts = (&answer.shared_part, &answer.own_part);
         let Ok(welcome) = invitation.open_welcome(parts.0, parts.1) else {
-            self.block(Task::Join(address), Error::BadService(BadService::Answer));
-            return Ok(());
+            return self.join_later(address);
         };
         match self.join(&row, &welcome, &head, commit)? {
             Ok(()) => {}
@@ -160,6 +183,13 @@ impl Step<'_> {
             self.wake.push(Task::Mailbox);
         }
         let before = self.known_log(row)?;
+        // A log does not move: whoever was a member could else continue it elsewhere, under its name.
+        if before
+            .as_ref()
+            .is_some_and(|before| before.delivery.key != invitation.delivery_key)
+        {
+            return Ok(Err("it is for a known log, at another service".into()));
+        }
         // We have read on already from a later invitation, or were there when this one was made.
         if before
             .as_ref()

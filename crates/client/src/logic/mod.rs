@@ -355,6 +355,9 @@ impl Step<'_> {
             Input::Part { id, answer } => self.part(id, answer)?,
             Input::Unanswered { id, error } => match self.session.answered(id) {
                 Some((Task::Follow(log), _)) => self.follow_broken(log, error),
+                Some((Task::Join(address), Asked::PickUp { elsewhere: true })) => {
+                    self.join_later(address)?;
+                }
                 Some((task, _)) => self.block(task, error.into()),
                 None => {}
             },
@@ -409,6 +412,10 @@ impl Step<'_> {
         for (_, row) in rows::scan::<rows::OutboxRow>(self.tx, Table::Outbox, &[])? {
             self.wake.push(Task::Invite(row.log, row.intent));
         }
+        self.wake_joins()
+    }
+
+    fn wake_joins(&mut self) -> Result<(), Error> {
         for (_, row) in rows::scan::<rows::InvitationRow>(self.tx, Table::Invitations, &[])? {
             self.wake.push(Task::Join(row.invitation.address));
         }
@@ -437,6 +444,9 @@ impl Step<'_> {
             return Ok(());
         };
         self.wake.push(task);
+        if matches!(asked, Asked::PickUp { elsewhere: true }) {
+            self.wake_joins()?;
+        }
         match result {
             Ok(answer) => {
                 if !matches!(asked, Asked::Nonce) {
@@ -481,7 +491,7 @@ impl Step<'_> {
             (Task::Invite(log, intent), Asked::Drop(address), Answer::Drop(_)) => {
                 self.dropped(log, intent, address)
             }
-            (Task::Join(address), Asked::PickUp, Answer::PickUp(answer)) => {
+            (Task::Join(address), Asked::PickUp { .. }, Answer::PickUp(answer)) => {
                 self.picked_up(address, &answer)
             }
             _ => {
@@ -530,7 +540,7 @@ impl Step<'_> {
             (Task::Invite(log, intent), Asked::LookUp(_) | Asked::Take | Asked::Drop(_)) => {
                 self.invite_refused(log, intent, refusal)
             }
-            (Task::Join(address), Asked::PickUp) => self.pick_up_refused(address, refusal),
+            (Task::Join(address), Asked::PickUp { .. }) => self.pick_up_refused(address, refusal),
             _ => {
                 self.block(task, refusal.into());
                 Ok(())

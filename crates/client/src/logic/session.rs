@@ -51,7 +51,10 @@ pub(super) enum Asked {
     LookUp(UserId),
     Take,
     Drop(PickupAddress),
-    PickUp,
+    /// Whether at another service than our own.
+    PickUp {
+        elsewhere: bool,
+    },
 }
 
 /// What a read began with.
@@ -184,6 +187,12 @@ impl Session {
         self.marks
             .states
             .retain(|task, state| *state != State::Calling || tasks.contains(task));
+    }
+
+    /// Whether a Welcome is asked for at another service than our own.
+    pub(super) fn asks_elsewhere(&self) -> bool {
+        let elsewhere = |asked: &Asked| matches!(asked, Asked::PickUp { elsewhere: true });
+        self.calls.values().any(|(_, asked)| elsewhere(asked))
     }
 
     /// What a call was about that will have further answers.

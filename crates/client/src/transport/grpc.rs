@@ -7,14 +7,13 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use folkmoot_protocol::call::{Answer, Call, Purpose};
-use folkmoot_protocol::delivery::{ReadResponse, ReadResponses};
+use folkmoot_protocol::call::{Answer, Call, Purpose, decode_batch};
+use folkmoot_protocol::delivery::{Entry, ReadResponse, ReadResponses};
 use folkmoot_protocol::well_known::{PATH, WellKnown};
 use folkmoot_protocol::{Refusal, limits};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
-use prost::Message;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -27,7 +26,7 @@ use super::{Parts, ServerUrl, ServiceAddress, Transport, TransportError, tls};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const CALL_TIMEOUT: Duration = Duration::from_secs(60);
-/// A read is cut off after this many bytes of batches; the next one goes on from there.
+/// A read is cut off after batches that take this many bytes; the next one goes on from there.
 const READ_BYTES: usize = 16 << 20;
 const WELL_KNOWN_BYTES: usize = 64 << 10;
 
@@ -137,15 +136,14 @@ impl Transport for Grpc {
                 Ok(response) => gather(response.into_inner()).await,
                 Err(status) => Err(status),
             },
-            _ => client
-                .unary(request, uri, RawCodec)
+            // The endpoint's timeout ends with the headers: the answer itself has to come too.
+            _ => within(CALL_TIMEOUT, client.unary(request, uri, RawCodec))
                 .await
-                .map(|r| r.into_inner().to_vec()),
+                .and_then(|answer| {
+                    Answer::decode(path, &answer.into_inner()).map_err(|_| malformed())
+                }),
         };
-        let body = result.map_err(|status| refused(&to.url, &status))?;
-        Answer::decode(path, &body).map_err(|_| TransportError::Protocol {
-            url: to.url.clone(),
-        })
+        result.map_err(|status| refused(&to.url, &status))
     }
 
     async fn stream(
@@ -179,7 +177,7 @@ impl Parts for Batches {
         // A message that is not awaited to its end is not lost: the stream keeps it.
         let next = std::pin::pin!(self.stream.message()).poll(context);
         let batch = match ready!(next) {
-            Ok(Some(batch)) => ReadResponse::decode(batch).ok(),
+            Ok(Some(batch)) => decode_batch(&batch).ok(),
             Ok(None) => return Poll::Ready(None),
             Err(status) => return Poll::Ready(Some(Err(refused(&self.url, &status)))),
         };
@@ -194,19 +192,49 @@ impl Parts for Batches {
     }
 }
 
-/// Gathers a read's batches, up to a bound.
-async fn gather(mut stream: tonic::Streaming<Bytes>) -> Result<Vec<u8>, Status> {
-    let mut batches = Vec::new();
-    let mut bytes = 0;
-    while let Some(batch) = stream.message().await? {
-        bytes += batch.len();
-        let batch = ReadResponse::decode(batch).map_err(|_| Status::internal("malformed batch"))?;
-        batches.push(batch);
-        if bytes > READ_BYTES {
+/// Waits so long for one thing from a service.
+async fn within<T>(
+    limit: Duration,
+    what: impl Future<Output = Result<T, Status>>,
+) -> Result<T, Status> {
+    tokio::time::timeout(limit, what)
+        .await
+        .unwrap_or_else(|_| Err(Status::deadline_exceeded("timeout")))
+}
+
+fn malformed() -> Status {
+    Status::internal("malformed answer")
+}
+
+/// A read's batches, up to a bound on the memory that they take.
+#[derive(Default)]
+struct Gathered {
+    batches: Vec<ReadResponse>,
+    taken: usize,
+}
+
+impl Gathered {
+    /// Keeps a batch. Returns whether there is room for another one.
+    fn push(&mut self, bytes: &[u8]) -> Result<bool, Status> {
+        let batch = decode_batch(bytes).map_err(|_| malformed())?;
+        // A batch of nothing takes memory too.
+        let entries = batch.entries.len() * size_of::<Entry>();
+        self.taken += bytes.len() + size_of::<ReadResponse>() + entries;
+        self.batches.push(batch);
+        Ok(self.taken <= READ_BYTES)
+    }
+}
+
+/// Gathers a read's batches. Each has to come in time.
+async fn gather(mut stream: tonic::Streaming<Bytes>) -> Result<Answer, Status> {
+    let mut gathered = Gathered::default();
+    while let Some(bytes) = within(CALL_TIMEOUT, stream.message()).await? {
+        if !gathered.push(&bytes)? {
             break;
         }
     }
-    Ok(ReadResponses { batches }.encode_to_vec())
+    let batches = gathered.batches;
+    Ok(Answer::Read(ReadResponses { batches }))
 }
 
 async fn fetch(server: &ServerUrl) -> Result<Bytes, TransportError> {
@@ -337,5 +365,43 @@ impl Decoder for RawCodec {
     fn decode(&mut self, input: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
         use bytes::Buf;
         Ok(Some(input.copy_to_bytes(input.remaining())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    #[test]
+    fn a_read_of_nothing_without_end_is_cut_off() {
+        let mut gathered = Gathered::default();
+        let most = READ_BYTES / size_of::<ReadResponse>() + 1;
+        let full = (0..=most).find(|_| !gathered.push(&[]).unwrap());
+        assert!(full.is_some());
+        // An empty entry takes two bytes on the wire.
+        let many = [0x12, 0].repeat(limits::FIELDS + 1);
+        assert!(Gathered::default().push(&many).is_err());
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_never_comes_is_not_waited_for() {
+        let waited = within(Duration::ZERO, std::future::pending::<Result<(), _>>()).await;
+        let error = refused("https://h", &waited.unwrap_err());
+        assert!(matches!(error, TransportError::Unreachable { .. }));
+    }
+
+    #[tokio::test]
+    async fn what_speaks_no_tls_is_told() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("https://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut hello = [0; 16];
+            stream.read_exact(&mut hello).await.unwrap();
+            stream.write_all(b"HTTP/1.1 400 Bad\r\n\r\n").await.unwrap();
+        });
+        let error = Grpc::new().well_known(&url.parse().unwrap()).await;
+        assert!(matches!(error, Err(TransportError::Unreachable { .. })));
     }
 }

@@ -81,6 +81,9 @@ pub async fn read(
         for entry in entries_after(&mut client, group, &mut last)? {
             printer.print(&entry).map_err(CliError::Output)?;
         }
+        if printer.is_closed() {
+            return Ok(());
+        }
         match client.news().await? {
             Some(news) => events = news,
             None => return blocked.map_or(Ok(()), |error| Err(error.into())),
