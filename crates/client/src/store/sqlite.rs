@@ -27,6 +27,9 @@ const BUSY: Duration = Duration::from_secs(30);
 pub struct Sqlite {
     connection: Connection,
     path: PathBuf,
+    /// Whether the write-ahead log may hold what was deleted: a process may have been ended before it
+    /// could empty the log, or another one was reading from it.
+    remembers: bool,
 }
 
 impl Sqlite {
@@ -42,6 +45,7 @@ impl Sqlite {
         let mut store = Self {
             connection,
             path: path.to_owned(),
+            remembers: true,
         };
         store.prepare(key).map_err(|error| match error {
             Prepare::Sqlite(error) => describe(&error, path),
@@ -103,9 +107,13 @@ impl Sqlite {
     }
 
     /// Empties the write-ahead log, so that the rows just deleted or replaced are gone from it too.
-    fn truncate_log(&self) -> Result<(), StoreError> {
+    /// Returns whether it is empty: another process may be reading from it for longer than we wait.
+    fn truncate_log(&self) -> Result<bool, StoreError> {
         self.connection
-            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| {
+                row.get::<_, i64>(0)
+            })
+            .map(|busy| busy == 0)
             .map_err(|error| describe(&error, &self.path))
     }
 }
@@ -167,8 +175,8 @@ impl Store for Sqlite {
         };
         let result = body(&mut open)?;
         let forgets = open.commit()?;
-        if forgets {
-            self.truncate_log()?;
+        if forgets || self.remembers {
+            self.remembers = !self.truncate_log()?;
         }
         Ok(result)
     }
@@ -321,6 +329,21 @@ mod tests {
     }
 
     #[test]
+    fn a_log_that_nobody_emptied_is_emptied_by_the_next_process() {
+        let folder = tempfile::tempdir().unwrap();
+        // A process that commits, and is ended before it empties the log.
+        let ended = open(&folder);
+        let insert = "INSERT INTO account VALUES (x'01', x'02'); DELETE FROM account;";
+        ended.connection.execute_batch(insert).unwrap();
+        let log = folder.path().join("store-wal");
+        assert!(std::fs::metadata(&log).unwrap().len() > 0);
+        let nothing: Result<(), StoreError> = open(&folder).transaction(|_| Ok(()));
+        nothing.unwrap();
+        let length = std::fs::metadata(&log).map_or(0, |metadata| metadata.len());
+        assert_eq!(length, 0);
+    }
+
+    #[test]
     fn rows_survive_closing() {
         let folder = tempfile::tempdir().unwrap();
         let done: Result<(), StoreError> =
@@ -355,6 +378,8 @@ mod tests {
         let mut store = open(&folder);
         let log = folder.path().join("store-wal");
         let length = || std::fs::metadata(&log).map_or(0, |file| file.len());
+        // The first transaction of a process empties the log whatever it does.
+        store.transaction(|_| Ok::<_, StoreError>(())).unwrap();
         store
             .transaction(|tx| tx.put(Table::Records, b"a", b"first"))
             .unwrap();
