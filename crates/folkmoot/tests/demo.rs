@@ -36,3 +36,18 @@ fn three_people_talk_and_one_is_removed() {
 fn with_never_more_than_one_client_alive() {
     assert!(demo(&["--one-at-a-time"]).contains("Every step held"));
 }
+
+#[test]
+fn a_reader_who_goes_away_breaks_nothing() {
+    let mut child = folkmoot()
+        .arg("demo")
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+    assert_eq!(errors, "");
+}

@@ -8,6 +8,7 @@ mod actor;
 pub mod error;
 mod server;
 
+use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,6 +29,14 @@ pub struct DemoOptions {
     one_at_a_time: bool,
 }
 
+/// Prints a line of the transcript. If nobody reads it any more the demo goes on: what it has shown
+/// is in its exit status.
+macro_rules! say {
+    ($($text:tt)*) => {
+        drop(writeln!(std::io::stdout(), $($text)*))
+    };
+}
+
 const GROUP: &str = "weekend";
 /// A real text, sent as a message: this project's licence.
 const FILE: &str = include_str!("../../../../LICENSE-APACHE");
@@ -39,9 +48,9 @@ pub fn run(options: &DemoOptions) -> Result<(), DemoError> {
     let folder = tempfile::Builder::new()
         .prefix("folkmoot-demo-")
         .tempdir()?;
-    println!("Three people talk, end to end encrypted, through a real server.\n");
+    say!("Three people talk, end to end encrypted, through a real server.\n");
     let server = Server::start(&folder.path().join("server"))?;
-    println!(
+    say!(
         "  The server is process {} at {}\n",
         server.id(),
         server.url()
@@ -53,7 +62,7 @@ pub fn run(options: &DemoOptions) -> Result<(), DemoError> {
         return Err(DemoError::Interrupted);
     }
     result?;
-    println!(
+    say!(
         "\nEvery step held, in {:.1} s.",
         start.elapsed().as_secs_f64()
     );
@@ -118,7 +127,7 @@ impl Moot {
         for user in all(&self.everyone(), self.one_at_a_time, |actor| {
             actor.register(&server)
         })? {
-            println!("    {} has a credential and a stocked shelf", user.user);
+            say!("    {} has a credential and a stocked shelf", user.user);
         }
         Ok(())
     }
@@ -155,7 +164,7 @@ impl Moot {
             texts(&early).is_empty(),
             "Charlie reads nothing from before he joined",
         )?;
-        println!("    Charlie reads nothing from before he joined");
+        say!("    Charlie reads nothing from before he joined");
         Ok(())
     }
 
@@ -183,7 +192,7 @@ impl Moot {
         self.sync_all()?;
         let after = self.agree(&self.everyone())?;
         check(before != after, "the epoch authenticator changes")?;
-        println!(
+        say!(
             "    epoch {} begins; what was secret before it helps nobody now",
             updated.epoch
         );
@@ -232,11 +241,11 @@ impl Moot {
             .first()
             .is_some_and(|group| group.state == State::Removed);
         check(outside, "Charlie's client knows that it is outside")?;
-        println!(
+        say!(
             "    Charlie's log ends at number {}, the commit that removed him;",
             last.sequence
         );
-        println!("    the server gives his keys nothing more, and Alice and Bob go on:");
+        say!("    the server gives his keys nothing more, and Alice and Bob go on:");
         transcript(&later);
         Ok(())
     }
@@ -246,7 +255,7 @@ impl Moot {
             return Err(DemoError::Interrupted);
         }
         self.steps += 1;
-        println!("\n{}. {title}", self.steps);
+        say!("\n{}. {title}", self.steps);
         Ok(())
     }
 
@@ -271,7 +280,7 @@ impl Moot {
             "there is an epoch authenticator",
         )?;
         for (actor, state) in members.iter().zip(&states) {
-            println!(
+            say!(
                 "    {:8} epoch {}  authenticator {}…",
                 actor.name(),
                 state.epoch,
@@ -330,9 +339,10 @@ fn transcript(entries: &[Entry]) {
             _ => continue,
         };
         let name = entry.from.split('@').next().unwrap_or_default();
-        println!(
+        say!(
             "    epoch {}  #{:<3} {name:8} {line}",
-            entry.epoch, entry.sequence
+            entry.epoch,
+            entry.sequence
         );
     }
 }
