@@ -33,6 +33,17 @@ impl AuthenticationService for Judge {
             .map_err(CredentialError::from)
     }
 
+    /// The user, as `name@domain`.
+    fn presents(&self, credential: &Credential, reference_identifier: &[u8]) -> bool {
+        DeviceCredential::read(credential)
+            .is_ok_and(|device| device.user.to_string().as_bytes() == reference_identifier)
+    }
+
+    /// The same device of the same user.
+    fn is_same_client(&self, one: &Credential, other: &Credential) -> bool {
+        self.is_successor(one, other)
+    }
+
     /// The same device of the same user: its leaf key and its certificates may have been renewed.
     fn is_successor(&self, old: &Credential, new: &Credential) -> bool {
         match (DeviceCredential::read(old), DeviceCredential::read(new)) {

@@ -24,6 +24,7 @@
 //! ```
 //! use folkmoot_mls::capabilities::Capabilities;
 //! use folkmoot_mls::code_point::ProtocolVersion;
+//! use folkmoot_mls::component::NoComponents;
 //! use folkmoot_mls::context::{BasicCredentials, Context, NoPsks};
 //! use folkmoot_mls::credential::{Credential, CredentialType};
 //! use folkmoot_mls::crypto::{CipherSuite, CryptoProvider, aws_lc::PROVIDER};
@@ -64,6 +65,7 @@
 //!     provider: &PROVIDER,
 //!     authentication_service: &BasicCredentials,
 //!     psks: &NoPsks,
+//!     components: &NoComponents,
 //!     now: Some(86_400),
 //!     rng: &mut rng,
 //! };
@@ -109,7 +111,7 @@
 //! | [`secret_tree`], [`ratchet`], [`message_keys`] | 9: a key for each message |
 //! | [`proposal`], [`mod@commit`], [`welcome`], [`group`] | 11, 12: how groups change |
 //! | [`extension`], [`capabilities`], [`code_point`] | 7.2, 13, 17: what may come later |
-//! | [`safe_exporter`] | draft-ietf-mls-extensions: secrets for components of an application |
+//! | [`component`], [`safe_exporter`] | draft-ietf-mls-extensions: components of an application |
 //! | [`inspect`] | any message, field by field |
 //!
 //! A delivery service needs one call: [`MessageHeader::read`](message::MessageHeader::read).
@@ -120,10 +122,12 @@
 //! caller, our own storage, or nobody. A call that fails has changed nothing. No input makes a panic,
 //! and memory is taken only for bytes that are there.
 
+mod authentication_service;
 pub mod capabilities;
 pub mod code_point;
 pub mod codec;
 pub mod commit;
+pub mod component;
 pub mod context;
 pub mod credential;
 pub mod crypto;

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use folkmoot_credential::{DeviceCredential, Judge, UserId};
+use folkmoot_mls::component::NoComponents;
 use folkmoot_mls::context::{Context, NoPsks};
 use folkmoot_mls::crypto::aws_lc::PROVIDER;
 use folkmoot_mls::group::Group;
@@ -38,6 +39,7 @@ pub(super) fn context(now: u64, rng: &mut dyn CryptoRng) -> Context<'_> {
         provider: &PROVIDER,
         authentication_service: &Judge,
         psks: &NoPsks,
+        components: &NoComponents,
         now: Some(now),
         rng,
     }

@@ -249,6 +249,7 @@ mod tests {
     use folkmoot_credential::{DeliveryAddress, Policy};
     use folkmoot_mls::capabilities::Capabilities;
     use folkmoot_mls::code_point::ProtocolVersion;
+    use folkmoot_mls::component::NoComponents;
     use folkmoot_mls::context::{BasicCredentials, Context, NoPsks};
     use folkmoot_mls::credential::{Credential, CredentialType};
     use folkmoot_mls::crypto::SignatureKeyPair;
@@ -279,6 +280,7 @@ mod tests {
             provider: &PROVIDER,
             authentication_service: &BasicCredentials,
             psks: &NoPsks,
+            components: &NoComponents,
             now: Some(1000),
             rng,
         }

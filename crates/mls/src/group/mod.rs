@@ -24,12 +24,13 @@
 //! ```
 //! # use folkmoot_mls::{capabilities::Capabilities, code_point::*, credential::*, error::Error};
 //! # use folkmoot_mls::{context::*, crypto::*, extension::Extensions, leaf_node::*, key_package::*};
-//! # use folkmoot_mls::{group::*, proposal::Proposal, records::MemoryRecords};
+//! # use folkmoot_mls::{group::*, proposal::Proposal, records::MemoryRecords, component::*};
 //! # use rand_core::SeedableRng;
 //! # let mut rng = rand_chacha::ChaCha20Rng::seed_from_u64(0);
 //! # let (provider, cipher_suite) = (&aws_lc::PROVIDER, CipherSuite(1));
 //! # let (authentication_service, psks, now) = (&BasicCredentials, &NoPsks, None);
-//! # let mut ctx = Context { provider, authentication_service, psks, now, rng: &mut rng };
+//! # let (components, rng) = (&NoComponents, &mut rng);
+//! # let mut ctx = Context { provider, authentication_service, psks, components, now, rng };
 //! # let suite = ctx.suite(cipher_suite)?;
 //! # let leaf = || LeafParameters {
 //! #     credential: Credential::basic(*b"somebody"),

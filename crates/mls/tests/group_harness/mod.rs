@@ -4,6 +4,7 @@
 use folkmoot_mls::capabilities::Capabilities;
 use folkmoot_mls::code_point::ProtocolVersion;
 use folkmoot_mls::codec::{Bytes, Decode, Encode};
+use folkmoot_mls::component::NoComponents;
 use folkmoot_mls::context::{BasicCredentials, Context, NoPsks};
 use folkmoot_mls::credential::{Credential, CredentialType};
 use folkmoot_mls::crypto::{CipherSuite, CryptoProvider, SignatureKeyPair, Suite, aws_lc};
@@ -49,6 +50,7 @@ pub fn context(now: Option<u64>, rng: &mut ChaCha20Rng) -> Context<'_> {
         provider: &aws_lc::PROVIDER,
         authentication_service: &BasicCredentials,
         psks: &NoPsks,
+        components: &NoComponents,
         now,
         rng,
     }

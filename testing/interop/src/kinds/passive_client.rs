@@ -2,6 +2,7 @@
 //! is added to a group and follows it through its epochs.
 
 use folkmoot_mls::codec::Decode;
+use folkmoot_mls::component::NoComponents;
 use folkmoot_mls::context::{AuthenticationService, Context, CredentialError, PskStore};
 use folkmoot_mls::credential::Credential;
 use folkmoot_mls::crypto::aws_lc::PROVIDER;
@@ -118,6 +119,7 @@ fn context<'a>(psks: &'a Psks<'_>, rng: &'a mut dyn CryptoRng) -> Context<'a> {
         provider: &PROVIDER,
         authentication_service: &Anybody,
         psks,
+        components: &NoComponents,
         now: None,
         rng,
     }

@@ -1,0 +1,109 @@
+//! Components of an application (draft-ietf-mls-extensions, section 4): parts that do not know each
+//! other and share one group safely.
+//!
+//! A component is named by a [`ComponentID`], which goes into every operation that it does with the
+//! group's keys, so that nothing made for one component, or for MLS itself, is of use elsewhere.
+
+use crate::code_point::code_points;
+use crate::codec::Bytes;
+use crate::framing::Sender;
+
+code_points! {
+    /// The kinds of components (draft-ietf-mls-extensions, section 7.6). From 0x8000 on they are the
+    /// application's own.
+    pub struct ComponentID {
+        /// Which components are supported (LeafNode) or required (GroupContext).
+        APP_COMPONENTS = 1 => "app_components",
+        /// Which components put items into the authenticated data.
+        SAFE_AAD = 2 => "safe_aad",
+        /// Which media types are supported or required.
+        CONTENT_MEDIA_TYPES = 3 => "content_media_types",
+        /// Marks a KeyPackage of last resort.
+        LAST_RESORT_KEY_PACKAGE = 4 => "last_resort_key_package",
+        /// Acknowledges application messages.
+        APP_ACK = 5 => "app_ack",
+    }
+}
+
+impl From<u16> for ComponentID {
+    fn from(value: u16) -> Self {
+        Self(value)
+    }
+}
+
+/// The application refuses what a proposal does to a component. Its author is to blame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the application refuses it")]
+pub struct Refused;
+
+/// What one proposal brings for a component.
+#[derive(Clone, Copy, Debug)]
+pub struct ComponentInput<'a> {
+    /// Who proposes.
+    pub sender: Sender,
+    /// Who commits.
+    pub committer: Sender,
+    /// The update, or the ephemeral data.
+    pub data: &'a [u8],
+}
+
+/// What an application's components decide about proposals for them. Members who answer differently
+/// do not follow each other's commits: so answers depend on the arguments only.
+pub trait ComponentLogic: Send + Sync {
+    /// Whether the application knows the component. Proposals for others are refused.
+    fn knows(&self, component_id: ComponentID) -> bool;
+
+    /// What a component's data in the group becomes by the updates of one commit, in their order.
+    ///
+    /// # Errors
+    /// [`Refused`]: the commit is then not valid.
+    fn update(
+        &self,
+        component_id: ComponentID,
+        data: Option<&[u8]>,
+        updates: &[ComponentInput<'_>],
+    ) -> Result<Bytes, Refused>;
+
+    /// Whether the component's data may be taken out of the group. The input's data is empty.
+    ///
+    /// # Errors
+    /// [`Refused`]: the commit is then not valid.
+    fn remove(&self, component_id: ComponentID, by: ComponentInput<'_>) -> Result<(), Refused> {
+        let _ = (component_id, by);
+        Ok(())
+    }
+
+    /// Whether ephemeral data for a component is valid. What it says, the application reads from the
+    /// commit's effects.
+    ///
+    /// # Errors
+    /// [`Refused`]: the commit is then not valid.
+    fn ephemeral(
+        &self,
+        component_id: ComponentID,
+        input: ComponentInput<'_>,
+    ) -> Result<(), Refused>;
+}
+
+/// An application without components.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoComponents;
+
+impl ComponentLogic for NoComponents {
+    fn knows(&self, _: ComponentID) -> bool {
+        false
+    }
+
+    fn update(
+        &self,
+        _: ComponentID,
+        _: Option<&[u8]>,
+        _: &[ComponentInput<'_>],
+    ) -> Result<Bytes, Refused> {
+        Err(Refused)
+    }
+
+    fn ephemeral(&self, _: ComponentID, _: ComponentInput<'_>) -> Result<(), Refused> {
+        Err(Refused)
+    }
+}
