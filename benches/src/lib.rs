@@ -86,6 +86,7 @@ impl Member {
         let signer = suite().signature_key_pair(&mut rng);
         let extensions = Extensions::default();
         let parameters = GroupParameters {
+            version: ProtocolVersion::MLS10,
             cipher_suite: SUITE,
             group_id: (*b"bench").into(),
             extensions,

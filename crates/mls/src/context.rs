@@ -6,6 +6,7 @@ use rand_core::CryptoRng;
 pub use crate::authentication_service::{
     AuthenticationService, BasicCredentials, ByCredentialType, CredentialError,
 };
+use crate::code_point::ProtocolVersion;
 use crate::component::ComponentLogic;
 use crate::crypto::{CipherSuite, CryptoProvider, Secret, Suite};
 use crate::error::Error;
@@ -37,6 +38,18 @@ impl Context<'_> {
         self.provider
             .suite(cipher_suite)
             .ok_or(Error::UnsupportedCipherSuite(cipher_suite))
+    }
+
+    /// Whether we can be in a group of this version.
+    ///
+    /// # Errors
+    /// [`Error::UnsupportedVersion`]: we and the peer are incompatible.
+    pub fn check_version(&self, version: ProtocolVersion) -> Result<(), Error> {
+        if self.provider.versions().contains(&version) {
+            Ok(())
+        } else {
+            Err(Error::UnsupportedVersion(version))
+        }
     }
 }
 

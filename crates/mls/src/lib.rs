@@ -72,7 +72,9 @@
 //!
 //! // Alice starts a group and adds him. What she made is merged once the service has ordered it.
 //! let group_id = (*b"the id of this group").into();
-//! let parameters = GroupParameters { cipher_suite, group_id, extensions: Extensions::default() };
+//! let version = ProtocolVersion::MLS10;
+//! let extensions = Extensions::default();
+//! let parameters = GroupParameters { version, cipher_suite, group_id, extensions };
 //! let mut created = Group::create(&mut ctx, parameters, &alice, leaf("alice"))?;
 //! let commit = created.group.commit().add(offer.key_package.clone());
 //! let pending = commit.build(&mut created.keys, &alice, &mut ctx)?;
@@ -110,6 +112,7 @@
 //! | [`key_schedule`], [`psk`], [`transcript`] | 8: from one epoch's secrets to the next one's |
 //! | [`secret_tree`], [`ratchet`], [`message_keys`] | 9: a key for each message |
 //! | [`proposal`], [`mod@commit`], [`welcome`], [`group`] | 11, 12: how groups change |
+//! | [`negotiation`] | 10, 11: the best version and suite that all support |
 //! | [`extension`], [`capabilities`], [`code_point`] | 7.2, 13, 17: what may come later |
 //! | [`component`], [`safe_exporter`] | draft-ietf-mls-extensions: components of an application |
 //! | [`inspect`] | any message, field by field |
@@ -143,6 +146,7 @@ pub mod key_schedule;
 pub mod leaf_node;
 pub mod message;
 pub mod message_keys;
+pub mod negotiation;
 pub mod node;
 pub mod proposal;
 pub mod psk;

@@ -3,6 +3,7 @@
 use folkmoot_credential::{
     AcceptedKeys, CREDENTIAL_TYPE, EXTENSION_TYPES, Policy, Title, UserId, Version,
 };
+use folkmoot_mls::code_point::ProtocolVersion;
 use folkmoot_mls::codec::{Bytes, Decode, Encode};
 use folkmoot_mls::extension::{Extensions, RequiredCapabilities};
 use folkmoot_mls::group::{Group, GroupParameters};
@@ -73,6 +74,7 @@ impl Step<'_> {
             .with(&Policy::default())
             .with(&title);
         let parameters = GroupParameters {
+            version: ProtocolVersion::MLS10,
             cipher_suite: SUITE,
             group_id: log.0.into(),
             extensions,

@@ -321,6 +321,7 @@ mod tests {
         let signer = suite().signature_key_pair(rng);
         let offers = ["bob", "charlie"].map(|name| offer(name, rng));
         let parameters = GroupParameters {
+            version: ProtocolVersion::MLS10,
             cipher_suite: SUITE,
             group_id: [1; 32].into(),
             extensions: Extensions::default().with(&Policy::default()),

@@ -20,7 +20,7 @@ use std::borrow::Cow;
 
 use rand_core::CryptoRng;
 
-use crate::code_point::code_points;
+use crate::code_point::{ProtocolVersion, code_points};
 use crate::codec::{Bytes, Decode, DecodeError, Encode, Reader};
 
 code_points! {
@@ -150,8 +150,13 @@ pub struct SignedData<'a> {
     pub signature: &'a [u8],
 }
 
-/// Cipher suites by number.
+/// What a client can do: cipher suites by number, and versions of the protocol.
 pub trait CryptoProvider: Send + Sync {
+    /// The versions of the protocol that groups may have, in the order of preference.
+    fn versions(&self) -> &'static [ProtocolVersion] {
+        &[ProtocolVersion::MLS10]
+    }
+
     /// The suites that it implements, in the order of preference.
     fn suites(&self) -> &'static [CipherSuite];
 

@@ -1,6 +1,6 @@
 //! Content, who says it, and the signature over both (RFC 9420, sections 6 and 6.1).
 
-use crate::code_point::{ProtocolVersion, WireFormat};
+use crate::code_point::WireFormat;
 use crate::codec::{Bytes, Decode, DecodeError, Encode, Reader};
 use crate::commit::Commit;
 use crate::crypto::{CryptoError, Hash, SignatureKeyPair, Suite};
@@ -263,7 +263,7 @@ impl Decode for AuthenticatedContent {
 
 fn tbs(wire_format: WireFormat, content: &FramedContent, context: &GroupContext) -> Vec<u8> {
     let mut tbs = Vec::new();
-    ProtocolVersion::MLS10.encode(&mut tbs);
+    context.version.encode(&mut tbs);
     wire_format.encode(&mut tbs);
     content.encode(&mut tbs);
     match content.sender {

@@ -23,6 +23,8 @@ use crate::tree_math::LeafIndex;
 /// What a group's creator decides.
 #[derive(Clone, Debug)]
 pub struct GroupParameters {
+    /// The protocol's version.
+    pub version: ProtocolVersion,
     /// The algorithms.
     pub cipher_suite: CipherSuite,
     /// The id, which no other group must have; 32 random bytes for one.
@@ -49,7 +51,8 @@ impl Group {
     /// bound to the group and needs no lifetime.
     ///
     /// # Errors
-    /// All to the blame of the caller: [`Error::UnsupportedCipherSuite`];
+    /// All to the blame of the caller: [`Error::UnsupportedVersion`];
+    /// [`Error::UnsupportedCipherSuite`];
     /// [`ProposalError::MalformedExtension`]; [`ProposalError::ExternalSender`]; [`TreeError::Leaf`](crate::tree::TreeError::Leaf) for a leaf that is not valid in
     /// this group; [`CryptoError`](crate::crypto::CryptoError) for a malformed signature key.
     pub fn create(
@@ -59,10 +62,12 @@ impl Group {
         leaf: LeafParameters,
     ) -> Result<Created, Error> {
         let GroupParameters {
+            version,
             cipher_suite,
             group_id,
             extensions,
         } = parameters;
+        ctx.check_version(version)?;
         let suite = ctx.suite(cipher_suite)?;
         let own = LeafIndex(0);
         let leaf_key = suite.kem_key_pair(ctx.rng);
@@ -79,6 +84,7 @@ impl Group {
         )?;
         let required = known(&extensions).map_err(ProposalError::MalformedExtension)?;
         let rules = LeafRules {
+            version,
             suite,
             extensions: &extensions,
             required: required.as_ref(),
@@ -99,7 +105,7 @@ impl Group {
         tree.validate(&group_id, &rules, ctx.rng)
             .map_err(ProposalError::Tree)?;
         let context = GroupContext {
-            version: ProtocolVersion::MLS10,
+            version,
             cipher_suite,
             group_id,
             epoch: 0,

@@ -3,7 +3,6 @@
 use super::Group;
 use super::error::{JoinError, ProposalError};
 use super::proposals::{check_psks, known};
-use crate::code_point::ProtocolVersion;
 use crate::codec::Decode;
 use crate::context::Context;
 use crate::crypto::{HpkeKeyPair, HpkePublicKey, Secret, Suite};
@@ -70,7 +69,7 @@ impl Group {
             .map_err(JoinError::Decryption)?;
         let group_info = GroupInfo::from_bytes(&group_info)?;
         let context = group_info.group_context.clone();
-        if context.version != ProtocolVersion::MLS10 {
+        if ctx.check_version(context.version).is_err() {
             return Err(JoinError::Version.into());
         }
         if context.cipher_suite != welcome.cipher_suite {
@@ -185,6 +184,7 @@ fn joined_tree(
         .map_err(JoinError::Signature)?;
     let required = known(&context.extensions).map_err(JoinError::MalformedExtension)?;
     let rules = LeafRules {
+        version: context.version,
         suite,
         extensions: &context.extensions,
         required: required.as_ref(),

@@ -47,7 +47,8 @@
 //! # let lifetime = Lifetime { not_before: 0, not_after: 1 };
 //! # let offer = KeyPackage::create(suite, &bob, leaf(), lifetime, extensions(), ctx.rng)?;
 //! # let group_id = b"group".as_slice().into();
-//! # let parameters = GroupParameters { cipher_suite, group_id, extensions: extensions() };
+//! # let (version, extensions) = (ProtocolVersion::MLS10, extensions());
+//! # let parameters = GroupParameters { version, cipher_suite, group_id, extensions };
 //! # let mut created = Group::create(&mut ctx, parameters, &alice, leaf())?;
 //! # let commit = created.group.commit().add(offer.key_package.clone());
 //! # let pending = commit.build(&mut created.keys, &alice, &mut ctx)?;

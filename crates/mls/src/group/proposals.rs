@@ -43,6 +43,7 @@ impl From<&PendingProposal> for Sourced {
 
 /// What a list of proposals makes of the group, before any path.
 pub(super) struct Applied {
+    pub version: ProtocolVersion,
     pub tree: Tree,
     pub extensions: Extensions,
     pub required: Option<RequiredCapabilities>,
@@ -65,6 +66,7 @@ impl Applied {
     ) -> LeafRules<'a> {
         let (extensions, required) = (&self.extensions, self.required.as_ref());
         LeafRules {
+            version: self.version,
             suite,
             extensions,
             required,
@@ -121,6 +123,7 @@ impl Group {
             check_external_senders(Some(self.extensions()), &extensions, ctx)?;
         }
         let mut applied = Applied {
+            version: self.group_context().version,
             tree: self.state().tree.clone(),
             extensions,
             required,
@@ -179,6 +182,7 @@ impl Group {
         let required: Option<RequiredCapabilities> =
             known(extensions).map_err(ProposalError::MalformedExtension)?;
         let rules = LeafRules {
+            version: self.group_context().version,
             suite: self.suite(),
             extensions,
             required: required.as_ref(),
@@ -299,7 +303,7 @@ pub(super) fn check_key_package<'a>(
     signatures: &mut Signatures<'a>,
 ) -> Result<(), KeyPackageError> {
     let suite = rules.suite;
-    if key_package.version != ProtocolVersion::MLS10 {
+    if key_package.version != rules.version {
         return Err(KeyPackageError::Version);
     }
     if key_package.cipher_suite != suite.id() {

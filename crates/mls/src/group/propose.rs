@@ -156,6 +156,7 @@ impl Group {
         ctx: &'a Context<'_>,
     ) -> LeafRules<'a> {
         LeafRules {
+            version: self.group_context().version,
             suite: self.suite(),
             extensions: self.extensions(),
             required,

@@ -59,6 +59,8 @@ pub enum LeafNodeError {
 /// What the leaf nodes of a group are measured by.
 #[derive(Clone, Copy)]
 pub struct LeafRules<'a> {
+    /// The group's version of the protocol.
+    pub version: ProtocolVersion,
     /// The group's algorithms.
     pub suite: &'a dyn Suite,
     /// The group's extensions, the new ones if a commit replaces them.
@@ -179,7 +181,7 @@ impl LeafRules<'_> {
             return Err(LeafNodeError::UnlistedCredential(credential));
         }
         let basics = [
-            Capability::Version(ProtocolVersion::MLS10),
+            Capability::Version(self.version),
             Capability::CipherSuite(self.suite.id()),
         ];
         if let Some(lacking) = basics

@@ -226,6 +226,7 @@ fn loaded(tree: &Tree, records: &MemoryRecords) -> Tree {
 
 fn validate(tree: &Tree, rng: &mut ChaCha20Rng) -> Result<(), TreeError> {
     let rules = LeafRules {
+        version: ProtocolVersion::MLS10,
         suite: suite(),
         extensions: &Extensions::default(),
         required: None,

@@ -100,6 +100,7 @@ impl Client {
 
     pub fn create(&mut self, extensions: Extensions) {
         let parameters = GroupParameters {
+            version: ProtocolVersion::MLS10,
             cipher_suite: self.suite,
             group_id: Bytes::from(*b"group"),
             extensions,

@@ -1,5 +1,6 @@
 //! `tree-validation`: resolutions, tree hashes, parent hashes and signatures of whole trees.
 
+use folkmoot_mls::code_point::ProtocolVersion;
 use folkmoot_mls::context::BasicCredentials;
 use folkmoot_mls::crypto::Suite;
 use folkmoot_mls::extension::Extensions;
@@ -45,6 +46,7 @@ impl Case {
             check(*tree.node_hash(node, suite) == **hash, "tree_hashes")?;
         }
         let rules = LeafRules {
+            version: ProtocolVersion::MLS10,
             suite,
             extensions: &Extensions::default(),
             required: None,
