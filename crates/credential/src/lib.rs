@@ -15,6 +15,10 @@
 //! ([`AcceptedKeys`]); a [`Judge`] answers from the credential, the group's extensions and the
 //! time alone, so that all members answer alike.
 //!
+//! Organisations with a PKI use certificates instead: [`x509`]. [`ByCredentialType`] lets a group have both.
+//!
+//! [`ByCredentialType`]: folkmoot_mls::context::ByCredentialType
+//!
 //! [`DeviceRecord`] is where a device is reached, [`Registration`] what a new user sends to the AS.
 //!
 //! Times are seconds since 1970. Every structure begins with a version.
@@ -28,6 +32,7 @@ mod record;
 mod user;
 mod validity;
 mod version;
+pub mod x509;
 
 pub use binding::{BINDING_SECONDS, Binding, BindingStatement};
 pub use device::{
