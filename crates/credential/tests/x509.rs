@@ -462,6 +462,7 @@ fn a_group_of_certified_and_plain_members() {
         rng: &mut rng,
     };
     let parameters = GroupParameters {
+        version: ProtocolVersion::MLS10,
         cipher_suite,
         group_id: b"group".as_slice().into(),
         extensions: Extensions::default(),
