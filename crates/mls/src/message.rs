@@ -57,7 +57,7 @@ impl Decode for MlsMessage {
             WireFormat::PRIVATE_MESSAGE => Self::PrivateMessage(Decode::decode(reader)?),
             WireFormat::WELCOME => Self::Welcome(Decode::decode(reader)?),
             WireFormat::GROUP_INFO => Self::GroupInfo(Decode::decode(reader)?),
-            WireFormat::KEY_PACKAGE => Self::KeyPackage(Decode::decode(reader)?),
+            WireFormat::KEY_PACKAGE => Self::KeyPackage(decode_key_package(reader)?),
             _ => return Err(DecodeError::InvalidValue("wire_format")),
         })
     }
@@ -113,6 +113,15 @@ impl<'a> MessageHeader<'a> {
             }
             _ => Err(DecodeError::InvalidValue("wire_format")),
         }
+    }
+}
+
+/// RFC 9420, section 10: a KeyPackage is of the version of the message that it came in.
+fn decode_key_package(reader: &mut Reader<'_>) -> Result<Box<KeyPackage>, DecodeError> {
+    let key_package = Box::<KeyPackage>::decode(reader)?;
+    match key_package.version {
+        ProtocolVersion::MLS10 => Ok(key_package),
+        _ => Err(DecodeError::InvalidValue("KeyPackage.version")),
     }
 }
 

@@ -25,9 +25,12 @@ pub enum DecodeError {
     /// Bytes follow the structure.
     #[error("bytes follow the end of the structure")]
     TrailingBytes,
-    /// A length uses more bytes than it needs, or the reserved prefix (RFC 9420, 2.1.2).
+    /// A length uses more bytes than it needs (RFC 9420, 2.1.2).
     #[error("a length is not encoded in the fewest bytes")]
     NonMinimalLength,
+    /// A length starts with the bits 11, which are not in use (RFC 9420, 2.1.2).
+    #[error("a length has the reserved prefix")]
+    ReservedLength,
     /// An `optional<T>` starts with neither 0 nor 1 (RFC 9420, 2.1.1).
     #[error("an optional value is marked neither present nor absent")]
     InvalidOptional,

@@ -44,7 +44,8 @@ impl<'a> Reader<'a> {
     /// The body of the next `opaque<V>`.
     ///
     /// # Errors
-    /// [`DecodeError::Truncated`] or [`DecodeError::NonMinimalLength`].
+    /// [`DecodeError::Truncated`], [`DecodeError::NonMinimalLength`] or
+    /// [`DecodeError::ReservedLength`].
     pub fn prefixed(&mut self) -> Result<&'a [u8], DecodeError> {
         let length = decode_length(self)?;
         self.take(length)

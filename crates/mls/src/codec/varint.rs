@@ -24,8 +24,8 @@ pub fn encode_length(length: usize, out: &mut Vec<u8>) {
 /// Reads a length.
 ///
 /// # Errors
-/// [`DecodeError::Truncated`], or [`DecodeError::NonMinimalLength`] for a length that would fit in
-/// fewer bytes or has the reserved prefix 0b11.
+/// [`DecodeError::Truncated`], [`DecodeError::NonMinimalLength`] for a length that would fit in
+/// fewer bytes, [`DecodeError::ReservedLength`] for the prefix 0b11.
 pub fn decode_length(reader: &mut Reader<'_>) -> Result<usize, DecodeError> {
     let [first] = reader.array()?;
     let (length, shortest) = match first >> 6 {
@@ -41,7 +41,7 @@ pub fn decode_length(reader: &mut Reader<'_>) -> Result<usize, DecodeError> {
             let [b, c, d] = reader.array()?;
             (u32::from_be_bytes([first & 0x3f, b, c, d]) as usize, 0x4000)
         }
-        _ => return Err(DecodeError::NonMinimalLength),
+        _ => return Err(DecodeError::ReservedLength),
     };
     if length < shortest {
         Err(DecodeError::NonMinimalLength)

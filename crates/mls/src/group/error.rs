@@ -141,11 +141,15 @@ pub enum JoinError {
     /// The Welcome has no part for this KeyPackage. The caller is to blame, or who delivered it.
     #[error("the Welcome is not for this key package")]
     NotForUs,
-    /// The suites of Welcome, KeyPackage and GroupInfo differ.
+    /// The suites of Welcome and KeyPackage differ.
     #[error("the Welcome's cipher suite is not that of the key package")]
     CipherSuite,
-    /// The group has another version of the protocol.
-    #[error("the group has another protocol version")]
+    /// The suites of GroupInfo and KeyPackage differ.
+    #[error("the group's cipher suite is not that of the key package")]
+    GroupInfoCipherSuite,
+    /// The group is of another version of the protocol than the KeyPackage, or of one that we do not
+    /// implement.
+    #[error("the group's protocol version is not that of the key package")]
     Version,
     /// A PSK cannot be used.
     #[error(transparent)]

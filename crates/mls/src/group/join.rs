@@ -69,11 +69,11 @@ impl Group {
             .map_err(JoinError::Decryption)?;
         let group_info = GroupInfo::from_bytes(&group_info)?;
         let context = group_info.group_context.clone();
-        if ctx.check_version(context.version).is_err() {
+        if context.version != key_package.version || ctx.check_version(context.version).is_err() {
             return Err(JoinError::Version.into());
         }
         if context.cipher_suite != welcome.cipher_suite {
-            return Err(JoinError::CipherSuite.into());
+            return Err(JoinError::GroupInfoCipherSuite.into());
         }
 
         let tree = tree

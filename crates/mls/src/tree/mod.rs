@@ -75,10 +75,25 @@ pub enum TreeError {
     /// A parent node is not parent-hash valid (RFC 9420, section 7.9.2).
     #[error("parent node {} is not tied to the tree by a valid parent hash", .0.0)]
     ParentHash(NodeIndex),
-    /// An unmerged leaf is blank, not below its node, out of order, or missing from a node between
-    /// (RFC 9420, section 12.4.3.1).
-    #[error("parent node {} has wrong unmerged leaves", .0.0)]
-    UnmergedLeaves(NodeIndex),
+    /// A list of unmerged leaves is not in increasing order (RFC 9420, section 7.1).
+    #[error("the unmerged leaves of parent node {} are not in order", .0.0)]
+    UnmergedLeavesOrder(NodeIndex),
+    /// An unmerged leaf is blank, or not below its node (RFC 9420, section 12.4.3.1).
+    #[error("leaf {leaf}, unmerged at parent node {}, is no member below it", .node.0)]
+    UnmergedLeaf {
+        /// The node that lists it.
+        node: NodeIndex,
+        /// The leaf.
+        leaf: LeafIndex,
+    },
+    /// A leaf is unmerged at some node and not at one between (RFC 9420, section 12.4.3.1).
+    #[error("leaf {leaf}, unmerged further up, is missing from parent node {}", .node.0)]
+    UnmergedLeafMissing {
+        /// The node between.
+        node: NodeIndex,
+        /// The leaf.
+        leaf: LeafIndex,
+    },
     /// A member uses a credential type that another does not support.
     #[error("not every member supports credentials of type {0}")]
     UnsupportedCredential(CredentialType),

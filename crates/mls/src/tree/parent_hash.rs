@@ -62,21 +62,20 @@ impl Tree {
         node: NodeIndex,
         parent: &ParentNode,
     ) -> Result<(), TreeError> {
-        let wrong = TreeError::UnmergedLeaves(node);
         let unmerged = &parent.unmerged_leaves;
         if !unmerged.is_sorted_by(|a, b| a < b) {
-            return Err(wrong);
+            return Err(TreeError::UnmergedLeavesOrder(node));
         }
-        for leaf in unmerged {
-            if !node.leaves().contains(&leaf.0) || self.leaf(*leaf).is_none() {
-                return Err(wrong);
+        for leaf in unmerged.iter().copied() {
+            if !node.leaves().contains(&leaf.0) || self.leaf(leaf).is_none() {
+                return Err(TreeError::UnmergedLeaf { node, leaf });
             }
             for level in 1..node.level() {
-                let between = NodeIndex(leaf.0 << 1).ancestor(level);
-                if let Some(Node::Parent(between)) = self.node(between)
-                    && between.unmerged_leaves.binary_search(leaf).is_err()
+                let node = NodeIndex(leaf.0 << 1).ancestor(level);
+                if let Some(Node::Parent(between)) = self.node(node)
+                    && between.unmerged_leaves.binary_search(&leaf).is_err()
                 {
-                    return Err(wrong);
+                    return Err(TreeError::UnmergedLeafMissing { node, leaf });
                 }
             }
         }

@@ -46,6 +46,9 @@ pub enum PathError {
         /// As many as came.
         found: usize,
     },
+    /// The committer's leaf keeps its encryption key (section 12.4.2).
+    #[error("the leaf of the path keeps its encryption key")]
+    LeafKeyNotRenewed,
     /// A key of the path is in the tree already, or twice in the path.
     #[error("path node {} repeats an encryption key", .0.0)]
     RepeatedKey(NodeIndex),
@@ -196,6 +199,9 @@ impl Tree {
         let mut seen = BTreeSet::new();
         let places = std::iter::once(leaf_place).chain(steps.iter().map(|step| step.node));
         let leaf_key = &path.leaf_node.encryption_key;
+        if self.node(leaf_place).map(Node::encryption_key) == Some(leaf_key) {
+            return Err(PathError::LeafKeyNotRenewed);
+        }
         let keys = std::iter::once(leaf_key).chain(path.nodes.iter().map(|n| &n.encryption_key));
         for (place, key) in places.zip(keys) {
             suite

@@ -484,32 +484,42 @@ fn a_joiner_refuses_trees_that_nobody_signed() {
         let leaves = leaves.iter().copied().map(LeafIndex).collect();
         with_parent(tree, place, |parent| parent.unmerged_leaves = leaves)
     };
-    let wrong = |place| Err(TreeError::UnmergedLeaves(NodeIndex(place)));
+    let order = |place| Err(TreeError::UnmergedLeavesOrder(NodeIndex(place)));
+    let (node, leaf) = (NodeIndex(1), LeafIndex);
     assert_eq!(
         validate(&unmerged(&tree, 1, &[2]), rng),
-        wrong(1),
+        Err(TreeError::UnmergedLeaf {
+            node,
+            leaf: leaf(2)
+        }),
         "not below"
     );
     assert_eq!(
         validate(&unmerged(&tree, 3, &[1, 0]), rng),
-        wrong(3),
+        order(3),
         "not in order"
     );
     assert_eq!(
         validate(&unmerged(&tree, 3, &[0, 0]), rng),
-        wrong(3),
+        order(3),
         "twice"
     );
     assert_eq!(
         validate(&unmerged(&tree, 3, &[0]), rng),
-        wrong(3),
+        Err(TreeError::UnmergedLeafMissing {
+            node,
+            leaf: leaf(0)
+        }),
         "missing from node 1"
     );
     let mut without_leaf = tree.clone();
     without_leaf.put(NodeIndex(0), None).unwrap();
     assert_eq!(
         validate(&unmerged(&without_leaf, 1, &[0]), rng),
-        wrong(1),
+        Err(TreeError::UnmergedLeaf {
+            node,
+            leaf: leaf(0)
+        }),
         "blank"
     );
 

@@ -16,7 +16,7 @@ use folkmoot_mls::message::MlsMessage;
 use folkmoot_mls::proposal::{ExternalInit, Proposal, ReInit};
 use folkmoot_mls::tree::path::PathError;
 use folkmoot_mls::tree::{Capability, LeafNodeError};
-use folkmoot_mls::tree_math::{LeafIndex, NodeIndex};
+use folkmoot_mls::tree_math::LeafIndex;
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 
@@ -85,7 +85,7 @@ fn paths() {
     let mut leaf = path.leaf_node.clone();
     leaf.encryption_key = old.encryption_key.clone();
     changed.leaf_node = resign(leaf, source.clone());
-    refuse(changed, PathError::RepeatedKey(NodeIndex(2)).into());
+    refuse(changed, PathError::LeafKeyNotRenewed.into());
     let mut changed = path.clone();
     let mut leaf = path.leaf_node.clone();
     leaf.credential = Credential::basic(*b"somebody else");
