@@ -40,6 +40,11 @@ pub fn add_to<S: Store>(
     };
     let accounts = AccountsServer::new(skin.clone()).max_decoding_message_size(MAX_REQUEST);
     let directory = DirectoryServer::new(skin).max_decoding_message_size(MAX_REQUEST);
+    #[cfg(feature = "tap")]
+    let (accounts, directory) = {
+        let tap = folkmoot_protocol::tap::Tap::of("authentication");
+        (tap.on(accounts), tap.on(directory))
+    };
     routes.add_service(accounts).add_service(directory)
 }
 

@@ -9,20 +9,9 @@ use std::path::Path;
 use std::process::Stdio;
 use std::thread;
 
-use common::{Person, Server, texts};
+use common::secrets::Witness;
+use common::{Person, Server, folkmoot, of_kind, scale, tap, texts};
 use serde_json::Value;
-
-/// More of everything, for machines with time.
-fn scale(few: usize, many: usize) -> usize {
-    match std::env::var_os("FOLKMOOT_SCALE") {
-        Some(_) => many,
-        None => few,
-    }
-}
-
-fn people<const N: usize>(folder: &Path, server: &Server, names: [&str; N]) -> [Person; N] {
-    names.map(|name| Person::registered(folder, name, server))
-}
 
 fn copy(from: &Path, to: &Path) {
     let _ = fs::remove_dir_all(to);
@@ -33,11 +22,6 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-fn of_kind<'a>(history: &'a Value, kind: &str) -> Vec<&'a Value> {
-    let entries = history["entries"].as_array().unwrap().iter();
-    entries.filter(|entry| entry["kind"] == kind).collect()
-}
-
 #[test]
 fn an_old_copy_of_a_home_encrypts_nothing() {
     // What the home did after the copy was made: talk, or commit.
@@ -45,7 +29,7 @@ fn an_old_copy_of_a_home_encrypts_nothing() {
     for after in after {
         let folder = tempfile::tempdir().unwrap();
         let server = Server::start(&folder.path().join("server"));
-        let [alice, bob] = people(folder.path(), &server, ["alice", "bob"]);
+        let [alice, bob] = Person::all(folder.path(), &server, ["alice", "bob"]);
         alice.ok(&["new", "moot", "--with", "bob"]);
         bob.ok(&["sync"]);
         alice.ok(&["send", "moot", "one"]);
@@ -78,9 +62,11 @@ fn an_old_copy_of_a_home_encrypts_nothing() {
 #[test]
 fn four_send_at_once_on_one_home_while_one_follows() {
     let folder = tempfile::tempdir().unwrap();
-    let server = Server::start(&folder.path().join("server"));
-    let [alice, bob] = people(folder.path(), &server, ["alice", "bob"]);
-    alice.ok(&["new", "moot", "--with", "bob"]);
+    let data = folder.path().join("server");
+    let server = Server::started_by(tap::on(folkmoot(), folder.path()), &data, "127.0.0.1:0");
+    let [alice, bob] = Person::all(folder.path(), &server, ["alice", "bob"]);
+    let mut witness = Witness::of_new_group(&server, "moot", &["alice", "bob"]);
+    alice.ok(&["sync"]);
     bob.ok(&["sync"]);
     let mut follower = alice
         .command(&["--json", "read", "moot", "--follow"])
@@ -103,7 +89,11 @@ fn four_send_at_once_on_one_home_while_one_follows() {
     });
 
     let history = bob.ok(&["read", "moot"]);
-    // A message key that is used twice leaves one of the two unreadable.
+    // No message key is used twice, not even for what the log did not take.
+    let received = tap::received(folder.path(), "delivery");
+    let used = witness.used(&received);
+    assert!(used.applications >= 4 * each, "{used:?}");
+    // Two messages of one key in the log would leave one of them unreadable.
     assert!(of_kind(&history, "unreadable").is_empty());
     assert!(of_kind(&history, "contradiction").is_empty());
     let said = texts(&history);
@@ -145,7 +135,7 @@ fn four_send_at_once_on_one_home_while_one_follows() {
 fn two_commit_at_the_same_moment() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(&folder.path().join("server"));
-    let [alice, bob, charlie] = people(folder.path(), &server, ["alice", "bob", "charlie"]);
+    let [alice, bob, charlie] = Person::all(folder.path(), &server, ["alice", "bob", "charlie"]);
     let first = alice.ok(&["new", "moot", "--with", "bob"]);
     bob.ok(&["sync"]);
     let mut epoch = first["epoch"].as_u64().unwrap();

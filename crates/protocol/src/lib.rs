@@ -26,6 +26,8 @@ pub mod proof;
 pub mod rate;
 mod refusal;
 pub mod sealed;
+#[cfg(feature = "tap")]
+pub mod tap;
 pub mod well_known;
 
 pub use folkmoot_credential::keys;

@@ -58,6 +58,11 @@ pub fn add_to<S: Store>(
     let logs = LogsServer::new(skin.clone()).max_decoding_message_size(limits::REQUEST);
     let mailboxes = MailboxesServer::new(skin.clone()).max_decoding_message_size(MAILBOX_REQUEST);
     let shelves = ShelvesServer::new(skin).max_decoding_message_size(SHELF_REQUEST);
+    #[cfg(feature = "tap")]
+    let (logs, mailboxes, shelves) = {
+        let tap = folkmoot_protocol::tap::Tap::of("delivery");
+        (tap.on(logs), tap.on(mailboxes), tap.on(shelves))
+    };
     routes
         .add_service(logs)
         .add_service(mailboxes)

@@ -1,11 +1,22 @@
 //! A server and people, all as processes of the real binary.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+pub mod secrets;
+pub mod tap;
+
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
+
+/// More of everything, for machines with time.
+pub fn scale(few: usize, many: usize) -> usize {
+    match std::env::var_os("FOLKMOOT_SCALE") {
+        Some(_) => many,
+        None => few,
+    }
+}
 
 pub fn folkmoot() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_folkmoot"));
@@ -31,10 +42,16 @@ impl Server {
     }
 
     /// Starts it by a command that takes the binary's arguments, and whose process becomes the server.
-    pub fn started_by(mut command: Command, data: &Path, listen: &str) -> Self {
+    pub fn started_by(command: Command, data: &Path, listen: &str) -> Self {
+        Self::started_with(command, data, listen, &[])
+    }
+
+    /// As [`Server::started_by`], with more arguments.
+    pub fn started_with(mut command: Command, data: &Path, listen: &str, more: &[&str]) -> Self {
         let mut child = command
             .args(["--json", "serve", "--listen", listen, "--data"])
             .arg(data)
+            .args(more)
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -47,6 +64,12 @@ impl Server {
             child,
             url: ready["server"].as_str().unwrap().to_owned(),
         }
+    }
+
+    /// Kills it: `kill -9`.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
     }
 
     /// Stops it as an operator does.
@@ -91,6 +114,11 @@ impl Person {
         let person = Self::new(folder, name);
         person.ok(&["register", name, "--server", &server.url]);
         person
+    }
+
+    /// So many people with accounts.
+    pub fn all<const N: usize>(folder: &Path, server: &Server, names: [&str; N]) -> [Self; N] {
+        names.map(|name| Self::registered(folder, name, server))
     }
 
     pub fn run(&self, arguments: &[&str]) -> Output {
@@ -143,6 +171,12 @@ pub fn one_line(output: &Output) -> String {
     assert!(line.starts_with("folkmoot: "), "{line}");
     assert!(!line.contains("panicked"), "{line}");
     line
+}
+
+/// The entries of a history that are of this kind.
+pub fn of_kind<'a>(history: &'a Value, kind: &str) -> Vec<&'a Value> {
+    let entries = history["entries"].as_array().unwrap().iter();
+    entries.filter(|entry| entry["kind"] == kind).collect()
 }
 
 /// The texts of a history, in order.

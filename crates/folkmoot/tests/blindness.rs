@@ -1,0 +1,359 @@
+//! What the Delivery Service of a real server hears and keeps while people talk through it: no name, no
+//! credential, no key of anybody's, no reference of a KeyPackage, no title, no message. Each service
+//! records what it receives after TLS, by itself, and its database is opened.
+
+mod common;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs;
+use std::path::Path;
+use std::process::Stdio;
+
+use common::secrets::{group, packages};
+use common::{Person, Server, folkmoot, tap, texts};
+use folkmoot_client::transport::{Grpc, ServerUrl, ServiceAddress, Transport};
+use folkmoot_credential::UserId;
+use folkmoot_mls::codec::Encode;
+use folkmoot_protocol::authentication::LookUpRequest;
+use folkmoot_protocol::call::{Answer, Call};
+use folkmoot_protocol::directory::DirectoryEntry;
+use rusqlite::types::ValueRef;
+
+const DOMAIN: &str = "moot.example";
+const TITLE: &str = "a secret meeting";
+const PEOPLE: [&str; 4] = [
+    "alice-liddell",
+    "bob-roberts",
+    "charlie-darwin",
+    "dora-maar",
+];
+
+/// Pieces of this size are looked for, in bytes.
+const WINDOW: usize = 16;
+/// A piece with fewer different bytes (zeros, above all) can be anybody's.
+const VARIETY: usize = 6;
+
+/// What must stay unknown, with a word on what it is.
+#[derive(Default)]
+struct Secrets {
+    /// Shorter than a window.
+    short: BTreeMap<Vec<u8>, String>,
+    windows: HashMap<[u8; WINDOW], String>,
+}
+
+impl Secrets {
+    /// Every piece of it, as it is and in hexadecimal.
+    fn add(&mut self, what: &str, secret: &[u8]) {
+        assert!(secret.len() >= 8, "too short to be looked for: {what}");
+        for form in [secret.to_vec(), hex::encode(secret).into_bytes()] {
+            if form.len() < WINDOW {
+                self.short.insert(form, what.to_owned());
+                continue;
+            }
+            for window in form.windows(WINDOW) {
+                if window.iter().collect::<BTreeSet<_>>().len() >= VARIETY {
+                    let window = window.try_into().unwrap();
+                    self.windows
+                        .entry(window)
+                        .or_insert_with(|| what.to_owned());
+                }
+            }
+        }
+    }
+
+    /// What of it is in these bytes.
+    fn found_in(&self, bytes: &[u8]) -> BTreeSet<&str> {
+        let whole = bytes.windows(WINDOW).filter_map(|window| {
+            let window: [u8; WINDOW] = window.try_into().unwrap();
+            self.windows.get(&window)
+        });
+        let short = self.short.iter().filter(|(secret, _)| find(bytes, secret));
+        whole
+            .chain(short.map(|(_, what)| what))
+            .map(String::as_str)
+            .collect()
+    }
+
+    /// The KeyPackages that a device offers now, and the group's leaves as it sees them.
+    fn add_keys(&mut self, person: &Person, name: &str) {
+        for (reference, bundle) in packages(person) {
+            let package = &bundle.key_package;
+            let leaf = &package.leaf_node;
+            for (what, bytes) in [
+                ("a KeyPackage's reference", reference.as_slice()),
+                ("an init key", &package.init_key),
+                (
+                    "an init key's private part",
+                    bundle.init_private_key.as_slice(),
+                ),
+                ("an encryption key", &leaf.encryption_key),
+                ("a signature key", &leaf.signature_key),
+                ("a credential", &leaf.credential.to_bytes()),
+                ("a KeyPackage", &package.to_bytes()),
+            ] {
+                self.add(&format!("{what} of {name}"), bytes);
+            }
+        }
+    }
+
+    fn add_leaves(&mut self, person: &Person) {
+        for (_, leaf) in group(person).members() {
+            self.add("an encryption key", &leaf.encryption_key);
+            self.add("a signature key", &leaf.signature_key);
+            self.add("a credential", &leaf.credential.to_bytes());
+        }
+    }
+
+    /// Who somebody is and where it is reached.
+    fn add_identity(&mut self, name: &str, entry: &DirectoryEntry) {
+        self.add(&format!("the name of {name}"), name.as_bytes());
+        let statement = &entry.binding.statement;
+        let device = &entry.devices[0];
+        for (what, bytes) in [
+            ("identity key", statement.identity_key.0.as_slice()),
+            ("binding", &entry.binding.signature),
+            ("device key", &device.certificate.signature_key.0),
+            ("certificate", &device.certificate.signature),
+            ("mailbox key", &device.mailbox_key.key),
+            ("shelf key", device.shelf_key.key.as_slice()),
+        ] {
+            self.add(&format!("the {what} of {name}"), bytes);
+        }
+    }
+}
+
+fn find(bytes: &[u8], secret: &[u8]) -> bool {
+    bytes.windows(secret.len()).any(|window| window == secret)
+}
+
+/// What the directory says about somebody.
+fn look_up(url: &ServerUrl, name: &str) -> DirectoryEntry {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let transport = Grpc::new();
+        let services = transport.well_known(url).await.unwrap();
+        let key = services.authentication.unwrap().key;
+        let address = ServiceAddress {
+            url: url.url.clone(),
+            key,
+            pin: url.pin,
+        };
+        let request = LookUpRequest {
+            name: name.to_owned(),
+            ..LookUpRequest::default()
+        };
+        let answer = transport.call(&address, Call::LookUp(request)).await;
+        let Ok(Answer::LookUp(response)) = answer else {
+            panic!("{answer:?}")
+        };
+        let user: UserId = format!("{name}@{DOMAIN}").parse().unwrap();
+        let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+        DirectoryEntry::read(&response, &user, &key, now).unwrap()
+    })
+}
+
+/// All that a service keeps, piece by piece: its files as they are, with free pages and the write-ahead
+/// log, and every value of its database.
+fn kept(data: &Path, service: &str) -> Vec<(String, Vec<u8>)> {
+    let mut kept = Vec::new();
+    for file in fs::read_dir(data).unwrap() {
+        let file = file.unwrap();
+        let name = file.file_name().into_string().unwrap();
+        if name.starts_with(service) {
+            kept.push((format!("file {name}"), fs::read(file.path()).unwrap()));
+        }
+    }
+    let database = rusqlite::Connection::open(data.join(format!("{service}.sqlite"))).unwrap();
+    let names = "SELECT name FROM sqlite_schema WHERE type = 'table'";
+    let names: Vec<String> = database
+        .prepare(names)
+        .unwrap()
+        .query_map([], |row| row.get(0))
+        .unwrap()
+        .collect::<Result<_, _>>()
+        .unwrap();
+    for name in names {
+        let mut statement = database.prepare(&format!("SELECT * FROM {name}")).unwrap();
+        let columns = statement.column_count();
+        let mut rows = statement.query([]).unwrap();
+        while let Some(row) = rows.next().unwrap() {
+            for column in 0..columns {
+                if let ValueRef::Blob(bytes) | ValueRef::Text(bytes) = row.get_ref(column).unwrap()
+                {
+                    kept.push((format!("table {name}"), bytes.to_vec()));
+                }
+            }
+        }
+    }
+    kept
+}
+
+/// All that a service heard, request by request.
+fn heard(folder: &Path, service: &str) -> Vec<(String, Vec<u8>)> {
+    tap::received(folder, service)
+        .into_iter()
+        .map(|request| {
+            let all = [request.head.as_bytes(), &request.body].concat();
+            (request.path().to_owned(), all)
+        })
+        .collect()
+}
+
+#[test]
+fn the_search_finds_what_is_there() {
+    let mut secrets = Secrets::default();
+    secrets.add("a name", b"alice-liddell");
+    secrets.add("a key", &(0..32).collect::<Vec<u8>>());
+    secrets.add("nothing", &[0; 100]);
+    let none = BTreeSet::new();
+    assert_eq!(secrets.found_in(&[0; 1000]), none);
+    assert_eq!(secrets.found_in(b"alice-liddel"), none);
+    assert_eq!(secrets.found_in(b"Call alice-liddell!").len(), 1);
+    let half: Vec<u8> = (10..26).collect();
+    assert_eq!(secrets.found_in(&half), ["a key"].into());
+    assert_eq!(
+        secrets.found_in(hex::encode(half).as_bytes()),
+        ["a key"].into()
+    );
+}
+
+#[test]
+fn the_delivery_service_of_a_real_server_learns_nothing_that_it_need_not_know() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("server");
+    let start = |listen: &str| {
+        let command = tap::on(folkmoot(), folder.path());
+        Server::started_with(command, &data, listen, &["--domain", DOMAIN])
+    };
+    let server = start("127.0.0.1:0");
+    let people = Person::all(folder.path(), &server, PEOPLE);
+    let [alice, bob, charlie, dora] = &people;
+
+    let mut secrets = Secrets::default();
+    secrets.add("the domain", DOMAIN.as_bytes());
+    secrets.add("the title", TITLE.as_bytes());
+    secrets.add("the media type", b"text/plain;charset=utf-8");
+    let url = server.url.parse().unwrap();
+    for name in PEOPLE {
+        secrets.add_identity(name, &look_up(&url, name));
+    }
+    let mut learn = |members: &[&Person]| {
+        for (person, name) in people.iter().zip(PEOPLE) {
+            secrets.add_keys(person, name);
+        }
+        members.iter().for_each(|person| secrets.add_leaves(person));
+    };
+    learn(&[]);
+
+    // Every kind of call, some of them more than once.
+    let long = "a long story of many words; ".repeat(2000);
+    let log = alice.ok(&["new", TITLE, "--with", PEOPLE[1]])["log"].clone();
+    let log = hex::decode(log.as_str().unwrap()).unwrap();
+    bob.ok(&["sync"]);
+    learn(&[alice, bob]);
+    let mut follower = bob
+        .command(&["read", TITLE, "--follow"])
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    alice.ok(&["send", TITLE, "the password is swordfish"]);
+    bob.ok(&["add", TITLE, PEOPLE[2], PEOPLE[3]]);
+    charlie.ok(&["sync"]);
+    dora.ok(&["sync"]);
+    learn(&[alice, dora]);
+    assert!(
+        charlie
+            .run_with(&["send", TITLE], long.as_bytes())
+            .status
+            .success()
+    );
+    // What waits while the server is away goes out later.
+    let listen = server.listen();
+    server.kill();
+    dora.fails(&["send", TITLE, "is anybody listening to this?"]);
+    let server = start(&listen);
+    dora.ok(&["sync"]);
+    charlie.ok(&["update", TITLE]);
+    alice.ok(&["sync"]);
+    learn(&[alice]);
+    alice.ok(&["remove", TITLE, PEOPLE[2]]);
+    dora.ok(&["sync"]);
+    learn(&[dora]);
+    dora.ok(&["leave", TITLE]);
+    alice.ok(&["send", TITLE, "those two are gone from here"]);
+    for person in &people {
+        person.ok(&["sync"]);
+    }
+    learn(&[alice, bob]);
+    follower.kill().unwrap();
+    follower.wait().unwrap();
+    let said = texts(&bob.ok(&["read", TITLE]));
+    assert_eq!(said.len(), 4);
+    for text in said {
+        secrets.add("a message", text.as_bytes());
+    }
+
+    // Killed, it leaves its write-ahead log.
+    server.kill();
+    let record = heard(folder.path(), "delivery");
+    let calls: BTreeSet<&str> = record.iter().map(|(path, _)| path.as_str()).collect();
+    for call in [
+        "Logs/Open",
+        "Logs/Append",
+        "Logs/Nonce",
+        "Logs/Read",
+        "Logs/PickUp",
+        "Mailboxes/Create",
+        "Mailboxes/Nonce",
+        "Mailboxes/Drop",
+        "Mailboxes/Collect",
+        "Mailboxes/Acknowledge",
+        "Shelves/Nonce",
+        "Shelves/Stock",
+        "Shelves/Count",
+        "Shelves/Take",
+    ] {
+        assert!(calls.iter().any(|path| path.ends_with(call)), "{call}");
+    }
+    let stored = kept(&data, "delivery");
+    assert!(stored.iter().any(|(place, _)| place.ends_with("-wal")));
+
+    // Both have what they must have: the log's id.
+    for pieces in [&record, &stored] {
+        assert!(pieces.iter().any(|(_, bytes)| find(bytes, &log)));
+    }
+    // And the other service has what this one must not have, so that it would be seen here.
+    for pieces in [
+        heard(folder.path(), "authentication"),
+        kept(&data, "authentication"),
+    ] {
+        let all: Vec<u8> = pieces.into_iter().flat_map(|(_, bytes)| bytes).collect();
+        let found = secrets.found_in(&all);
+        for name in PEOPLE {
+            assert!(found.contains(&*format!("the name of {name}")), "{name}");
+            assert!(found.contains(&*format!("the identity key of {name}")));
+            assert!(found.contains(&*format!("the device key of {name}")));
+        }
+    }
+
+    for (place, bytes) in record.iter().chain(&stored) {
+        let found = secrets.found_in(bytes);
+        assert!(found.is_empty(), "{place} has {found:?}");
+    }
+    // What comes with a request says nothing about who sends it.
+    for request in tap::received(folder.path(), "delivery") {
+        for (name, value) in request.headers() {
+            let known = match name {
+                "te" => value == "trailers",
+                "content-type" => value == "application/grpc",
+                "user-agent" => value.starts_with("tonic/"),
+                "content-length" => true,
+                _ => false,
+            };
+            assert!(known, "{name}: {value}");
+        }
+    }
+}
