@@ -88,6 +88,14 @@ code_points! {
     }
 }
 
+impl WireFormat {
+    /// Whether RFC 9420 defines it, so that everybody supports it and nobody lists it.
+    #[must_use]
+    pub fn is_default(self) -> bool {
+        (Self::PUBLIC_MESSAGE..=Self::KEY_PACKAGE).contains(&self)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,6 +2,7 @@
 
 use crate::code_point::{ProtocolVersion, WireFormat};
 use crate::codec::DecodeError;
+use crate::component::ComponentID;
 use crate::context::CredentialError;
 use crate::crypto::{CipherSuite, CryptoError};
 use crate::framing::{ContentType, Sender};
@@ -82,7 +83,10 @@ pub enum Error {
     },
     /// The secret of a component was exported before in this epoch: the caller's fault.
     #[error("the secret of component {0} was exported before in this epoch")]
-    AlreadyExported(u16),
+    AlreadyExported(ComponentID),
+    /// We do not have the key that is asked for: the caller's fault.
+    #[error("there is no such key, or it is not ours")]
+    NoKey,
     /// A sender ratchet is at its end (2^32 - 1 messages in one epoch): the caller has to commit.
     #[error("no more messages can be sent in this epoch")]
     RatchetExhausted,
@@ -113,6 +117,10 @@ pub enum InvalidMessage {
     /// A sender of this type cannot send this content (RFC 9420, section 6.1).
     #[error("this sender cannot send this content")]
     SenderType,
+    /// The authenticated data is no SafeAAD, which the group uses (draft-ietf-mls-extensions,
+    /// section 4.9).
+    #[error("the authenticated data is not shared as the group asks: {0}")]
+    SafeAad(DecodeError),
     /// A commit carries no confirmation tag.
     #[error("the commit has no confirmation tag")]
     MissingConfirmationTag,

@@ -9,7 +9,7 @@ use crate::crypto::{HpkePublicKey, SignaturePublicKey};
 use crate::proposal::ProposalType;
 
 code_points! {
-    /// The kinds of extensions (RFC 9420, section 17.3).
+    /// The kinds of extensions (RFC 9420, section 17.3; draft-ietf-mls-extensions, section 7.1).
     pub struct ExtensionType {
         /// [`ApplicationId`], in a LeafNode.
         APPLICATION_ID = 1 => "application_id",
@@ -21,6 +21,13 @@ code_points! {
         EXTERNAL_PUB = 4 => "external_pub",
         /// [`ExternalSenders`], in a GroupContext.
         EXTERNAL_SENDERS = 5 => "external_senders",
+        /// [`AppDataDictionary`](crate::component::AppDataDictionary), in a KeyPackage, LeafNode,
+        /// GroupContext or GroupInfo.
+        APP_DATA_DICTIONARY = 6 => "app_data_dictionary",
+        /// [`SupportedWireFormats`](crate::component::SupportedWireFormats), in a LeafNode.
+        SUPPORTED_WIRE_FORMATS = 7 => "supported_wire_formats",
+        /// [`RequiredWireFormats`](crate::component::RequiredWireFormats), in a GroupContext.
+        REQUIRED_WIRE_FORMATS = 8 => "required_wire_formats",
     }
 }
 
@@ -86,6 +93,12 @@ impl Extensions {
         self.data(T::EXTENSION_TYPE)
             .map(|data| T::from_bytes(data))
             .transpose()
+    }
+
+    /// Takes one kind out.
+    pub fn remove(&mut self, extension_type: ExtensionType) {
+        self.0
+            .retain(|known| known.extension_type != extension_type);
     }
 
     /// Puts a content in; one of the same kind is replaced in its place.

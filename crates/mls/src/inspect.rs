@@ -9,6 +9,7 @@ use crate::capabilities::Capabilities;
 use crate::code_point::ProtocolVersion;
 use crate::codec::{Bytes, Decode, DecodeError};
 use crate::commit::{Commit, HpkeCiphertext, UpdatePath, UpdatePathNode};
+use crate::component::{AppDataDictionary, RequiredWireFormats, SupportedWireFormats};
 use crate::credential::{Certificate, Credential, CredentialType};
 use crate::crypto::{CipherSuite, HpkePublicKey, SignaturePublicKey};
 use crate::extension::{
@@ -248,6 +249,8 @@ inspect_names!(
     ProtocolVersion
 );
 
+mod components;
+
 impl Inspect for ContentType {
     fn value(&self) -> Value {
         Value::Name(format!("{self:?}").to_lowercase())
@@ -323,6 +326,9 @@ impl Inspect for Extension {
             ExtensionType::REQUIRED_CAPABILITIES => content::<RequiredCapabilities>(data),
             ExtensionType::EXTERNAL_PUB => content::<ExternalPub>(data),
             ExtensionType::EXTERNAL_SENDERS => content::<ExternalSenders>(data),
+            ExtensionType::APP_DATA_DICTIONARY => content::<AppDataDictionary>(data),
+            ExtensionType::SUPPORTED_WIRE_FORMATS => content::<SupportedWireFormats>(data),
+            ExtensionType::REQUIRED_WIRE_FORMATS => content::<RequiredWireFormats>(data),
             _ => data.value(),
         };
         Value::Fields(vec![
@@ -433,6 +439,9 @@ impl Inspect for PskType {
             Self::External(psk) => variant("psktype", "external", Some(field("external", psk))),
             Self::Resumption(psk) => {
                 variant("psktype", "resumption", Some(field("resumption", psk)))
+            }
+            Self::Application(psk) => {
+                variant("psktype", "application", Some(field("application", psk)))
             }
         }
     }

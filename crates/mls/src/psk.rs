@@ -1,6 +1,7 @@
 //! Pre-shared keys (RFC 9420, section 8.4).
 
 use crate::codec::{Bytes, Encode};
+use crate::component::ComponentID;
 use crate::crypto::{Secret, Suite};
 
 crate::tls_enum! {
@@ -38,6 +39,18 @@ crate::tls_struct! {
     }
 }
 
+crate::tls_struct! {
+    /// Names a key that a component of the application provides (draft-ietf-mls-extensions, section
+    /// 4.5).
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct ApplicationPsk {
+        /// Which component.
+        pub component_id: ComponentID,
+        /// The component's name for it.
+        pub psk_id: Bytes,
+    }
+}
+
 crate::tls_enum! {
     /// Where a PSK comes from.
     #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +59,8 @@ crate::tls_enum! {
         External(ExternalPsk) = 1,
         /// From an epoch of a group.
         Resumption(ResumptionPsk) = 2,
+        /// From a component of the application.
+        Application(ApplicationPsk) = 3,
     }
 }
 

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use crate::codec::{Decode, DecodeError, Encode, Reader, encode_prefixed};
+use crate::component::ComponentID;
 use crate::crypto::{Secret, Suite};
 use crate::error::Error;
 use crate::secret_tree::SecretTree;
@@ -27,9 +28,13 @@ impl SafeExporter {
     ///
     /// # Errors
     /// [`Error::AlreadyExported`], the caller's.
-    pub fn export(&mut self, suite: &dyn Suite, component_id: u16) -> Result<Secret, Error> {
+    pub fn export(
+        &mut self,
+        suite: &dyn Suite,
+        component_id: ComponentID,
+    ) -> Result<Secret, Error> {
         self.0
-            .take_leaf(suite, component_id.into())
+            .take_leaf(suite, component_id.0.into())
             .map(|(secret, _)| secret)
             .ok_or(Error::AlreadyExported(component_id))
     }
@@ -77,22 +82,22 @@ mod tests {
         let suite = CipherSuite::MLS_128_DHKEMX25519_AES128GCM_SHA256_ED25519;
         let suite = PROVIDER.suite(suite).unwrap();
         let mut exporter = SafeExporter::new(Secret::zero(32));
-        let first = exporter.export(suite, 0x8001).unwrap();
+        let first = exporter.export(suite, ComponentID(0x8001)).unwrap();
         assert_eq!(
-            exporter.export(suite, 0x8001),
-            Err(Error::AlreadyExported(0x8001))
+            exporter.export(suite, ComponentID(0x8001)),
+            Err(Error::AlreadyExported(ComponentID(0x8001)))
         );
         let bytes = exporter.to_bytes();
         assert!(bytes.len() <= exporter.encoded_capacity());
         let mut loaded = SafeExporter::from_bytes(&bytes).unwrap();
         assert_eq!(
-            loaded.export(suite, 0x8001),
-            Err(Error::AlreadyExported(0x8001))
+            loaded.export(suite, ComponentID(0x8001)),
+            Err(Error::AlreadyExported(ComponentID(0x8001)))
         );
-        let other = loaded.export(suite, 0x8000).unwrap();
+        let other = loaded.export(suite, ComponentID(0x8000)).unwrap();
         assert_ne!(first, other);
         assert_eq!(
-            SafeExporter::new(Secret::zero(32)).export(suite, 0x8000),
+            SafeExporter::new(Secret::zero(32)).export(suite, ComponentID(0x8000)),
             Ok(other)
         );
     }

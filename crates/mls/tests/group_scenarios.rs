@@ -5,6 +5,7 @@ mod group_harness;
 
 use folkmoot_mls::code_point::WireFormat;
 use folkmoot_mls::codec::{Bytes, Decode, Encode};
+use folkmoot_mls::component::ComponentID;
 use folkmoot_mls::context::{Context, PskStore};
 use folkmoot_mls::crypto::{Secret, aws_lc};
 use folkmoot_mls::error::Error;
@@ -407,10 +408,14 @@ fn what_is_exported_is_bound_to_its_purpose_and_epoch() {
     let first = export(&clients, "a", b"x");
     assert_ne!(first, export(&clients, "b", b"x"));
     assert_ne!(first, export(&clients, "a", b"y"));
+    const SEVEN: ComponentID = ComponentID(7);
     let safe = [0, 1].map(|i: usize| {
         let keys = &mut clients[i].member.as_mut().unwrap().keys;
-        let secret = keys.safe_export(7).unwrap().0;
-        assert_eq!(keys.safe_export(7).unwrap_err(), Error::AlreadyExported(7));
+        let secret = keys.safe_export(SEVEN).unwrap().0;
+        assert_eq!(
+            keys.safe_export(SEVEN).unwrap_err(),
+            Error::AlreadyExported(SEVEN)
+        );
         secret
     });
     assert_eq!(safe[0], safe[1]);

@@ -1,6 +1,7 @@
 //! The fence key of an epoch: every member derives it, so the DS sees that *some* member writes or
 //! reads, never which. It authorises; it authenticates nobody and protects no secret.
 
+use folkmoot_mls::component::ComponentID;
 use folkmoot_mls::crypto::{Secret, Suite};
 use zeroize::Zeroizing;
 
@@ -8,7 +9,7 @@ use crate::keys::SigningKey;
 
 /// The component whose safe exporter secret gives the fence key (draft-ietf-mls-extensions, from the
 /// range for private use).
-pub const COMPONENT: u16 = 0xf044;
+pub const COMPONENT: ComponentID = ComponentID(0xf044);
 
 const LABEL: &str = "fence key";
 

@@ -15,12 +15,14 @@ macro_rules! tls_struct {
         }
 
         impl $crate::codec::Encode for $name {
+            #[allow(unused_variables)] // A struct may be empty.
             fn encode(&self, out: &mut Vec<u8>) {
                 $( $crate::codec::Encode::encode(&self.$field, out); )*
             }
         }
 
         impl $crate::codec::Decode for $name {
+            #[allow(unused_variables)]
             fn decode(
                 reader: &mut $crate::codec::Reader<'_>,
             ) -> Result<Self, $crate::codec::DecodeError> {

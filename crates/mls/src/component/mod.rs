@@ -3,6 +3,36 @@
 //!
 //! A component is named by a [`ComponentID`], which goes into every operation that it does with the
 //! group's keys, so that nothing made for one component, or for MLS itself, is of use elsewhere.
+//!
+//! | Section of the draft | Here |
+//! | --- | --- |
+//! | 4.1 to 4.3: labels, HPKE, signatures | [`ComponentOperationLabel`], methods of `dyn Suite`, of [`Group`](crate::group::Group) |
+//! | 4.4: exported secrets | [`MessageKeys::safe_export`](crate::message_keys::MessageKeys::safe_export) |
+//! | 4.5: pre-shared keys | [`PskType::Application`](crate::psk::PskType::Application) |
+//! | 4.6: data in messages and in the group | [`AppDataDictionary`] |
+//! | 4.7, 4.8: AppDataUpdate, AppEphemeral | [`proposal`](crate::proposal), [`ComponentLogic`] |
+//! | 4.9: authenticated data | [`SafeAAD`] |
+//! | 5: negotiation | [`AppComponents`], [`SafeAadComponents`], [`RequiredWireFormats`] |
+//! | 6.1: AppAck | [`AppAck`] |
+//! | 6.2: content advertisement | [`MediaTypeList`], [`ApplicationFraming`] |
+//! | 6.3: SelfRemove | [`proposal`](crate::proposal) |
+//! | 6.4: KeyPackages of last resort | [`LastResortKeyPackage`] |
+
+mod app_ack;
+mod dictionary;
+mod labels;
+mod media;
+pub mod safe_aad;
+
+pub use app_ack::{AppAck, MessageRange};
+pub use dictionary::{
+    AppComponents, AppDataDictionary, ComponentContent, ComponentData, LastResortKeyPackage,
+    RequiredWireFormats, SafeAadComponents, SupportedWireFormats,
+};
+pub(crate) use dictionary::{check_group, check_leaf};
+pub use labels::{BASE_LABEL, ComponentOperationLabel};
+pub use media::{ApplicationFraming, MediaType, MediaTypeList, Parameter};
+pub use safe_aad::{SafeAAD, SafeAADItem};
 
 use crate::code_point::code_points;
 use crate::codec::Bytes;

@@ -57,7 +57,7 @@ impl dyn Suite + '_ {
     pub fn sign_with_label(
         &self,
         key_pair: &SignatureKeyPair,
-        label: &str,
+        label: &(impl AsRef<[u8]> + ?Sized),
         content: &[u8],
     ) -> Result<Bytes, CryptoError> {
         self.sign(key_pair, &signed_data(label, content))
@@ -70,7 +70,7 @@ impl dyn Suite + '_ {
     pub fn verify_with_label(
         &self,
         public_key: &[u8],
-        label: &str,
+        label: &(impl AsRef<[u8]> + ?Sized),
         content: &[u8],
         signature: &[u8],
     ) -> Result<(), CryptoError> {
@@ -84,7 +84,7 @@ impl dyn Suite + '_ {
     pub fn encrypt_with_label(
         &self,
         public_key: &[u8],
-        label: &str,
+        label: &(impl AsRef<[u8]> + ?Sized),
         context: &[u8],
         plaintext: &[u8],
         rng: &mut dyn CryptoRng,
@@ -105,7 +105,7 @@ impl dyn Suite + '_ {
     pub fn decrypt_with_label(
         &self,
         key_pair: &HpkeKeyPair,
-        label: &str,
+        label: &(impl AsRef<[u8]> + ?Sized),
         context: &[u8],
         ciphertext: &HpkeCiphertext,
     ) -> Result<Secret, CryptoError> {
@@ -120,7 +120,7 @@ impl dyn Suite + '_ {
     /// What `EncryptWithLabel` does not need a recipient for. To encrypt the same label and context
     /// to many, make this once and call `hpke_seal` with it.
     #[must_use]
-    pub fn encrypt_info(&self, label: &str, context: &[u8]) -> HpkeInfo {
+    pub fn encrypt_info(&self, label: &(impl AsRef<[u8]> + ?Sized), context: &[u8]) -> HpkeInfo {
         let mut head = Vec::with_capacity(64);
         encode_label(label, &mut head);
         encode_length(context.len(), &mut head);
@@ -158,16 +158,17 @@ impl dyn Suite + '_ {
 
 /// `SignContent`: what is really signed.
 #[must_use]
-pub fn signed_data(label: &str, content: &[u8]) -> Vec<u8> {
-    let mut data = Vec::with_capacity(content.len() + label.len() + 16);
+pub fn signed_data(label: &(impl AsRef<[u8]> + ?Sized), content: &[u8]) -> Vec<u8> {
+    let mut data = Vec::with_capacity(content.len() + label.as_ref().len() + 16);
     encode_label(label, &mut data);
     encode_bytes(content, &mut data);
     data
 }
 
 /// `opaque label<V>` with the prefix.
-fn encode_label(label: &str, out: &mut Vec<u8>) {
+fn encode_label(label: &(impl AsRef<[u8]> + ?Sized), out: &mut Vec<u8>) {
+    let label = label.as_ref();
     encode_length(PREFIX.len() + label.len(), out);
     out.extend_from_slice(PREFIX.as_bytes());
-    out.extend_from_slice(label.as_bytes());
+    out.extend_from_slice(label);
 }

@@ -110,6 +110,7 @@ mod process;
 mod proposals;
 mod propose;
 mod records;
+mod safe;
 
 pub use commit::{CommitBuilder, IncludeProposals, PendingCommit};
 pub use create::{Created, GroupParameters};
@@ -117,6 +118,7 @@ pub use error::{CommitError, JoinError, KeyPackageError, ProposalError};
 pub use join::Joined;
 pub use process::{CommitEffects, Processed};
 pub use propose::Proposed;
+pub use safe::GroupKey;
 
 use std::sync::Arc;
 

@@ -9,6 +9,7 @@ use super::process::CommitEffects;
 use super::{Group, PendingProposal};
 use crate::code_point::ProtocolVersion;
 use crate::codec::Encode;
+use crate::component;
 use crate::context::{AuthenticationService, Context};
 use crate::crypto::{CryptoError, HpkeKeyPair, Secret, SignedData, Suite, labels};
 use crate::error::Error;
@@ -513,10 +514,11 @@ impl<'a> Signatures<'a> {
     }
 }
 
-/// The content of a known extension, or its type if it is malformed.
+/// The content of a known extension of a GroupContext, or the type of a known one that is malformed.
 pub(super) fn known<T: ExtensionContent>(
     extensions: &Extensions,
 ) -> Result<Option<T>, ExtensionType> {
+    component::check_group(extensions)?;
     extensions.get().map_err(|_| T::EXTENSION_TYPE)
 }
 

@@ -18,6 +18,7 @@ use rand_core::CryptoRng;
 
 use crate::code_point::WireFormat;
 use crate::codec::Bytes;
+use crate::component::{ComponentID, safe_aad};
 use crate::crypto::{Secret, SignatureKeyPair, SignaturePublicKey, Suite};
 use crate::error::{Error, InvalidMessage};
 use crate::framing::{
@@ -58,6 +59,8 @@ pub struct EpochKeys {
 pub struct MessageKeys {
     suite: &'static dyn Suite,
     context: GroupContext,
+    /// Whether the context asks for it.
+    safe_aad: bool,
     own: LeafIndex,
     sender_data_secret: Secret,
     tree: SecretTree,
@@ -101,6 +104,7 @@ impl MessageKeys {
     ) -> (Self, Changes) {
         let keys = Self {
             suite,
+            safe_aad: safe_aad::is_used(&epoch.context.extensions),
             context: epoch.context,
             own: epoch.own,
             sender_data_secret: epoch.sender_data_secret,
@@ -135,9 +139,11 @@ impl MessageKeys {
     }
 
     /// Signs and encrypts application data under our next key, with as many zero bytes of padding.
+    /// In a group that uses it, `authenticated_data` is an encoded
+    /// [`SafeAAD`](crate::component::SafeAAD), or empty.
     ///
     /// # Errors
-    /// [`Error::RatchetExhausted`]; [`CryptoError::InvalidPrivateKey`], the caller's.
+    /// [`Error::RatchetExhausted`]; [`InvalidMessage::SafeAad`], [`CryptoError::InvalidPrivateKey`], the caller's.
     ///
     /// [`CryptoError::InvalidPrivateKey`]: crate::crypto::CryptoError::InvalidPrivateKey
     pub fn encrypt(
@@ -152,7 +158,7 @@ impl MessageKeys {
             group_id: self.context.group_id.clone(),
             epoch: self.context.epoch,
             sender: Sender::Member(self.own),
-            authenticated_data: authenticated_data.into(),
+            authenticated_data: safe_aad::framed(self.safe_aad, authenticated_data)?,
             content: Content::Application(data.into()),
         };
         let wire_format = WireFormat::PRIVATE_MESSAGE;
@@ -249,6 +255,7 @@ impl MessageKeys {
         let key = self.key(sender, message.content_type.into(), generation)?;
         let content = message.unprotect(self.suite, &key, &sender_data)?;
         content.verify(self.suite, &public_key, &self.context)?;
+        safe_aad::check(self.safe_aad, &content.content.authenticated_data)?;
         Ok(Opened {
             content,
             sender,
@@ -276,11 +283,12 @@ impl MessageKeys {
         message.sender_data(self.suite, &self.sender_data_secret)
     }
 
-    /// The secret of a component, once in this epoch (draft-ietf-mls-extensions, section 4.4).
+    /// `SafeExportSecret`: the secret of a component, once in this epoch (draft-ietf-mls-extensions,
+    /// section 4.4).
     ///
     /// # Errors
     /// [`Error::AlreadyExported`], the caller's.
-    pub fn safe_export(&mut self, component_id: u16) -> Result<(Secret, Changes), Error> {
+    pub fn safe_export(&mut self, component_id: ComponentID) -> Result<(Secret, Changes), Error> {
         let secret = self.exporter.export(self.suite, component_id)?;
         let mut changes = Changes::default();
         changes.put(self.exporter_key(), self.exporter_record());

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::{MessageKeys, SignatureKeys};
 use crate::codec::{Decode, DecodeError, Encode, Reader};
+use crate::component::safe_aad;
 use crate::crypto::{CryptoProvider, Secret};
 use crate::error::Error;
 use crate::group_context::GroupContext;
@@ -39,6 +40,7 @@ impl MessageKeys {
         let (tree, ratchets) = load_tree(records, epoch, stored.height.into())?;
         Ok(Self {
             suite,
+            safe_aad: safe_aad::is_used(&stored.context.extensions),
             context: stored.context,
             own: stored.own,
             sender_data_secret: stored.sender_data_secret,

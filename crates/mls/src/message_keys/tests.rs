@@ -182,7 +182,7 @@ fn an_epoch_leaves_no_record_behind() {
     let message = members[3].send(b"data");
     members[0].receive(&message).unwrap();
     members[0].send(b"data");
-    let (_, changes) = members[0].keys.safe_export(0x8000).unwrap();
+    let (_, changes) = members[0].keys.safe_export(ComponentID(0x8000)).unwrap();
     members[0].records.apply(&changes);
     let deletion = members[0].keys.deletion();
     members[0].records.apply(&deletion);
@@ -308,7 +308,7 @@ proptest! {
             }
             let Member { keys, signer, rng, .. } = &mut members[0];
             drop(keys.encrypt(signer, &[], b"data", 0, rng));
-            drop(keys.safe_export(1));
+            drop(keys.safe_export(ComponentID(1)));
             drop(keys.deletion());
         }
     }

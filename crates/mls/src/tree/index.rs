@@ -6,14 +6,18 @@ use std::sync::Arc;
 
 use imbl::OrdMap;
 
-use crate::code_point::ProtocolVersion;
+use crate::code_point::{ProtocolVersion, WireFormat};
+use crate::component::{
+    AppComponents, AppDataDictionary, ComponentID, SafeAadComponents, SupportedWireFormats,
+};
 use crate::credential::CredentialType;
 use crate::crypto::CipherSuite;
 use crate::extension::ExtensionType;
 use crate::leaf_node::LeafNode;
 use crate::proposal::ProposalType;
 
-/// One thing that a leaf node can list in its capabilities (RFC 9420, section 7.2).
+/// One thing that a leaf node can list in its capabilities (RFC 9420, section 7.2), or in the
+/// extensions that go on with them (draft-ietf-mls-extensions, section 5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Capability {
     /// In `capabilities.versions`.
@@ -26,6 +30,12 @@ pub enum Capability {
     Proposal(ProposalType),
     /// In `capabilities.credentials`.
     Credential(CredentialType),
+    /// In `supported_wire_formats`.
+    WireFormat(WireFormat),
+    /// In the component `app_components`.
+    Component(ComponentID),
+    /// In the component `safe_aad`.
+    SafeAad(ComponentID),
 }
 
 impl Capability {
@@ -35,6 +45,7 @@ impl Capability {
         match self {
             Self::Extension(extension) => extension.is_default(),
             Self::Proposal(proposal) => proposal.is_default(),
+            Self::WireFormat(format) => format.is_default(),
             _ => false,
         }
     }
@@ -42,19 +53,11 @@ impl Capability {
     /// Whether the client of `leaf_node` has it.
     #[must_use]
     pub fn is_in(self, leaf_node: &LeafNode) -> bool {
-        let capabilities = &leaf_node.capabilities;
-        self.is_default()
-            || match self {
-                Self::Version(version) => capabilities.versions.contains(&version),
-                Self::CipherSuite(suite) => capabilities.cipher_suites.contains(&suite),
-                Self::Extension(extension) => capabilities.extensions.contains(&extension),
-                Self::Proposal(proposal) => capabilities.proposals.contains(&proposal),
-                Self::Credential(credential) => capabilities.credentials.contains(&credential),
-            }
+        self.is_default() || Self::all(leaf_node).contains(&self)
     }
 
     /// Everything that a leaf node lists, once.
-    fn all(leaf_node: &LeafNode) -> BTreeSet<Self> {
+    pub(super) fn all(leaf_node: &LeafNode) -> BTreeSet<Self> {
         let capabilities = &leaf_node.capabilities;
         let versions = capabilities.versions.iter().copied().map(Self::Version);
         let suites = capabilities
@@ -74,7 +77,26 @@ impl Capability {
             .chain(extensions)
             .chain(proposals)
             .chain(credentials)
+            .chain(Self::in_extensions(leaf_node))
             .collect()
+    }
+
+    /// What a leaf node lists in its extensions. Malformed ones list nothing.
+    fn in_extensions(leaf_node: &LeafNode) -> impl Iterator<Item = Self> {
+        let extensions = &leaf_node.extensions;
+        let formats: Option<SupportedWireFormats> = extensions.get().ok().flatten();
+        let formats = formats.unwrap_or_default().wire_formats;
+        let dictionary: Option<AppDataDictionary> = extensions.get().ok().flatten();
+        let dictionary = dictionary.unwrap_or_default();
+        let components: Option<AppComponents> = dictionary.get().ok().flatten();
+        let components = components.unwrap_or_default().component_ids;
+        let safe_aad: Option<SafeAadComponents> = dictionary.get().ok().flatten();
+        let safe_aad = safe_aad.unwrap_or_default().component_ids;
+        let formats = formats.into_iter().map(Self::WireFormat);
+        let components = components.into_iter().map(Self::Component);
+        formats
+            .chain(components)
+            .chain(safe_aad.into_iter().map(Self::SafeAad))
     }
 }
 

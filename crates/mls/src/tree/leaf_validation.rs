@@ -4,6 +4,9 @@
 use super::Capability;
 use crate::code_point::ProtocolVersion;
 use crate::codec::DecodeError;
+use crate::component::{
+    self, AppComponents, AppDataDictionary, RequiredWireFormats, SafeAadComponents,
+};
 use crate::context::{AuthenticationService, CredentialError};
 use crate::credential::CredentialType;
 use crate::crypto::{CryptoError, Suite};
@@ -51,6 +54,9 @@ pub enum LeafNodeError {
     /// An extension of the leaf that its own capabilities do not list.
     #[error("extension {0} of the leaf is not in its own capabilities")]
     UnlistedExtension(ExtensionType),
+    /// An extension of the leaf that this crate knows has a content that cannot be read.
+    #[error("extension {0} of the leaf is malformed")]
+    MalformedExtension(ExtensionType),
     /// The leaf's credential type is not in its own capabilities.
     #[error("credential type {0} of the leaf is not in its own capabilities")]
     UnlistedCredential(CredentialType),
@@ -176,6 +182,7 @@ impl LeafRules<'_> {
         {
             return Err(LeafNodeError::UnlistedExtension(unlisted));
         }
+        component::check_leaf(&leaf_node.extensions).map_err(LeafNodeError::MalformedExtension)?;
         let credential = leaf_node.credential.credential_type();
         if !capabilities.supports_credential(credential) {
             return Err(LeafNodeError::UnlistedCredential(credential));
@@ -184,10 +191,11 @@ impl LeafRules<'_> {
             Capability::Version(self.version),
             Capability::CipherSuite(self.suite.id()),
         ];
+        let listed = Capability::all(leaf_node);
         if let Some(lacking) = basics
             .into_iter()
             .chain(needed(self.extensions, self.required))
-            .find(|capability| !capability.is_in(leaf_node))
+            .find(|capability| !capability.is_default() && !listed.contains(capability))
         {
             return Err(LeafNodeError::Lacks(lacking));
         }
@@ -222,7 +230,25 @@ pub fn needed<'a>(
             .map(Capability::Credential);
         extensions.chain(proposals).chain(credentials)
     });
-    known.chain(listed)
+    known.chain(listed).chain(needed_beyond(extensions))
+}
+
+/// What extensions of the GroupContext ask of every member beyond `required_capabilities`
+/// (draft-ietf-mls-extensions, section 5). Malformed ones ask nothing.
+fn needed_beyond(extensions: &Extensions) -> impl Iterator<Item = Capability> {
+    let formats: Option<RequiredWireFormats> = extensions.get().ok().flatten();
+    let formats = formats.unwrap_or_default().wire_formats;
+    let dictionary: Option<AppDataDictionary> = extensions.get().ok().flatten();
+    let dictionary = dictionary.unwrap_or_default();
+    let components: Option<AppComponents> = dictionary.get().ok().flatten();
+    let components = components.unwrap_or_default().component_ids;
+    let safe_aad: Option<SafeAadComponents> = dictionary.get().ok().flatten();
+    let safe_aad = safe_aad.unwrap_or_default().component_ids;
+    let formats = formats.into_iter().map(Capability::WireFormat);
+    let components = components.into_iter().map(Capability::Component);
+    formats
+        .chain(components)
+        .chain(safe_aad.into_iter().map(Capability::SafeAad))
 }
 
 /// The `required_capabilities` among a group's extensions.

@@ -61,6 +61,11 @@ impl OwnKeys {
             .map(|(node, pair)| (*node, &pair.public_key))
     }
 
+    /// The key pair of a node, if it is held.
+    pub(crate) fn get(&self, node: NodeIndex) -> Option<&HpkeKeyPair> {
+        self.keys.get(&node)
+    }
+
     /// Whether both are the same value in memory: a cheap test that never says yes wrongly.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         self.leaf == other.leaf && Arc::ptr_eq(&self.keys, &other.keys)

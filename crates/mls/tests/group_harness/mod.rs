@@ -4,12 +4,13 @@
 use folkmoot_mls::capabilities::Capabilities;
 use folkmoot_mls::code_point::ProtocolVersion;
 use folkmoot_mls::codec::{Bytes, Decode, Encode};
-use folkmoot_mls::component::NoComponents;
+use folkmoot_mls::component::{ComponentID, ComponentInput, ComponentLogic, Refused};
 use folkmoot_mls::context::{BasicCredentials, Context, NoPsks};
 use folkmoot_mls::credential::{Credential, CredentialType};
 use folkmoot_mls::crypto::{CipherSuite, CryptoProvider, SignatureKeyPair, Suite, aws_lc};
 use folkmoot_mls::error::Error;
 use folkmoot_mls::extension::Extensions;
+use folkmoot_mls::framing::Sender;
 use folkmoot_mls::group::{Group, GroupParameters, PendingCommit, Processed, Proposed};
 use folkmoot_mls::key_package::{KeyPackage, KeyPackageBundle};
 use folkmoot_mls::leaf_node::{LeafParameters, Lifetime};
@@ -33,6 +34,9 @@ pub struct Client {
     pub signer: SignatureKeyPair,
     pub rng: ChaCha20Rng,
     pub now: Option<u64>,
+    /// Its leaf, if it is not the usual one.
+    pub leaf: Option<LeafParameters>,
+    pub key_package_extensions: Extensions,
     pub bundle: Option<KeyPackageBundle>,
     pub member: Option<Member>,
 }
@@ -44,13 +48,58 @@ pub struct Member {
     pub records: MemoryRecords,
 }
 
+/// The id of the component that these tests' application has.
+pub const COUNTER: ComponentID = ComponentID(0x8001);
+
+/// Counts. Its data is one byte; an update of one byte adds to it, as long as the sum fits. Only
+/// members take it out of the group. Ephemeral data is one byte too, and only members send it.
+pub struct Counter;
+
+impl ComponentLogic for Counter {
+    fn knows(&self, component_id: ComponentID) -> bool {
+        component_id == COUNTER
+    }
+
+    fn update(
+        &self,
+        _: ComponentID,
+        data: Option<&[u8]>,
+        updates: &[ComponentInput<'_>],
+    ) -> Result<Bytes, Refused> {
+        let mut sum = match data {
+            Some([count]) => *count,
+            Some(_) => return Err(Refused),
+            None => 0,
+        };
+        for update in updates {
+            let [step] = update.data else {
+                return Err(Refused);
+            };
+            sum = sum.checked_add(*step).ok_or(Refused)?;
+        }
+        Ok(Bytes::from([sum]))
+    }
+
+    fn remove(&self, _: ComponentID, by: ComponentInput<'_>) -> Result<(), Refused> {
+        matches!(by.sender, Sender::Member(_))
+            .then_some(())
+            .ok_or(Refused)
+    }
+
+    fn ephemeral(&self, _: ComponentID, input: ComponentInput<'_>) -> Result<(), Refused> {
+        (matches!(input.sender, Sender::Member(_)) && input.data.len() == 1)
+            .then_some(())
+            .ok_or(Refused)
+    }
+}
+
 /// The context of a call.
 pub fn context(now: Option<u64>, rng: &mut ChaCha20Rng) -> Context<'_> {
     Context {
         provider: &aws_lc::PROVIDER,
         authentication_service: &BasicCredentials,
         psks: &NoPsks,
-        components: &NoComponents,
+        components: &Counter,
         now,
         rng,
     }
@@ -85,17 +134,19 @@ impl Client {
             signer,
             rng,
             now,
+            leaf: None,
+            key_package_extensions: Extensions::default(),
             bundle: None,
             member: None,
         }
     }
 
     pub fn parameters(&self) -> LeafParameters {
-        LeafParameters {
+        self.leaf.clone().unwrap_or_else(|| LeafParameters {
             credential: Credential::basic(self.name.as_bytes()),
             capabilities: capabilities(),
             extensions: Extensions::default(),
-        }
+        })
     }
 
     pub fn create(&mut self, extensions: Extensions) {
@@ -138,7 +189,7 @@ impl Client {
             &self.signer,
             leaf,
             lifetime,
-            Extensions::default(),
+            self.key_package_extensions.clone(),
             &mut self.rng,
         )
         .unwrap();

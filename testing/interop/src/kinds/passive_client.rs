@@ -163,6 +163,7 @@ impl PskStore for Psks<'_> {
                 .iter()
                 .find(|(epoch, _)| *epoch == id.psk_epoch)
                 .map(|(_, psk)| psk.clone()),
+            PskType::Application(_) => None,
         }
     }
 }
