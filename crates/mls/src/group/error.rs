@@ -154,9 +154,12 @@ pub enum JoinError {
     /// A PSK cannot be used.
     #[error(transparent)]
     Psk(#[from] ProposalError),
-    /// A part of the Welcome does not open.
+    /// Our part of the Welcome does not open.
     #[error("the Welcome cannot be decrypted: {0}")]
     Decryption(CryptoError),
+    /// The GroupInfo in the Welcome does not open.
+    #[error("the GroupInfo of the Welcome cannot be decrypted: {0}")]
+    GroupInfoDecryption(CryptoError),
     /// There is no tree, neither in the Welcome nor from the caller.
     #[error("the ratchet tree is missing")]
     MissingTree,

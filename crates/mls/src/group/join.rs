@@ -66,7 +66,7 @@ impl Group {
         let member_secret = member_secret(suite, &group_secrets.joiner_secret, &psk_secret);
         let group_info = WelcomeKey::derive(suite, &member_secret)
             .open(suite, &welcome.encrypted_group_info)
-            .map_err(JoinError::Decryption)?;
+            .map_err(JoinError::GroupInfoDecryption)?;
         let group_info = GroupInfo::from_bytes(&group_info)?;
         let context = group_info.group_context.clone();
         if context.version != key_package.version || ctx.check_version(context.version).is_err() {

@@ -60,6 +60,9 @@ pub enum PathError {
         /// What is wrong.
         error: CryptoError,
     },
+    /// The leaf does not say that it came in a commit (section 7.3).
+    #[error("the leaf of the path is not one of a commit")]
+    LeafNodeSource,
     /// The leaf's parent hash is not that of the path (section 7.9.2).
     #[error("the parent hash of the leaf does not fit the path")]
     ParentHash,
@@ -228,8 +231,10 @@ impl Tree {
             .map(|node| node.encryption_key.clone())
             .collect();
         let parent_hash = self.set_path(suite, committer, &steps, &public_keys)?;
-        if path.leaf_node.leaf_node_source != LeafNodeSource::Commit(parent_hash) {
-            return Err(PathError::ParentHash);
+        match &path.leaf_node.leaf_node_source {
+            LeafNodeSource::Commit(found) if *found == parent_hash => {}
+            LeafNodeSource::Commit(_) => return Err(PathError::ParentHash),
+            _ => return Err(PathError::LeafNodeSource),
         }
         self.set_leaf(committer, Leaf::from(&path.leaf_node))?;
         Ok(steps)

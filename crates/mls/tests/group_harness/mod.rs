@@ -150,13 +150,17 @@ impl Client {
     }
 
     pub fn create(&mut self, extensions: Extensions) {
+        let leaf = self.parameters();
+        self.create_with(extensions, leaf);
+    }
+
+    pub fn create_with(&mut self, extensions: Extensions, leaf: LeafParameters) {
         let parameters = GroupParameters {
             version: ProtocolVersion::MLS10,
             cipher_suite: self.suite,
             group_id: Bytes::from(*b"group"),
             extensions,
         };
-        let leaf = self.parameters();
         let created = Group::create(
             &mut context(self.now, &mut self.rng),
             parameters,
