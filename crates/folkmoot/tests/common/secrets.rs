@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use folkmoot_client::key::StoreKey;
 use folkmoot_client::store::{MemoryStore, Row, Sqlite, Store, StoreError, Table, Transaction};
 use folkmoot_client::transport::{Grpc, ServerUrl};
-use folkmoot_client::{Client, System};
+use folkmoot_client::{Client, Event, System};
 use folkmoot_credential::Version;
 use folkmoot_mls::codec::{Bytes, Decode, Encode, Reader};
 use folkmoot_mls::crypto::aws_lc::PROVIDER;
@@ -123,7 +123,11 @@ impl Witness {
     /// Checks that of all messages that the service received, taken or not, no two were encrypted under
     /// the same key.
     pub fn used(&mut self, received: &[Request]) -> Used {
+        // The connection of long ago may have been given up; the second time it is another.
         self.runtime.block_on(self.client.sync()).unwrap();
+        let events = self.runtime.block_on(self.client.sync()).unwrap();
+        let blocked = |event: &&Event| matches!(event, Event::Blocked { .. });
+        assert_eq!(events.iter().find(blocked), None);
         let log = self.client.conversations().unwrap()[0].log;
         let kept = self.kept.lock().unwrap();
         let of = |rows: &Rows| {
