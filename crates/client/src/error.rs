@@ -65,6 +65,11 @@ pub enum Error {
     /// We asked to leave: nothing more is sent.
     #[error("you are leaving '{0}': it is done as soon as another member is online")]
     Leaving(String),
+    /// Another member proposed our removal: messages wait until the others have decided.
+    #[error(
+        "somebody has proposed to remove you from '{0}': messages wait for the others to decide"
+    )]
+    RemovalProposed(String),
     /// The conversation stopped, since somebody broke the rules.
     #[error("'{title}' is stopped: {reason}")]
     Stopped {

@@ -50,6 +50,10 @@ mod history;
 #[cfg(feature = "sqlite")]
 pub mod key;
 pub mod logic;
+#[cfg(feature = "sabotage")]
+pub mod sabotage;
+#[cfg(not(feature = "sabotage"))]
+mod sabotage;
 pub mod store;
 mod text;
 pub mod transport;

@@ -11,6 +11,8 @@ pub enum Guard {
     RepeatedAppend,
     /// A key reads up to a cut.
     Cut,
+    /// Of requests that share a transaction a later one sees what the earlier ones did.
+    OneAfterAnother,
 }
 
 #[cfg(feature = "sabotage")]

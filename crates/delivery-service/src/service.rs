@@ -179,17 +179,48 @@ impl<S: Store> DeliveryService<S> {
     }
 
     fn append(&self, request: AppendRequest, now: u64) -> Result<Receipt, Refusal> {
-        let parsed = Parsed::read(request)?;
-        let view = self.look(|records| parsed.load(records))?;
-        let head = match parsed.check(view, self.public_key)? {
-            Check::Known(head) => head,
-            Check::New(checked) => {
-                let head = self.commit(*checked, now)?;
-                self.followers.ring(head.log);
-                head
-            }
+        let mut answers = self.append_all(vec![request], now);
+        answers.pop().ok_or(Refusal::Internal)?
+    }
+
+    /// Answers appends that came at the same moment: those that have to be decided on share one
+    /// durable transaction, and a later one sees the earlier.
+    ///
+    /// # Errors
+    /// Of each append its own [`Refusal`]; `Internal` for all that shared a transaction that failed.
+    pub fn append_all(
+        &self,
+        requests: Vec<AppendRequest>,
+        now: u64,
+    ) -> Vec<Result<Receipt, Refusal>> {
+        let check = |request| {
+            let parsed = Parsed::read(request)?;
+            let view = self.look(|records| parsed.load(records))?;
+            parsed.check(view, self.public_key)
         };
-        Ok(self.receipt(head))
+        let mut together = Vec::new();
+        let checked: Vec<_> = requests
+            .into_iter()
+            .map(|request| match check(request) {
+                Ok(Check::Known(head)) => Some(Ok(head)),
+                Ok(Check::New(checked)) => {
+                    together.push(*checked);
+                    None
+                }
+                Err(refusal) => Some(Err(refusal)),
+            })
+            .collect();
+        let mut decided = self.decide_all(together, now).into_iter();
+        checked
+            .into_iter()
+            .map(|known| {
+                let head = known.unwrap_or_else(|| {
+                    let head = decided.next().unwrap_or(Err(Refusal::Internal));
+                    head.inspect(|head| self.followers.ring(head.log))
+                })?;
+                Ok(self.receipt(head))
+            })
+            .collect()
     }
 
     fn read(&self, request: ReadRequest, now: u64) -> Result<ReadResponses, Refusal> {
@@ -308,17 +339,31 @@ impl<S: Store> DeliveryService<S> {
         requests: Vec<R>,
         now: u64,
     ) -> Result<Vec<R::Outcome>, Refusal> {
-        let outcomes = self.committer.run(&self.store, requests, now);
-        outcomes
-            .map_err(|error| self.failed(&error))?
-            .into_iter()
-            .map(|outcome| {
-                outcome.map_err(|denial| match denial {
-                    Denial::Damaged(error) => self.failed(&error),
-                    denial => denial.sign(&self.key),
+        self.decide_all(requests, now).into_iter().collect()
+    }
+
+    /// Commits requests together. Each has its own answer, in their order.
+    fn decide_all<R: Request>(
+        &self,
+        requests: Vec<R>,
+        now: u64,
+    ) -> Vec<Result<R::Outcome, Refusal>> {
+        let count = requests.len();
+        match self.committer.run(&self.store, requests, now) {
+            Ok(outcomes) => outcomes
+                .into_iter()
+                .map(|outcome| {
+                    outcome.map_err(|denial| match denial {
+                        Denial::Damaged(error) => self.failed(&error),
+                        denial => denial.sign(&self.key),
+                    })
                 })
-            })
-            .collect()
+                .collect(),
+            Err(error) => {
+                let refusal = self.failed(&error);
+                (0..count).map(|_| Err(refusal.clone())).collect()
+            }
+        }
     }
 
     fn failed(&self, error: &StoreError) -> Refusal {

@@ -1,11 +1,15 @@
 //! Clients and both services in one test, in virtual time.
 //!
-//! A [`Sim`] holds people (each a client's logic over a store in memory), one Authentication Service, one
+//! A [`Sim`] holds people (each a client's logic over a store in memory, or over the file that is
+//! shipped), one Authentication Service, one
 //! Delivery Service, a clock that only it moves and one seeded source of randomness. Calls and answers
 //! pass as encoded bytes. Every client step is a transaction of its own. So a run is the same each time,
 //! and it can lose power at any step, lose an answer, or let two people act at once.
 
+mod disk;
 pub mod faults;
+
+pub use disk::{Disk, File, Tap, Written};
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -13,7 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use folkmoot_authentication_service::AuthenticationService;
 use folkmoot_client::logic::{CallId, Input, Intent, IntentId, Logic, Output, Pause};
-use folkmoot_client::store::{MemoryStore, Store, StoreError, Table};
+use folkmoot_client::store::{MemoryStore, Store, Table};
 use folkmoot_client::transport::{ServiceAddress, TransportError};
 use folkmoot_client::views::{self, Conversation, Members};
 use folkmoot_client::{Error, Event, HistoryEntry, What};
@@ -27,6 +31,8 @@ use folkmoot_protocol::directory::DirectoryEntry;
 use folkmoot_protocol::keys::SigningKey;
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
+
+use disk::{Drawn, Tapped};
 
 /// The domain of everybody.
 pub const DOMAIN: &str = "moot.example";
@@ -68,8 +74,11 @@ pub struct Person {
     /// The part of its user's name before the `@`.
     pub name: String,
     /// What it keeps.
-    pub store: MemoryStore,
-    logic: Logic,
+    pub store: Disk,
+    /// Sees what it writes.
+    pub tap: Option<Tap>,
+    /// The logic of each of its processes. But for runs with faults, the first one does everything.
+    processes: Vec<Logic>,
     /// What it was told, since it was asked last.
     pub events: Vec<Event>,
 }
@@ -102,6 +111,8 @@ pub struct Sim {
     authentication_secret: SigningKey,
     disk: folkmoot_delivery_service::MemoryStore,
     heard: Option<Vec<Call>>,
+    /// Random values of 32 bytes that anybody's device has drawn, if they are to be remembered.
+    pub drawn: Option<Vec<[u8; 32]>>,
     people: Vec<Person>,
     flights: VecDeque<Flight>,
     /// Who is to be woken, and when.
@@ -178,6 +189,7 @@ impl Sim {
             authentication_secret,
             disk: store,
             heard: None,
+            drawn: None,
             people: Vec::new(),
             flights: VecDeque::new(),
             waits: BTreeSet::new(),
@@ -198,12 +210,16 @@ impl Sim {
 
     /// A new device, not registered yet.
     pub fn join(&mut self, name: &str) -> PersonId {
-        let mut store = MemoryStore::default();
-        store.sync_by_hand();
+        self.join_on(name, Disk::memory())
+    }
+
+    /// A new device that keeps what it has in this store, not registered yet.
+    pub fn join_on(&mut self, name: &str, store: Disk) -> PersonId {
         self.people.push(Person {
             name: name.to_owned(),
             store,
-            logic: Logic::new(),
+            tap: None,
+            processes: vec![Logic::new()],
             events: Vec::new(),
         });
         self.people.len() - 1
@@ -305,7 +321,7 @@ impl Sim {
     /// Puts a person's device back to an old copy of its store.
     pub fn restore(&mut self, who: PersonId, copy: MemoryStore) {
         self.restart(who);
-        self.people[who].store = copy;
+        self.people[who].store = Disk::Memory(copy);
     }
 
     // ---- what people do
@@ -390,8 +406,9 @@ impl Sim {
         self.waits.retain(|(_, waiting)| *waiting != who);
         self.streams.retain(|stream| stream.who != who);
         self.held.retain(|flight| flight.who != who);
-        self.people[who].logic = Logic::new();
-        self.people[who].store.forget_unsynced();
+        let person = &mut self.people[who];
+        person.processes.fill_with(Logic::new);
+        person.store.forget_unsynced();
     }
 
     // ---- machinery
@@ -403,11 +420,7 @@ impl Sim {
             .crash
             .filter(|(at, _)| *at == self.steps)
             .map(|(_, crash)| crash);
-        let person = &mut self.people[who];
-        let (logic, now, rng) = (&mut person.logic, self.now, &mut self.rng);
-        let outputs = person
-            .store
-            .transaction(|tx| logic.step(tx, input, now, rng))?;
+        let outputs = self.logic_step(who, 0, input, self.now)?;
         if crash == Some(Crash::BeforeSync) {
             self.die(who);
             return Ok(false);
@@ -443,6 +456,31 @@ impl Sim {
             None => self.flights.extend(calls),
         }
         Ok(true)
+    }
+
+    /// One step of the logic of a person's process, at the time that its clock shows.
+    fn logic_step(
+        &mut self,
+        who: PersonId,
+        process: usize,
+        input: Input,
+        now: u64,
+    ) -> Result<Vec<Output>, Error> {
+        let Person {
+            store,
+            tap,
+            processes,
+            ..
+        } = &mut self.people[who];
+        let logic = &mut processes[process];
+        let mut rng = Drawn {
+            rng: &mut self.rng,
+            drawn: self.drawn.as_mut(),
+        };
+        store.transaction(|tx| match tap {
+            Some(tap) => logic.step(&mut Tapped { tx, tap }, input, now, &mut rng),
+            None => logic.step(tx, input, now, &mut rng),
+        })
     }
 
     /// A device loses power, and is started again.
@@ -771,27 +809,25 @@ impl Sim {
     /// The rows of a person's table.
     ///
     /// # Panics
-    /// Never: the store is in memory.
+    /// If the person's store cannot be read.
     pub fn rows(&mut self, who: PersonId, table: Table) -> Vec<Vec<u8>> {
-        let rows = self.people[who]
-            .store
-            .transaction::<_, StoreError>(|tx| tx.scan(table, &[], None, usize::MAX));
-        let rows = rows.expect("it is in memory").into_iter();
+        let rows = self.people[who].store.rows(table);
+        let rows = rows.expect("the store works").into_iter();
         rows.map(|(_, value)| value.to_vec()).collect()
     }
 
     /// The references of a person's KeyPackages.
     fn package_keys(&mut self, who: PersonId) -> BTreeSet<Vec<u8>> {
-        let rows = self.people[who]
-            .store
-            .transaction::<_, StoreError>(|tx| tx.scan(Table::Packages, &[], None, usize::MAX));
-        let rows = rows.expect("a store in memory does not fail");
+        let rows = self.people[who].store.rows(Table::Packages);
+        let rows = rows.expect("the store works");
         rows.into_iter().map(|(key, _)| key).collect()
     }
 
     /// How many rows a person's table has.
-    #[must_use]
-    pub fn count(&self, who: PersonId, table: Table) -> usize {
+    ///
+    /// # Panics
+    /// If the person's store cannot be read.
+    pub fn count(&mut self, who: PersonId, table: Table) -> usize {
         self.people[who].store.count(table)
     }
 }

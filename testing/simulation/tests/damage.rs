@@ -51,7 +51,7 @@ fn world() -> (Sim, folkmoot_protocol::ids::LogId) {
 fn damaged_rows_are_told_and_make_nothing_worse() {
     let mut rng = ChaCha20Rng::seed_from_u64(2);
     let (mut sim, log) = world();
-    let healthy = sim.person(BOB).store.clone();
+    let healthy = sim.person(BOB).store.copy().unwrap();
     let mut told = 0;
     for table in Table::ALL {
         // Of the many packages three are enough.

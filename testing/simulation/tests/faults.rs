@@ -69,6 +69,8 @@ fn whatever_goes_wrong_nothing_is_lost_or_done_twice() {
     let each = [
         counts.commits,
         counts.conflicts,
+        counts.grouped,
+        counts.followed,
         counts.lost,
         counts.doubled,
         counts.crashes,

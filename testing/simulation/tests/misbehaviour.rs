@@ -387,7 +387,7 @@ fn a_service_that_takes_nothing_is_not_asked_for_ever() {
 #[test]
 fn a_restored_home_is_noticed_before_anything_is_encrypted() {
     let (mut sim, log) = moot(19);
-    let copy = sim.person(ALICE).store.clone();
+    let copy = sim.person(ALICE).store.copy().unwrap();
     sim.ask(ALICE, send(log, "after the copy was made"))
         .unwrap();
     sim.restore(ALICE, copy);

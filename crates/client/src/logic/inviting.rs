@@ -64,6 +64,10 @@ impl Step<'_> {
         let Some((row, mut wish)) = self.add_wish(log, intent)? else {
             return Ok(None);
         };
+        // A leaver invites nobody any more.
+        if self.outbox(log)?.iter().any(OutboxRow::has_left_log) {
+            return Ok(None);
+        }
         let account = self.account()?;
         let conversation = rows::conversation(self.tx, log)?;
         let waits = wish.targets.iter().find(|target| !target.looked_up);

@@ -344,9 +344,15 @@ impl Step<'_> {
             let reading = *self.session.reading(log);
             let outbox = self.outbox(log)?;
             let leaves = outbox.iter().any(OutboxRow::has_left);
-            let Some(mut next) = next_of(outbox) else {
-                if reading.wanted {
+            let messages = outbox.iter().filter(|row| row.is_new_message());
+            let messages: Vec<IntentId> = messages.map(|row| row.intent).collect();
+            let holds = !leaves && !messages.is_empty() && self.holds_messages(&row)?;
+            let Some(mut next) = next_of(outbox, holds) else {
+                if reading.wanted || (holds && !reading.at_head) {
                     return self.ask_read(&row, Task::Conversation(log)).map(Some);
+                }
+                if holds {
+                    self.tell_held(&row, &messages);
                 }
                 if !reading.at_head {
                     return Ok(None);
@@ -379,6 +385,7 @@ impl Step<'_> {
                 // What others have proposed comes before our next message.
                 (None, _)
                     if matches!(next.wish, Wish::Send(_) | Wish::Leave(_))
+                        && !self.holds_messages(&row)?
                         && self.want_proposals(&row, true)? => {}
                 (None, _) => match self.build(row, &next)? {
                     Built::Attempt(entry) => {
@@ -391,6 +398,16 @@ impl Step<'_> {
                     Built::Failed(error) => self.give_up(&next, Err(error))?,
                     Built::Closed => {}
                 },
+            }
+        }
+    }
+
+    /// Tells of each message once that it is held back.
+    fn tell_held(&mut self, row: &ConversationRow, messages: &[IntentId]) {
+        for intent in messages {
+            if self.session.held_back.insert(*intent) {
+                let error = Error::RemovalProposed(row.title.0.clone());
+                self.tell(Event::Blocked { error });
             }
         }
     }
@@ -662,18 +679,18 @@ impl Step<'_> {
     }
 }
 
-/// What is to be done next of all that waits.
-fn next_of(outbox: Vec<OutboxRow>) -> Option<OutboxRow> {
+/// What is to be done next of all that waits; no new message if those are held back.
+fn next_of(outbox: Vec<OutboxRow>, holds: bool) -> Option<OutboxRow> {
     // A leaver sends nothing more.
     if outbox.iter().any(OutboxRow::has_left) {
         let is_offered = |row: &OutboxRow| row.has_left() && row.attempt.is_some();
         return outbox.into_iter().find(is_offered);
     }
     // What was offered is settled first, so that one entry of ours is under way at a time.
-    let at = |is: fn(&OutboxRow) -> bool| outbox.iter().position(is);
-    let first = at(|row| row.attempt.is_some())
-        .or_else(|| at(|row| !row.wish.is_users()))
-        .or_else(|| at(OutboxRow::is_ready))?;
+    let at = |is: &dyn Fn(&OutboxRow) -> bool| outbox.iter().position(is);
+    let first = at(&|row| row.attempt.is_some())
+        .or_else(|| at(&|row| !row.wish.is_users()))
+        .or_else(|| at(&|row| row.is_ready() && !(holds && row.is_new_message())))?;
     outbox.into_iter().nth(first)
 }
 
@@ -684,6 +701,11 @@ impl OutboxRow {
             Wish::Leave(wish) => wish.proposed || self.attempt.is_some(),
             _ => false,
         }
+    }
+
+    /// Whether it is a message that was not encrypted for the current epoch.
+    fn is_new_message(&self) -> bool {
+        matches!(self.wish, Wish::Send(_)) && self.attempt.is_none()
     }
 
     /// Whether nothing has to come before the entry.

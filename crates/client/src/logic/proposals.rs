@@ -4,6 +4,10 @@
 //! a proposal commits it before the next message of their own, or when it is their turn. A leave that a
 //! commit passed over is not forgotten: the next commit carries it out by value.
 //!
+//! Whoever others propose to remove cannot commit that: it holds its messages back until they have, or
+//! until the epoch is over without it. What else was proposed in that epoch it leaves to them for as long as
+//! anybody's turn takes, then commits it: somebody who proposes to remove all the others silences nobody.
+//!
 //! Proposals by reference that are taken in are Removes and Updates. An Add needs an invitation, which
 //! only its author could have sent; rules of the group change by value only. Those are passed over, as is
 //! whatever the engine finds invalid: nobody can make our commit invalid by proposing something.
@@ -46,10 +50,14 @@ pub(super) fn due(group: &Group, row: &ConversationRow) -> Due {
     let mut due = Due::default();
     let mut removed = vec![own];
     for (reference, pending) in group.pending_proposals() {
-        match &pending.proposal {
-            Proposal::Remove(remove) if remove.removed != own => removed.push(remove.removed),
-            Proposal::Update(_) => {}
-            _ => continue,
+        if !is_taken(&pending.proposal) {
+            continue;
+        }
+        if let Proposal::Remove(remove) = &pending.proposal {
+            if remove.removed == own {
+                continue;
+            }
+            removed.push(remove.removed);
         }
         due.references.push(reference.clone());
     }
@@ -59,6 +67,20 @@ pub(super) fn due(group: &Group, row: &ConversationRow) -> Due {
         .filter(|leaf| !removed.contains(leaf))
         .collect();
     due
+}
+
+/// Whether members take in what somebody proposed, or pass it over. Any member may propose any removal.
+fn is_taken(proposal: &Proposal) -> bool {
+    matches!(proposal, Proposal::Remove(_) | Proposal::Update(_))
+}
+
+/// Whether the others are to remove a leaf, as somebody else than its owner proposed in this epoch.
+pub(super) fn is_to_be_removed(group: &Group, leaf: LeafIndex) -> bool {
+    let removes = |proposal: &Proposal| {
+        is_taken(proposal) && matches!(proposal, Proposal::Remove(remove) if remove.removed == leaf)
+    };
+    let mut pending = group.pending_proposals().into_iter();
+    pending.any(|(_, pending)| pending.sender != leaf && removes(&pending.proposal))
 }
 
 /// Whether a proposal of somebody's makes a commit of ours due. Our own removal is for others.
@@ -86,13 +108,14 @@ pub(super) fn all_leave(group: &Group, row: &ConversationRow) -> bool {
 }
 
 /// Our place in the order in which members act on the same cause: by the hash of group, epoch and leaf,
-/// among those who do not leave.
+/// among those who stay.
 fn rank(group: &Group, row: &ConversationRow) -> u64 {
     let place = |leaf: LeafIndex| hash("rank", &(row.log, (group.epoch(), leaf)));
     let own = place(group.own_index());
-    let is_before = |leaf: LeafIndex| {
-        place(leaf) < own && !row.leaving.iter().any(|leaver| leaver.leaf == leaf)
+    let goes = |leaf: LeafIndex| {
+        row.leaving.iter().any(|leaver| leaver.leaf == leaf) || is_to_be_removed(group, leaf)
     };
+    let is_before = |leaf: LeafIndex| place(leaf) < own && !goes(leaf);
     let before = group.members().filter(|(leaf, _)| is_before(*leaf));
     before.count() as u64
 }
@@ -193,6 +216,14 @@ impl Step<'_> {
         if all { self.close(row) } else { Ok(()) }
     }
 
+    /// Whether messages have to wait for others to commit our removal.
+    pub(super) fn holds_messages(&mut self, row: &ConversationRow) -> Result<bool, Error> {
+        let held = self.hold(row)?;
+        let holds = is_to_be_removed(&held.group, held.group.own_index());
+        self.session.held.insert(row.log, held);
+        Ok(holds)
+    }
+
     /// Makes a wish of what others have proposed: at once if a message of ours waits for it, else if
     /// it is our turn. Otherwise says when that is. Returns whether there is such a wish now.
     pub(super) fn want_proposals(
@@ -205,9 +236,12 @@ impl Step<'_> {
         }
         if !at_once {
             let held = self.hold(row)?;
-            let wait = rank(&held.group, row)
-                .saturating_mul(TURN_MS)
-                .min(LAST_TURN_MS);
+            let wait = match is_to_be_removed(&held.group, held.group.own_index()) {
+                // The others can commit all of it.
+                true => LAST_TURN_MS,
+                false => rank(&held.group, row).saturating_mul(TURN_MS),
+            };
+            let wait = wait.min(LAST_TURN_MS);
             self.session.held.insert(row.log, held);
             // A clock of ours that runs late makes nobody wait for longer than the last turn.
             let until = row.cause.saturating_add(wait);

@@ -504,3 +504,75 @@ pub(crate) fn next_intent(tx: &mut dyn Transaction) -> Result<IntentId, StoreErr
 pub(crate) fn secret_from(array: &[u8]) -> Secret {
     Secret::from(array)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{MemoryStore, Store};
+
+    const INTENT: IntentId = IntentId(7);
+
+    fn look(store: &mut MemoryStore) -> Option<Result<(), Error>> {
+        store.transaction(|tx| outcome(tx, INTENT)).unwrap()
+    }
+
+    #[test]
+    fn an_outcome_is_told_once_and_only_to_who_waits_for_it() {
+        let mut store = MemoryStore::default();
+        let log = LogId([1; 32]);
+        let wish = OutboxRow {
+            version: Version,
+            log,
+            intent: INTENT,
+            attempt: None,
+            receipt: None,
+            tried: false,
+            wish: Wish::Update,
+        };
+        let key = outbox_key(log, INTENT);
+        let put: Result<(), StoreError> =
+            store.transaction(|tx| super::put(tx, Table::Outbox, &key, &wish));
+        put.unwrap();
+        assert_eq!(look(&mut store), None, "it is still to be done");
+        let reason = || Text::from("it cannot be");
+        let given_up: Result<(), StoreError> = store.transaction(|tx| {
+            tx.delete(Table::Outbox, &key)?;
+            for intent in [INTENT, IntentId(8)] {
+                let row = OutcomeRow {
+                    version: Version,
+                    time: 1,
+                    reason: reason(),
+                };
+                super::put(tx, Table::Outcomes, &intent.to_bytes(), &row)?;
+            }
+            Ok(())
+        });
+        given_up.unwrap();
+        let told = Error::Elsewhere(reason().0);
+        assert_eq!(look(&mut store), Some(Err(told)));
+        assert_eq!(store.count(Table::Outcomes), 1, "another's stays");
+        assert_eq!(look(&mut store), Some(Ok(())));
+    }
+
+    #[test]
+    fn a_leave_that_others_have_to_carry_out_is_done_for_who_asked() {
+        let mut store = MemoryStore::default();
+        let log = LogId([1; 32]);
+        for (proposed, told) in [(false, None), (true, Some(Ok(())))] {
+            let row = OutboxRow {
+                version: Version,
+                log,
+                intent: INTENT,
+                attempt: None,
+                receipt: None,
+                tried: false,
+                wish: Wish::Leave(LeaveWish { proposed }),
+            };
+            let key = outbox_key(log, INTENT);
+            let put: Result<(), StoreError> =
+                store.transaction(|tx| super::put(tx, Table::Outbox, &key, &row));
+            put.unwrap();
+            assert_eq!(look(&mut store), told);
+        }
+    }
+}

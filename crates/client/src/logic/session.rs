@@ -113,6 +113,8 @@ pub(super) struct Marks {
     /// When it is our turn to commit what others have proposed.
     pub turns: BTreeMap<LogId, u64>,
     pub following: BTreeMap<LogId, Following>,
+    /// Messages of which the user was told that they are held back.
+    pub held_back: BTreeSet<IntentId>,
     /// Intents that this process began, and will hear of.
     pub own: BTreeSet<IntentId>,
     pub collect: bool,

@@ -30,6 +30,8 @@ pub struct Sqlite {
     /// Whether the write-ahead log may hold what was deleted: a process may have been ended before it
     /// could empty the log, or another one was reading from it.
     remembers: bool,
+    #[cfg(feature = "sabotage")]
+    keeps_log: bool,
 }
 
 impl Sqlite {
@@ -46,12 +48,31 @@ impl Sqlite {
             connection,
             path: path.to_owned(),
             remembers: true,
+            #[cfg(feature = "sabotage")]
+            keeps_log: false,
         };
         store.prepare(key).map_err(|error| match error {
             Prepare::Sqlite(error) => describe(&error, path),
             Prepare::Store(error) => error,
         })?;
         Ok(store)
+    }
+
+    /// From now on what is deleted is only marked as free.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    #[cfg(feature = "sabotage")]
+    pub fn keep_deleted(&mut self) -> Result<(), StoreError> {
+        self.connection
+            .execute_batch("PRAGMA secure_delete = OFF")
+            .map_err(|error| describe(&error, &self.path))
+    }
+
+    /// From now on the write-ahead log is not emptied.
+    #[cfg(feature = "sabotage")]
+    pub fn keep_log(&mut self) {
+        self.keeps_log = true;
     }
 
     fn prepare(&mut self, key: &StoreKey) -> Result<(), Prepare> {
@@ -109,6 +130,10 @@ impl Sqlite {
     /// Empties the write-ahead log, so that the rows just deleted or replaced are gone from it too.
     /// Returns whether it is empty: another process may be reading from it for longer than we wait.
     fn truncate_log(&self) -> Result<bool, StoreError> {
+        #[cfg(feature = "sabotage")]
+        if self.keeps_log {
+            return Ok(false);
+        }
         self.connection
             .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| {
                 row.get::<_, i64>(0)

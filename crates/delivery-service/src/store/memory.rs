@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::sabotage::{Guard, stands};
+
 use super::{Change, Partition, Store, StoreError, Table, Transaction, View, Visit, at_rest};
 
 type Key = (Table, Partition, Vec<u8>);
@@ -185,8 +187,8 @@ impl View for Layered<'_> {
     ) -> Result<Option<Vec<u8>>, StoreError> {
         let place = (table, partition, key.to_vec());
         let stored = match self.changed.get(&place) {
-            Some(changed) => changed.as_ref(),
-            None => self.synced.get(&place),
+            Some(changed) if stands(Guard::OneAfterAnother) => changed.as_ref(),
+            _ => self.synced.get(&place),
         };
         Ok(stored.map(|stored| at_rest::open(table, partition, key, stored.value.clone())))
     }

@@ -1,9 +1,10 @@
 //! Runs with faults: everything about a run follows from one number, its seed.
 //!
-//! Two to eight people do random things while the network drops, delays, doubles and reorders calls and
-//! answers, cuts long reads off and keeps people from a service for a while; devices lose power at any
-//! step, with or without what they wrote last; services start again, with or without what they wrote
-//! last; clocks of devices are wrong. Then everything heals, everybody syncs until it is quiet, and an
+//! Two to eight people do random things, half of them in two processes on one home, while the network
+//! drops, delays, doubles and reorders calls and answers, cuts long reads and streams off and keeps
+//! people from a service for a while; devices lose power and processes are killed at any step, with or
+//! without what they wrote last; services start again, with or without what they wrote last, which may
+//! be several appends in one transaction; clocks of devices are wrong. Then everything heals, everybody syncs until it is quiet, and an
 //! observer who saw every step says whether anything was lost, done twice or disagreed about.
 //!
 //! ```
@@ -15,6 +16,7 @@ mod check;
 mod network;
 mod observer;
 mod people;
+mod streams;
 
 use std::fmt;
 
@@ -44,15 +46,21 @@ pub enum Broken {
     StateTogether,
     /// The Delivery Service reads on behind a cut.
     Cut,
+    /// Of appends that share a transaction at the Delivery Service a later one does not see the earlier.
+    OneAfterAnother,
+    /// A process uses a group in memory that another process of its home has moved on.
+    HeldGroup,
 }
 
 /// All that can be broken.
-pub const ALL_BROKEN: [Broken; 5] = [
+pub const ALL_BROKEN: [Broken; 7] = [
     Broken::CompareAndSet,
     Broken::RepeatedAppend,
     Broken::WelcomesTogether,
     Broken::StateTogether,
     Broken::Cut,
+    Broken::OneAfterAnother,
+    Broken::HeldGroup,
 ];
 
 /// How a run went.
@@ -75,7 +83,7 @@ pub struct Counts {
     pub lost: u64,
     /// Calls that came twice.
     pub doubled: u64,
-    /// Times that a device lost power.
+    /// Times that a device lost power, or a process was killed.
     pub crashes: u64,
     /// Times that a service did.
     pub restarts: u64,
@@ -85,6 +93,10 @@ pub struct Counts {
     pub commits: u64,
     /// Appends that came too late.
     pub conflicts: u64,
+    /// Appends that shared a transaction with others.
+    pub grouped: u64,
+    /// Parts that streams brought.
+    pub followed: u64,
 }
 
 impl Counts {
@@ -98,6 +110,8 @@ impl Counts {
         self.entries += other.entries;
         self.commits += other.commits;
         self.conflicts += other.conflicts;
+        self.grouped += other.grouped;
+        self.followed += other.followed;
     }
 }
 
@@ -105,11 +119,14 @@ impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} steps, {} entries, {} commits, {} conflicts, {} lost, {} doubled, {} crashes, {} restarts",
+            "{} steps, {} entries, {} commits, {} conflicts, {} grouped, {} followed, {} lost, \
+             {} doubled, {} crashes, {} restarts",
             self.steps,
             self.entries,
             self.commits,
             self.conflicts,
+            self.grouped,
+            self.followed,
             self.lost,
             self.doubled,
             self.crashes,

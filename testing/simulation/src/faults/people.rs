@@ -11,7 +11,7 @@ use super::{Broken, Outcome, Settings, Violation, broken, check, name};
 use crate::PersonId;
 
 /// How long things go wrong, in milliseconds.
-const SPAN: u64 = 60_000;
+pub(super) const SPAN: u64 = 60_000;
 
 /// At most so many rounds of syncing until it is quiet.
 const ROUNDS: usize = 30;
@@ -26,7 +26,9 @@ pub(super) enum Act {
     Wish(PersonId),
     /// Somebody's device loses power.
     CutPower(PersonId),
-    /// The Delivery Service does.
+    /// One of somebody's processes is killed.
+    Kill(PersonId),
+    /// The Delivery Service loses power.
     StopDelivery,
     /// Somebody cannot reach a service for so many milliseconds.
     CutOff(PersonId, usize, u64),
@@ -39,11 +41,16 @@ pub fn run(seed: u64, settings: &Settings) -> Outcome {
         Some(Broken::CompareAndSet) => Some(sabotage::Guard::CompareAndSet),
         Some(Broken::RepeatedAppend) => Some(sabotage::Guard::RepeatedAppend),
         Some(Broken::Cut) => Some(sabotage::Guard::Cut),
+        Some(Broken::OneAfterAnother) => Some(sabotage::Guard::OneAfterAnother),
         _ => None,
     };
+    let held = (settings.broken == Some(Broken::HeldGroup))
+        .then_some(folkmoot_client::sabotage::Guard::HeldGroup);
     let mut world = World::new(seed, 2 + (seed % 7) as usize, settings);
     let result = sabotage::without(broken, || {
-        world.live().and_then(|()| check::check(&mut world))
+        folkmoot_client::sabotage::without(held, || {
+            world.live().and_then(|()| check::check(&mut world))
+        })
     });
     let logs = world.observer.logs.values();
     for entry in logs.flat_map(|log| log.entries.values()) {
@@ -71,6 +78,10 @@ impl World {
             self.plan(Act::CutPower(who));
         }
         for _ in 0..self.below(3) {
+            let who = self.below(people) as usize;
+            self.plan(Act::Kill(who));
+        }
+        for _ in 0..self.below(3) {
             self.plan(Act::StopDelivery);
         }
         for _ in 0..self.below(4) {
@@ -96,7 +107,13 @@ impl World {
         match act {
             Act::Wish(who) => {
                 let intent = self.wish(who);
-                self.step(who, Input::Intent(intent))
+                let of = self.some_process(who);
+                self.step(of, Input::Intent(intent))
+            }
+            Act::Kill(who) => {
+                let of = self.some_process(who);
+                self.kill(of);
+                Ok(())
             }
             Act::CutPower(who) => {
                 self.cut_power(who);
@@ -115,12 +132,18 @@ impl World {
         }
     }
 
+    /// One of somebody's processes is asked for something.
+    fn ask(&mut self, who: PersonId, input: Input) -> Result<(), Violation> {
+        let of = self.some_process(who);
+        self.step(of, input)
+    }
+
     /// Somebody's account, most of the time in peace.
     fn register(&mut self) -> Result<(), Violation> {
         self.healed = self.below(4) != 0;
         for who in 0..self.devices.len() {
             let intent = self.sim.registration(name(who));
-            self.step(who, Input::Intent(intent))?;
+            self.ask(who, Input::Intent(intent))?;
             self.run()?;
         }
         self.healed = false;
@@ -135,7 +158,7 @@ impl World {
             let ready = matches!(account, Ok(Some(account)) if account.ready);
             if !ready {
                 let intent = self.sim.registration(name(who));
-                self.step(who, Input::Intent(intent))?;
+                self.ask(who, Input::Intent(intent))?;
                 self.run()?;
             }
         }
@@ -178,6 +201,8 @@ impl World {
                 let users = vec![self.somebody()];
                 Intent::Remove { log, users }
             }
+            16 => Intent::Follow { log },
+            17 if self.below(2) == 0 => Intent::Follow { log },
             _ => Intent::Sync,
         }
     }
@@ -193,7 +218,7 @@ impl World {
         let mut same = 0;
         for _ in 0..ROUNDS {
             for who in 0..self.devices.len() {
-                self.step(who, Input::Intent(Intent::Sync))?;
+                self.ask(who, Input::Intent(Intent::Sync))?;
                 self.run()?;
             }
             self.sim.pass(ROUND);
@@ -218,8 +243,8 @@ impl World {
                 }
                 let log = known.log;
                 let content = format!("{} at last", name(who));
-                self.step(who, Input::Intent(crate::send(log, &content)))?;
-                self.step(who, Input::Intent(Intent::Update { log }))?;
+                self.ask(who, Input::Intent(crate::send(log, &content)))?;
+                self.ask(who, Input::Intent(Intent::Update { log }))?;
             }
         }
         self.run()

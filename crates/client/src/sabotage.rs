@@ -1,0 +1,41 @@
+//! Guards that a test can take away, to show that the simulation notices. Only with the feature
+//! `sabotage`, which nothing that is shipped has; and also then everything is guarded unless a test
+//! says otherwise.
+
+/// What can be taken away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Guard {
+    /// A group in memory is used only if no other process has changed it since.
+    HeldGroup,
+}
+
+#[cfg(feature = "sabotage")]
+thread_local! {
+    static WITHOUT: std::cell::Cell<Option<Guard>> = const { std::cell::Cell::new(None) };
+}
+
+/// Runs something without a guard, on this thread.
+#[cfg(feature = "sabotage")]
+pub fn without<T>(guard: Option<Guard>, work: impl FnOnce() -> T) -> T {
+    /// Puts the guard back, also when the work panics.
+    struct Back(Option<Guard>);
+    impl Drop for Back {
+        fn drop(&mut self) {
+            WITHOUT.set(self.0);
+        }
+    }
+    let _back = Back(WITHOUT.replace(guard));
+    work()
+}
+
+/// Whether a guard is in place.
+#[cfg(feature = "sabotage")]
+pub(crate) fn stands(guard: Guard) -> bool {
+    WITHOUT.get() != Some(guard)
+}
+
+/// Whether a guard is in place: always.
+#[cfg(not(feature = "sabotage"))]
+pub(crate) const fn stands(_: Guard) -> bool {
+    true
+}
