@@ -5,8 +5,9 @@ use crate::codec::DecodeError;
 use crate::component::ComponentID;
 use crate::context::CredentialError;
 use crate::crypto::{CipherSuite, CryptoError};
-use crate::framing::{ContentType, Sender};
+use crate::framing::ContentType;
 use crate::group::{CommitError, JoinError, ProposalError};
+use crate::proposal::ProposalType;
 use crate::records::DamagedRecord;
 use crate::tree_math::LeafIndex;
 
@@ -30,7 +31,7 @@ pub enum Error {
     #[error("the sender misbehaved: {0}")]
     InvalidMessage(#[from] InvalidMessage),
     /// The proposals cannot be committed: the committer's fault, but for
-    /// [`ProposalError::UnknownPsk`] and [`ProposalError::Unsupported`].
+    /// [`ProposalError::UnknownPsk`].
     #[error(transparent)]
     Proposal(#[from] ProposalError),
     /// The commit is not valid: the committer's fault.
@@ -43,9 +44,6 @@ pub enum Error {
     /// The signature key is not the one in our leaf: the caller's fault.
     #[error("the signature key is not the one in our leaf")]
     WrongSigner,
-    /// The message is from outside the group, which is not acted on yet: nobody's fault.
-    #[error("messages of sender {0:?} are not implemented")]
-    UnsupportedSender(Sender),
     /// We do not implement the suite: nobody's fault.
     #[error("cipher suite {0} is not implemented")]
     UnsupportedCipherSuite(CipherSuite),
@@ -102,6 +100,9 @@ pub enum InvalidMessage {
     /// The sender's leaf is blank or outside of the tree.
     #[error("the sender is no member")]
     UnknownSender,
+    /// The group's list of external senders has no such place (RFC 9420, section 12.1.8.1).
+    #[error("the group has no external sender {0}")]
+    UnknownExternalSender(u32),
     /// The message is further ahead in its sender's ratchet than is followed.
     #[error("message {generation} is too far ahead")]
     TooFarAhead {
@@ -121,6 +122,9 @@ pub enum InvalidMessage {
     /// section 4.9).
     #[error("the authenticated data is not shared as the group asks: {0}")]
     SafeAad(DecodeError),
+    /// A sender from outside the group cannot make a proposal of this type (RFC 9420, section 12.1.8).
+    #[error("this sender cannot make a proposal of type {0}")]
+    SenderProposal(ProposalType),
     /// A commit carries no confirmation tag.
     #[error("the commit has no confirmation tag")]
     MissingConfirmationTag,

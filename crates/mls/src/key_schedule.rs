@@ -8,8 +8,10 @@
 //! The RFC gives no name to what both the welcome secret and the epoch secret are derived from; here
 //! it is the member secret.
 
-use crate::codec::Encode;
-use crate::crypto::{CryptoError, HpkeKeyPair, Secret, Suite};
+use rand_core::CryptoRng;
+
+use crate::codec::{Bytes, Encode};
+use crate::crypto::{CryptoError, HpkeKeyPair, HpkePublicKey, Secret, Suite};
 use crate::group_context::GroupContext;
 
 /// What an epoch's secrets start from, besides the PSKs: the secret that a Welcome carries.
@@ -132,6 +134,37 @@ impl EpochSecrets {
             init_secret: derive("init"),
         }
     }
+}
+
+/// Label of the init secret of an external commit.
+const EXTERNAL_INIT: &str = "MLS 1.0 external init secret";
+
+/// The init secret of an external commit, and its encapsulation for the group's members (section 8.3).
+/// The first is the `kem_output`.
+///
+/// # Errors
+/// [`CryptoError::InvalidPublicKey`], to the blame of who published `external_pub`.
+pub fn external_init(
+    suite: &dyn Suite,
+    external_pub: &HpkePublicKey,
+    rng: &mut dyn CryptoRng,
+) -> Result<(Bytes, Secret), CryptoError> {
+    let (info, context) = (suite.hpke_info(&[]), EXTERNAL_INIT.as_bytes());
+    suite.hpke_export_sender(external_pub, &info, context, suite.hash_length(), rng)
+}
+
+/// The init secret of an external commit from its `kem_output`, for members (section 8.3).
+///
+/// # Errors
+/// [`CryptoError::InvalidPublicKey`] if `kem_output` is none, to the blame of the joiner.
+pub fn external_init_secret(
+    suite: &dyn Suite,
+    external_secret: &Secret,
+    kem_output: &[u8],
+) -> Result<Secret, CryptoError> {
+    let key_pair = external_key_pair(suite, external_secret);
+    let (info, context) = (suite.hpke_info(&[]), EXTERNAL_INIT.as_bytes());
+    suite.hpke_export_receiver(&key_pair, kem_output, &info, context, suite.hash_length())
 }
 
 /// The key pair for external commits (section 8).

@@ -35,6 +35,20 @@ impl ProposalType {
     pub fn is_default(self) -> bool {
         (Self::ADD..=Self::GROUP_CONTEXT_EXTENSIONS).contains(&self)
     }
+
+    /// Whether one of the group's external senders may make it: the column "Ext" of the registry
+    /// (sections 12.1.8 and 17.4).
+    #[must_use]
+    pub fn may_be_external(self) -> bool {
+        let types = [
+            Self::ADD,
+            Self::REMOVE,
+            Self::PSK,
+            Self::REINIT,
+            Self::GROUP_CONTEXT_EXTENSIONS,
+        ];
+        types.contains(&self)
+    }
 }
 
 /// `HashReference ProposalRef`.
@@ -148,6 +162,12 @@ impl Proposal {
     #[must_use]
     pub fn remove(removed: LeafIndex) -> Self {
         Self::Remove(Remove { removed })
+    }
+
+    /// A PreSharedKey.
+    #[must_use]
+    pub fn psk(psk: PreSharedKeyID) -> Self {
+        Self::PreSharedKey(PreSharedKey { psk })
     }
 
     /// A GroupContextExtensions.

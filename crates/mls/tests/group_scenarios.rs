@@ -10,7 +10,10 @@ use folkmoot_mls::context::{Context, PskStore};
 use folkmoot_mls::crypto::{Secret, aws_lc};
 use folkmoot_mls::error::Error;
 use folkmoot_mls::extension::{ExtensionType, Extensions, ExternalPub};
-use folkmoot_mls::group::{CommitEffects, Group, JoinError, Processed, ProposalError};
+use folkmoot_mls::framing::Sender;
+use folkmoot_mls::group::{
+    CommitEffects, Group, GroupInfoOptions, JoinError, Processed, ProposalError,
+};
 use folkmoot_mls::leaf_node::Lifetime;
 use folkmoot_mls::message::MlsMessage;
 use folkmoot_mls::proposal::Proposal;
@@ -50,7 +53,7 @@ fn bob_adds_charlie_and_removes_alice() {
     clients[1].merge(pending);
     clients[2].receive(&message).unwrap();
     let removed = clients[0].receive(&message).unwrap();
-    assert!(matches!(removed, Received::Removed(by) if by == LeafIndex(1)));
+    assert!(matches!(removed, Received::Removed(by) if by == Sender::Member(LeafIndex(1))));
     assert_agreement(&clients);
     let (message, _) = clients[2].send(b"she is gone");
     clients[1].receive(&message).unwrap();
@@ -223,7 +226,7 @@ fn pending_proposals_survive_a_restart_of_everybody() {
         assert_eq!(pending.len(), 2);
         assert_eq!(
             pending[0].1.sender,
-            LeafIndex(1),
+            Sender::Member(LeafIndex(1)),
             "in the order in which they came"
         );
     }
@@ -381,7 +384,12 @@ fn a_psk_is_needed_to_follow_and_to_join() {
 fn a_group_info_is_signed_by_a_member() {
     let clients = group_of(&["alice", "bob"]);
     let (alice, bob) = (&clients[0], clients[1].group());
-    let info = alice.group().group_info(&alice.signer, true, true).unwrap();
+    let open = || GroupInfoOptions {
+        ratchet_tree: true,
+        external_pub: true,
+        extensions: Extensions::default(),
+    };
+    let info = alice.group().group_info(&alice.signer, open()).unwrap();
     info.verify_signature(suite(SUITE), &alice.signer.public_key)
         .unwrap();
     assert_eq!(info.group_context, *bob.group_context());
@@ -391,7 +399,7 @@ fn a_group_info_is_signed_by_a_member() {
     );
     assert!(info.extensions.get::<ExternalPub>().unwrap().is_some());
     assert_eq!(
-        bob.group_info(&alice.signer, false, false).unwrap_err(),
+        bob.group_info(&alice.signer, open()).unwrap_err(),
         Error::WrongSigner,
         "Bob cannot sign as Alice"
     );

@@ -3,6 +3,7 @@
 use folkmoot_credential::{AcceptedKeys, DeviceCredential, Policy, UserId, Version};
 use folkmoot_mls::codec::Decode;
 use folkmoot_mls::error::Error as EngineError;
+use folkmoot_mls::framing::Sender;
 use folkmoot_mls::group::{CommitEffects, Group, Processed};
 use folkmoot_mls::leaf_node::LeafNode;
 use folkmoot_mls::message::MlsMessage;
@@ -283,11 +284,14 @@ impl Step<'_> {
         };
         let declared = append.commit.as_ref();
         let mut ctx = context(place.time / 1000, self.rng);
-        let processed = match MlsMessage::from_bytes(&append.message) {
+        let processed = match group_message(&append.message) {
             Ok(message) => held.group.process(&mut held.keys, &message, &mut ctx),
             Err(error) => Err(error.into()),
         };
-        let name = |group: &Group, leaf: LeafIndex| member(group, leaf).map(|(user, _)| user);
+        let name = |group: &Group, sender| match sender {
+            Sender::Member(leaf) => member(group, leaf).map(|(user, _)| user),
+            _ => None,
+        };
         let result = match processed {
             Ok(Processed::Commit {
                 effects,
@@ -305,7 +309,7 @@ impl Step<'_> {
                     Some(Err(reason)) => return self.give_back(reader, held, reason),
                     None => return self.give_back(reader, held, "it declares nothing".into()),
                 }
-                if let Err(reason) = check_rules(&group) {
+                if let Err(reason) = check_effects(&effects).and_then(|()| check_rules(&group)) {
                     return self.give_back(reader, held, reason);
                 }
                 let changed = Changed::of(&held.group, &effects, &reader.row.leaving);
@@ -469,7 +473,7 @@ impl Step<'_> {
         }
         let past = place.late.and_then(|epoch| held.past.get_mut(&epoch));
         let mut ctx = context(place.time / 1000, self.rng);
-        let processed = match (MlsMessage::from_bytes(&append.message), past) {
+        let processed = match (group_message(&append.message), past) {
             (Ok(MlsMessage::PrivateMessage(message)), Some(keys)) => {
                 keys.decrypt(&message)
                     .map(|(decrypted, changes)| Processed::Application {
@@ -504,8 +508,11 @@ impl Step<'_> {
                 if row.cause == 0 && concerns(&group, &proposal) {
                     row.cause = place.time;
                 }
-                if matches!(&proposal, Proposal::Remove(remove) if remove.removed == sender) {
-                    wants_to_leave(&group, &mut row.leaving, sender);
+                if matches!(&proposal, Proposal::Remove(remove)
+                    if sender == Sender::Member(remove.removed))
+                    && let Sender::Member(leaf) = sender
+                {
+                    wants_to_leave(&group, &mut row.leaving, leaf);
                 }
                 held.group = group;
                 self.apply(log, &changes)?;
@@ -709,7 +716,7 @@ impl Changed {
             leaving.iter().any(|leaver| leaver.leaf == leaf)
                 || effects.proposals.iter().any(|(sender, proposal)| {
                     matches!(proposal, Proposal::Remove(remove)
-                        if *sender == leaf && remove.removed == leaf)
+                        if *sender == Sender::Member(leaf) && remove.removed == leaf)
                 })
         };
         let gone = |left: bool| {
@@ -785,6 +792,27 @@ fn check_declared(
         Err("it removes somebody and is no cut".into())
     } else if !declared.pages.is_empty() {
         Err("it declares tree pages where there are none".into())
+    } else {
+        Ok(())
+    }
+}
+
+/// A message to a group. In a log all of them are encrypted, so that nobody from outside is heard.
+fn group_message(bytes: &[u8]) -> Result<MlsMessage, EngineError> {
+    match MlsMessage::from_bytes(bytes)? {
+        message @ MlsMessage::PrivateMessage(_) => Ok(message),
+        other => Err(EngineError::UnexpectedWireFormat(other.wire_format())),
+    }
+}
+
+/// What no commit in a group of ours does: end it in favour of another one, or be from outside.
+fn check_effects(effects: &CommitEffects) -> Result<(), String> {
+    let ends = effects
+        .proposals
+        .iter()
+        .any(|(_, proposal)| matches!(proposal, Proposal::ReInit(_) | Proposal::ExternalInit(_)));
+    if ends || !matches!(effects.sender, Sender::Member(_)) {
+        Err("it does what no commit in this group may".into())
     } else {
         Ok(())
     }

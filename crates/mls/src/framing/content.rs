@@ -107,24 +107,26 @@ crate::tls_struct! {
 }
 
 impl FramedContent {
-    /// Checks that this kind of sender may send this kind of content (section 6.1).
+    /// Checks that this kind of sender may send this kind of content (sections 6.1 and 12.1.8).
     ///
     /// # Errors
-    /// [`InvalidMessage::SenderType`], the sender's.
+    /// [`InvalidMessage::SenderType`] or [`InvalidMessage::SenderProposal`], the sender's.
     pub fn check_sender_type(&self) -> Result<(), InvalidMessage> {
-        let fits = match (self.sender, &self.content) {
-            (Sender::Member(_), _) => true,
-            (Sender::External(_), content) => content.content_type() == ContentType::Proposal,
-            (Sender::NewMemberCommit, content) => content.content_type() == ContentType::Commit,
-            (Sender::NewMemberProposal, Content::Proposal(proposal)) => {
-                proposal.proposal_type() == ProposalType::ADD
+        let proposal = match (self.sender, &self.content) {
+            (Sender::Member(_), _) | (Sender::NewMemberCommit, Content::Commit(_)) => return Ok(()),
+            (Sender::External(_) | Sender::NewMemberProposal, Content::Proposal(proposal)) => {
+                proposal.proposal_type()
             }
-            (Sender::NewMemberProposal, _) => false,
+            _ => return Err(InvalidMessage::SenderType),
+        };
+        let fits = match self.sender {
+            Sender::External(_) => proposal.may_be_external(),
+            _ => proposal == ProposalType::ADD,
         };
         if fits {
             Ok(())
         } else {
-            Err(InvalidMessage::SenderType)
+            Err(InvalidMessage::SenderProposal(proposal))
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::codec::Bytes;
 use crate::crypto::aws_lc::PROVIDER;
 use crate::crypto::{CryptoError, CryptoProvider, Secret, SignatureKeyPair, Suite};
 use crate::error::{Error, InvalidMessage};
-use crate::proposal::Proposal;
+use crate::proposal::{Proposal, ProposalType};
 use crate::ratchet::MessageKey;
 use crate::testing::{StepRng, group_context};
 use crate::tree_math::LeafIndex;
@@ -118,7 +118,10 @@ fn senders_send_what_they_may() {
     assert_eq!(protect(Sender::External(0), commit()), refused);
     assert_eq!(protect(Sender::NewMemberCommit, proposal()), refused);
     // Only to be added may somebody outside propose.
+    let kind = ProposalType::REMOVE;
+    let refused = Err(InvalidMessage::SenderProposal(kind).into());
     assert_eq!(protect(Sender::NewMemberProposal, proposal()), refused);
+    assert_eq!(protect(Sender::External(0), proposal()), Ok(()));
     assert_eq!(protect(Sender::NewMemberCommit, commit()), Ok(()));
     let data = Content::Application(Bytes::default());
     let refused = Err(InvalidMessage::UnencryptedApplicationData.into());

@@ -6,7 +6,7 @@ use rand_core::CryptoRng;
 use zeroize::Zeroizing;
 
 use super::Group;
-use super::epoch::Transition;
+use super::epoch::{PublicState, Transition};
 use super::error::CommitError;
 use super::process::CommitEffects;
 use super::proposals::{Applied, Sourced};
@@ -138,9 +138,7 @@ impl CommitBuilder {
 
     /// Brings a pre-shared key in, which `ctx.psks` must have when the commit is built.
     pub fn psk(self, psk: PreSharedKeyID) -> Self {
-        self.proposal(Proposal::PreSharedKey(crate::proposal::PreSharedKey {
-            psk,
-        }))
+        self.proposal(Proposal::psk(psk))
     }
 
     /// Takes in a proposal by value.
@@ -220,8 +218,9 @@ impl CommitBuilder {
         ctx: &mut Context<'_>,
     ) -> Result<PendingCommit, Error> {
         let group = self.group.clone();
-        let suite = group.suite();
+        let (suite, public) = (group.suite(), group.public());
         let own = group.own_index();
+        let sender = Sender::Member(own);
         group.check_suite(ctx)?;
         group.check_keys(keys)?;
         group.check_signer(signer)?;
@@ -245,13 +244,13 @@ impl CommitBuilder {
             let path = tree
                 .renew_path(suite, own, parameters, leaf_signer, id, ctx.rng)
                 .map_err(CommitError::Path)?;
-            group.check_path_leaf(&applied, own, path.leaf_node(), &tree, ctx)?;
+            public.check_path_leaf(&applied, sender, path.leaf_node(), &tree, ctx)?;
             Some(path)
         } else {
             None
         };
         let provisional =
-            group.provisional_context(&mut tree, std::mem::take(&mut applied.extensions))?;
+            public.provisional_context(&mut tree, std::mem::take(&mut applied.extensions))?;
         let path = match &new_path {
             Some(path) => {
                 let context = provisional.to_bytes();
@@ -262,9 +261,9 @@ impl CommitBuilder {
         };
 
         let content = FramedContent {
-            group_id: group.state().context.group_id.clone(),
+            group_id: public.context.group_id.clone(),
             epoch: group.epoch(),
-            sender: Sender::Member(own),
+            sender,
             authenticated_data: std::mem::take(&mut self.authenticated_data),
             content: Content::Commit(Box::new(Commit { proposals, path })),
         };
@@ -281,7 +280,11 @@ impl CommitBuilder {
             joiner_secret,
             member_secret,
             secrets,
-        } = group.advance(provisional, &commit, commit_secret, &applied.psks, ctx)?;
+        } = {
+            let init_secret = &group.state().secrets.init_secret;
+            let psks = group.psk_secrets(&applied.psks, ctx)?;
+            public.advance(provisional, &commit, init_secret, commit_secret, &psks)?
+        };
         let confirmed = &context.confirmed_transcript_hash;
         let tag = confirmation_tag(suite, &secrets.confirmation_key, confirmed);
         commit.auth.confirmation_tag = Some(tag.clone());
@@ -294,8 +297,8 @@ impl CommitBuilder {
                 own_keys
             }
         };
-        let (next, next_keys, mut changes) =
-            Group::enter(suite, context, tree, own_keys, secrets, tag);
+        let next = PublicState::new(suite, context, tree, tag);
+        let (next, next_keys, mut changes) = Group::enter(next, own_keys, secrets);
         next.record_changes(Some(&group), &mut changes);
         let extensions = std::mem::take(&mut self.group_info_extensions);
         // Writing the tree costs as much as the group is large, so only for those who need it.
@@ -309,7 +312,7 @@ impl CommitBuilder {
             Some(self.welcome(&applied, new_path.as_ref(), &joiner_secret, sealed, ctx.rng)?)
         };
         let path = new_path.as_ref().map(|path| path.leaf_node().clone());
-        let effects = CommitEffects::new(own, path, sourced, applied);
+        let effects = CommitEffects::new(sender, path, sourced, applied);
         // Last, so that nothing is used up if anything fails.
         let (message, sent) = group.protect(commit, keys, self.padding, ctx.rng)?;
         Ok(PendingCommit {
@@ -352,9 +355,9 @@ impl CommitBuilder {
             .iter()
             .map(|proposal| ProposalOrRef::Proposal(Box::new(proposal.clone())));
         let proposals: Vec<_> = references.chain(by_value).collect();
-        let own = self.group.own_index();
+        let own = Sender::Member(self.group.own_index());
         let sourced = self.group.resolve(own, &proposals)?;
-        let applied = self.group.apply(own, &sourced, ctx)?;
+        let applied = self.group.public().apply(own, &sourced, ctx)?;
         Ok(Gathered {
             proposals,
             sourced,
@@ -404,7 +407,10 @@ impl CommitBuilder {
             }
         }
         for (reference, pending) in pending.iter().rev() {
-            if matches!(pending.proposal, Proposal::Update(_)) && touched.insert(pending.sender) {
+            let Sender::Member(sender) = pending.sender else {
+                continue;
+            };
+            if matches!(pending.proposal, Proposal::Update(_)) && touched.insert(sender) {
                 chosen.push((pending.number, (*reference).clone()));
             }
         }

@@ -1,6 +1,7 @@
 //! Starting a group (RFC 9420, section 11).
 
 use super::Group;
+use super::epoch::PublicState;
 use super::error::ProposalError;
 use super::proposals::{check_external_senders, known};
 use crate::code_point::ProtocolVersion;
@@ -117,7 +118,8 @@ impl Group {
         let secrets = EpochSecrets::from_epoch_secret(suite, &epoch_secret);
         let tag = confirmation_tag(suite, &secrets.confirmation_key, &[]);
         let own_keys = OwnKeys::new(own, leaf_key);
-        let (group, keys, mut changes) = Self::enter(suite, context, tree, own_keys, secrets, tag);
+        let public = PublicState::new(suite, context, tree, tag);
+        let (group, keys, mut changes) = Self::enter(public, own_keys, secrets);
         group.record_changes(None, &mut changes);
         Ok(Created {
             group,

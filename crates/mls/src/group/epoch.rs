@@ -5,7 +5,6 @@ use std::sync::Arc;
 use super::error::{CommitError, ProposalError};
 use super::{Group, Secrets, State};
 use crate::codec::Bytes;
-use crate::context::Context;
 use crate::crypto::{Secret, SignatureKeyPair, Suite};
 use crate::error::Error;
 use crate::extension::{ExtensionType, Extensions};
@@ -30,44 +29,71 @@ pub(super) struct Transition {
     pub secrets: EpochSecrets,
 }
 
-impl Group {
+/// What whoever has a GroupInfo and the tree knows of an epoch, member or not.
+#[derive(Clone)]
+pub(super) struct PublicState {
+    pub suite: &'static dyn Suite,
+    pub context: GroupContext,
+    pub tree: Tree,
+    pub confirmation_tag: Bytes,
+    pub interim_transcript_hash: Bytes,
+}
+
+impl PublicState {
+    pub fn new(
+        suite: &'static dyn Suite,
+        context: GroupContext,
+        tree: Tree,
+        confirmation_tag: Bytes,
+    ) -> Self {
+        let interim_transcript_hash = Bytes::from(interim_transcript_hash(
+            suite,
+            &context.confirmed_transcript_hash,
+            &confirmation_tag,
+        ));
+        Self {
+            suite,
+            context,
+            tree,
+            confirmation_tag,
+            interim_transcript_hash,
+        }
+    }
+
     /// The context that path secrets are encrypted under: the new epoch's, with the old transcript
     /// (RFC 9420, section 12.4.1). `tree` is the new tree.
-    pub(super) fn provisional_context(
+    pub fn provisional_context(
         &self,
         tree: &mut Tree,
         extensions: Extensions,
     ) -> Result<GroupContext, CommitError> {
-        let old = &self.state().context;
+        let old = &self.context;
         Ok(GroupContext {
             epoch: old.epoch.checked_add(1).ok_or(CommitError::LastEpoch)?,
-            tree_hash: Bytes::from(tree.tree_hash(self.suite())),
+            tree_hash: Bytes::from(tree.tree_hash(self.suite)),
             extensions,
             ..old.clone()
         })
     }
 
     /// Runs the key schedule for a signed commit.
-    pub(super) fn advance(
+    pub fn advance(
         &self,
         provisional: GroupContext,
         commit: &AuthenticatedContent,
+        init_secret: &Secret,
         commit_secret: Option<Secret>,
-        psks: &[PreSharedKeyID],
-        ctx: &Context<'_>,
+        psks: &[(PreSharedKeyID, Secret)],
     ) -> Result<Transition, Error> {
-        let suite = self.suite();
-        let state = self.state();
-        let confirmed = confirmed_transcript_hash(suite, &state.interim_transcript_hash, commit);
+        let suite = self.suite;
+        let confirmed = confirmed_transcript_hash(suite, &self.interim_transcript_hash, commit);
         let context = GroupContext {
             confirmed_transcript_hash: Bytes::from(confirmed),
             ..provisional
         };
-        let psks = Self::psk_secrets(psks, ctx)?;
-        let psk_secret = psk_secret(suite, &psks).map_err(|_| ProposalError::TooManyPsks)?;
+        let psk_secret = psk_secret(suite, psks).map_err(|_| ProposalError::TooManyPsks)?;
         let commit_secret = commit_secret.unwrap_or_else(|| Secret::zero(suite.hash_length()));
-        let joiner_secret =
-            joiner_secret(suite, &state.secrets.init_secret, &commit_secret, &context);
+        let joiner_secret = joiner_secret(suite, init_secret, &commit_secret, &context);
         let member_secret = member_secret(suite, &joiner_secret, &psk_secret);
         let secrets = EpochSecrets::derive(suite, &member_secret, &context);
         Ok(Transition {
@@ -77,22 +103,22 @@ impl Group {
             secrets,
         })
     }
+}
 
+impl Group {
     /// The values of a new epoch, whose secrets and tag were checked or made by the caller. The
     /// changes are those of the message keys alone.
     pub(super) fn enter(
-        suite: &'static dyn Suite,
-        context: GroupContext,
-        tree: Tree,
+        public: PublicState,
         own_keys: OwnKeys,
         secrets: EpochSecrets,
-        confirmation_tag: Bytes,
     ) -> (Self, MessageKeys, Changes) {
-        let interim_transcript_hash = Bytes::from(interim_transcript_hash(
+        let PublicState {
             suite,
-            &context.confirmed_transcript_hash,
-            &confirmation_tag,
-        ));
+            context,
+            tree,
+            ..
+        } = &public;
         let epoch_keys = EpochKeys {
             context: context.clone(),
             own: own_keys.leaf_index(),
@@ -101,7 +127,7 @@ impl Group {
             encryption_secret: secrets.encryption_secret,
             application_export_secret: secrets.application_export_secret,
         };
-        let (keys, changes) = MessageKeys::new(suite, epoch_keys, Arc::new(tree.clone()));
+        let (keys, changes) = MessageKeys::new(*suite, epoch_keys, Arc::new(tree.clone()));
         let secrets = Secrets {
             exporter_secret: secrets.exporter_secret,
             external_secret: secrets.external_secret,
@@ -111,12 +137,8 @@ impl Group {
             init_secret: secrets.init_secret,
         };
         let group = Self(Arc::new(State {
-            suite,
-            context,
-            tree,
+            public,
             own_keys,
-            confirmation_tag,
-            interim_transcript_hash,
             secrets,
             proposals: imbl::OrdMap::new(),
         }));
@@ -133,13 +155,13 @@ impl Group {
         if with_tree {
             extensions.set_data(ExtensionType::RATCHET_TREE, self.tree_bytes());
         }
-        let state = self.state();
+        let public = self.public();
         Ok(GroupInfo::sign(
             self.suite(),
             signer,
-            state.context.clone(),
+            public.context.clone(),
             extensions,
-            state.confirmation_tag.clone(),
+            public.confirmation_tag.clone(),
             self.own_index(),
         )?)
     }

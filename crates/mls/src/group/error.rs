@@ -1,5 +1,6 @@
 //! What can be wrong with proposals, commits and Welcomes.
 
+use crate::code_point::ProtocolVersion;
 use crate::context::CredentialError;
 use crate::credential::CredentialType;
 use crate::crypto::CryptoError;
@@ -100,12 +101,33 @@ pub enum ProposalError {
     /// A ReInit together with other proposals.
     #[error("a ReInit is not alone")]
     ReInitNotAlone,
-    /// An ExternalInit by a member.
-    #[error("an ExternalInit in a member's commit")]
-    ExternalInit,
+    /// A ReInit to an older version of the protocol than the group has.
+    #[error("a ReInit to the older version {0}")]
+    ReInitVersion(ProtocolVersion),
     /// We do not act on this kind yet. Nobody is to blame.
     #[error("proposals of type {0} are not implemented")]
     Unsupported(ProposalType),
+    /// An ExternalInit by a member.
+    #[error("an ExternalInit in a member's commit")]
+    ExternalInit,
+    /// An Update that is not from a member.
+    #[error("an Update that is not from a member")]
+    UpdateFromOutside,
+    /// An external commit without an ExternalInit.
+    #[error("an external commit without an ExternalInit")]
+    MissingExternalInit,
+    /// More than one ExternalInit.
+    #[error("an external commit with two ExternalInits")]
+    SecondExternalInit,
+    /// An external commit that removes more than one leaf.
+    #[error("an external commit with two Removes")]
+    SecondRemoveInExternalCommit,
+    /// A proposal of another type than an external commit may hold.
+    #[error("a proposal of type {0} in an external commit")]
+    NotInExternalCommit(ProposalType),
+    /// A proposal by reference, which somebody outside the group cannot know.
+    #[error("an external commit that refers to a proposal")]
+    ReferenceInExternalCommit,
 }
 
 /// Why a commit is refused (RFC 9420, section 12.4). The committer is to blame, or the caller when
@@ -129,6 +151,9 @@ pub enum CommitError {
     /// The confirmation tag is wrong: the committer has another view of the group.
     #[error("the confirmation tag does not match")]
     ConfirmationTag,
+    /// The `kem_output` of an external commit is none of the suite's.
+    #[error("the ExternalInit does not open: {0}")]
+    ExternalInit(CryptoError),
     /// The group is at its last epoch, 2^64 - 1.
     #[error("the group has no more epochs")]
     LastEpoch,
@@ -178,6 +203,15 @@ pub enum JoinError {
     /// Our leaf is not in the tree.
     #[error("our leaf is not in the tree")]
     NoLeaf,
+    /// The GroupInfo has no key for external commits.
+    #[error("the GroupInfo has no external_pub")]
+    MissingExternalPub,
+    /// The key for external commits is no key of the suite.
+    #[error("the external_pub is not valid: {0}")]
+    ExternalPub(CryptoError),
+    /// No leaf is of the client that joins again. The caller is to blame.
+    #[error("no leaf is of the client that joins again")]
+    NoFormerLeaf,
     /// The path secret does not fit the tree.
     #[error("the path secret does not fit the tree: {0}")]
     Path(#[from] PathError),

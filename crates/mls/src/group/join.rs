@@ -1,8 +1,10 @@
 //! Joining by a Welcome (RFC 9420, section 12.4.3.1).
 
 use super::Group;
+use super::epoch::PublicState;
 use super::error::{JoinError, ProposalError};
-use super::proposals::{check_psks, known};
+use super::list::check_psks;
+use super::proposals::{known, psk_secrets};
 use crate::codec::Decode;
 use crate::context::Context;
 use crate::crypto::{HpkeKeyPair, HpkePublicKey, Secret, Suite};
@@ -60,7 +62,7 @@ impl Group {
         let (init_key, leaf_key) = key_pairs(suite, bundle)?;
         let group_secrets = open_group_secrets(suite, welcome, key_package, &init_key)?;
         check_psks(&group_secrets.psks, suite).map_err(JoinError::Psk)?;
-        let psks = Self::psk_secrets(&group_secrets.psks, ctx).map_err(JoinError::Psk)?;
+        let psks = psk_secrets(&group_secrets.psks, ctx).map_err(JoinError::Psk)?;
         let psk_secret =
             psk_secret(suite, &psks).map_err(|_| JoinError::Psk(ProposalError::TooManyPsks))?;
         let member_secret = member_secret(suite, &group_secrets.joiner_secret, &psk_secret);
@@ -101,7 +103,8 @@ impl Group {
         let confirmed = &context.confirmed_transcript_hash;
         verify_confirmation_tag(suite, &secrets.confirmation_key, confirmed, &tag)
             .map_err(|_| JoinError::ConfirmationTag)?;
-        let (group, keys, mut changes) = Self::enter(suite, context, tree, own_keys, secrets, tag);
+        let public = PublicState::new(suite, context, tree, tag);
+        let (group, keys, mut changes) = Self::enter(public, own_keys, secrets);
         group.record_changes(None, &mut changes);
         Ok(Joined {
             group,
@@ -165,7 +168,7 @@ fn open_group_secrets(
 }
 
 /// The tree, once it and the GroupInfo's signature are found valid.
-fn joined_tree(
+pub(super) fn joined_tree(
     suite: &'static dyn Suite,
     tree: &[u8],
     group_info: &GroupInfo,

@@ -10,8 +10,10 @@
 //! | start a group | [`Group::create`] | [`Created`] |
 //! | change it | [`Group::commit`] | [`PendingCommit`], merged when it was ordered |
 //! | ask for a change | [`Group::propose`] | [`Proposed`] |
+//! | propose from outside | [`propose_as_external_sender`], [`propose_join`] | the message |
 //! | read a message | [`Group::process`] | [`Processed`] |
 //! | join by a Welcome | [`Group::join`] | [`Joined`] |
+//! | join without being asked | [`Group::join_external`] | [`PendingCommit`], merged when it was ordered |
 //! | go on after a restart | [`Group::load`], [`Group::load_keys`] | the same values |
 //!
 //! Every result carries the [`Changes`](crate::records::Changes) to store with it.
@@ -24,6 +26,7 @@
 //! ```
 //! # use folkmoot_mls::{capabilities::Capabilities, code_point::*, credential::*, error::Error};
 //! # use folkmoot_mls::{context::*, crypto::*, extension::Extensions, leaf_node::*, key_package::*};
+//! # use folkmoot_mls::framing::Sender;
 //! # use folkmoot_mls::{group::*, proposal::Proposal, records::MemoryRecords, component::*};
 //! # use rand_core::SeedableRng;
 //! # let mut rng = rand_chacha::ChaCha20Rng::seed_from_u64(0);
@@ -93,7 +96,7 @@
 //! let removal = again.commit().remove(bob_group.own_index());
 //! let removal = removal.build(&mut keys, &alice, &mut ctx)?;
 //! let processed = bob_group.process(&mut bob_keys, &removal.message, &mut ctx)?;
-//! assert!(matches!(processed, Processed::Removed { by } if by == again.own_index()));
+//! assert!(matches!(processed, Processed::Removed { by } if by == Sender::Member(again.own_index())));
 //! # Ok::<(), Error>(())
 //! ```
 //!
@@ -105,7 +108,10 @@ mod commit;
 mod create;
 mod epoch;
 mod error;
+mod external_commit;
 mod join;
+mod list;
+mod outside;
 mod process;
 mod proposals;
 mod propose;
@@ -115,20 +121,24 @@ mod safe;
 pub use commit::{CommitBuilder, IncludeProposals, PendingCommit};
 pub use create::{Created, GroupParameters};
 pub use error::{CommitError, JoinError, KeyPackageError, ProposalError};
+pub use external_commit::ExternalCommitBuilder;
 pub use join::Joined;
+pub use outside::{Destination, propose_as_external_sender, propose_join};
 pub use process::{CommitEffects, Processed};
 pub use propose::Proposed;
 pub use safe::GroupKey;
 
 use std::sync::Arc;
 
-use crate::codec::Bytes;
+use epoch::PublicState;
+
 use crate::context::Context;
 use crate::crypto::{
     CipherSuite, CryptoError, HpkeKeyPair, Secret, SignatureKeyPair, SignaturePublicKey, Suite,
 };
 use crate::error::Error;
 use crate::extension::{Extensions, ExternalPub};
+use crate::framing::Sender;
 use crate::group_context::GroupContext;
 use crate::group_info::GroupInfo;
 use crate::key_schedule;
@@ -145,14 +155,21 @@ pub struct Group(Arc<State>);
 
 #[derive(Clone)]
 struct State {
-    suite: &'static dyn Suite,
-    context: GroupContext,
-    tree: Tree,
+    public: PublicState,
     own_keys: OwnKeys,
-    confirmation_tag: Bytes,
-    interim_transcript_hash: Bytes,
     secrets: Secrets,
     proposals: imbl::OrdMap<ProposalRef, Arc<PendingProposal>>,
+}
+
+/// What a GroupInfo is to hold beside the group's state.
+#[derive(Clone, Debug, Default)]
+pub struct GroupInfoOptions {
+    /// The ratchet tree, which whoever joins needs. It is as large as the group.
+    pub ratchet_tree: bool,
+    /// The key for external commits (RFC 9420, section 12.4.3.2): whoever has it can join.
+    pub external_pub: bool,
+    /// Further extensions.
+    pub extensions: Extensions,
 }
 
 crate::tls_struct! {
@@ -175,7 +192,7 @@ crate::tls_struct! {
         /// The number of proposals that waited when it came.
         pub number: u32,
         /// Who proposes.
-        pub sender: LeafIndex,
+        pub sender: Sender,
         /// What.
         pub proposal: Proposal,
         /// The key pair of our own Update.
@@ -188,38 +205,43 @@ impl Group {
         &self.0
     }
 
+    /// What those outside can know, too.
+    fn public(&self) -> &PublicState {
+        &self.0.public
+    }
+
     fn suite(&self) -> &'static dyn Suite {
-        self.0.suite
+        self.public().suite
     }
 
     /// What all members agree on in this epoch.
     #[must_use]
     pub fn group_context(&self) -> &GroupContext {
-        &self.0.context
+        &self.public().context
     }
 
     /// The group's id.
     #[must_use]
     pub fn group_id(&self) -> &[u8] {
-        &self.0.context.group_id
+        &self.group_context().group_id
     }
 
     /// The number of commits since the group began.
     #[must_use]
     pub fn epoch(&self) -> u64 {
-        self.0.context.epoch
+        self.group_context().epoch
     }
 
     /// The group's algorithms.
     #[must_use]
     pub fn cipher_suite(&self) -> CipherSuite {
-        self.0.context.cipher_suite
+        self.group_context().cipher_suite
     }
 
     /// The GroupContext's extensions.
     #[must_use]
     pub fn extensions(&self) -> &Extensions {
-        &self.0.context.extensions
+        &self.group_context().extensions
     }
 
     /// Our own leaf.
@@ -235,8 +257,7 @@ impl Group {
     }
 
     fn own_encoded_leaf(&self) -> &Leaf {
-        self.0
-            .tree
+        self.tree()
             .leaf(self.own_index())
             .expect("a group's own leaf is in its tree")
     }
@@ -244,13 +265,12 @@ impl Group {
     /// The number of members.
     #[must_use]
     pub fn member_count(&self) -> u32 {
-        self.0.tree.member_count()
+        self.tree().member_count()
     }
 
     /// All members from left to right. Each is decoded when the iterator comes to it.
     pub fn members(&self) -> impl Iterator<Item = (LeafIndex, LeafNode)> + '_ {
-        self.0
-            .tree
+        self.tree()
             .leaves()
             .map(|(index, leaf)| (index, leaf.leaf_node()))
     }
@@ -258,31 +278,31 @@ impl Group {
     /// The member at a leaf.
     #[must_use]
     pub fn member(&self, leaf: LeafIndex) -> Option<LeafNode> {
-        self.0.tree.leaf(leaf).map(Leaf::leaf_node)
+        self.tree().leaf(leaf).map(Leaf::leaf_node)
     }
 
     /// The member with a signature key, found by the index.
     #[must_use]
     pub fn member_by_signature_key(&self, key: &SignaturePublicKey) -> Option<LeafIndex> {
-        self.0.tree.find_signature_key(key)
+        self.tree().find_signature_key(key)
     }
 
     /// The ratchet tree.
     #[must_use]
     pub fn tree(&self) -> &Tree {
-        &self.0.tree
+        &self.public().tree
     }
 
     /// The encoding of the `ratchet_tree`, for joiners who get it outside of the Welcome.
     #[must_use]
     pub fn tree_bytes(&self) -> Vec<u8> {
-        self.0.tree.to_ratchet_tree()
+        self.tree().to_ratchet_tree()
     }
 
     /// The tag of the commit that began the epoch.
     #[must_use]
     pub fn confirmation_tag(&self) -> &[u8] {
-        &self.0.confirmation_tag
+        &self.public().confirmation_tag
     }
 
     /// What members compare out of band, to know that they have the same view of the group (RFC
@@ -327,25 +347,24 @@ impl Group {
         pending
     }
 
-    /// A signed GroupInfo of this epoch: with the tree for those who join, and with the key for
-    /// external commits if it is to allow them (RFC 9420, sections 12.4.3 and 12.4.3.2).
+    /// A signed GroupInfo of this epoch (RFC 9420, section 12.4.3), for whoever may join by
+    /// [`Group::join_external`].
     ///
     /// # Errors
     /// [`Error::WrongSigner`] or [`CryptoError::InvalidPrivateKey`], the caller's.
     pub fn group_info(
         &self,
         signer: &SignatureKeyPair,
-        with_tree: bool,
-        with_external_pub: bool,
+        options: GroupInfoOptions,
     ) -> Result<GroupInfo, Error> {
         self.check_signer(signer)?;
-        let mut extensions = Extensions::default();
-        if with_external_pub {
+        let mut extensions = options.extensions;
+        if options.external_pub {
             let secret = &self.0.secrets.external_secret;
             let external_pub = key_schedule::external_key_pair(self.suite(), secret).public_key;
             extensions.set(&ExternalPub { external_pub });
         }
-        self.signed_group_info(signer, with_tree, extensions)
+        self.signed_group_info(signer, options.ratchet_tree, extensions)
     }
 
     /// Proposals that wait are of no use in another epoch; this is how many there are.
@@ -382,7 +401,7 @@ impl Group {
 impl std::fmt::Debug for Group {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Group")
-            .field("context", &self.0.context)
+            .field("context", self.group_context())
             .field("own_index", &self.own_index())
             .field("members", &self.member_count())
             .finish_non_exhaustive()

@@ -1,26 +1,27 @@
 //! Reading what others sent (RFC 9420, sections 6, 12.1 and 12.4.2).
 
-use super::epoch::Transition;
-use super::error::CommitError;
-use super::proposals::{Applied, Sourced};
+use super::epoch::{PublicState, Transition};
+use super::error::{CommitError, ProposalError};
+use super::proposals::{Applied, Sourced, known};
 use super::{Group, PendingProposal};
 use crate::codec::{Bytes, Encode};
-use crate::commit::{Commit, UpdatePath};
+use crate::commit::Commit;
 use crate::context::Context;
-use crate::crypto::Secret;
+use crate::crypto::{Secret, SignaturePublicKey};
 use crate::error::{Error, InvalidMessage};
+use crate::extension::ExternalSenders;
 use crate::framing::{
-    AuthenticatedContent, Content, ContentType, PrivateMessage, PublicMessage, Sender,
+    AuthenticatedContent, Content, ContentType, FramedContent, PrivateMessage, PublicMessage,
+    Sender,
 };
-use crate::leaf_node::{LeafNode, LeafPosition};
+use crate::key_schedule::external_init_secret;
+use crate::leaf_node::LeafNode;
 use crate::message::MlsMessage;
 use crate::message_keys::{MessageKeys, Opened};
 use crate::proposal::{Proposal, ProposalRef};
 use crate::records::Changes;
 use crate::transcript::verify_confirmation_tag;
 use crate::tree::OwnKeys;
-use crate::tree::leaf_validation::Standing;
-use crate::tree::{LeafNodeError, Tree};
 use crate::tree_math::LeafIndex;
 
 /// What a message turned out to be.
@@ -41,8 +42,8 @@ pub enum Processed {
     },
     /// A proposal. It is judged when it is committed.
     Proposal {
-        /// Who proposes.
-        sender: LeafIndex,
+        /// Who proposes: a member or, in clear, somebody outside the group.
+        sender: Sender,
         /// What.
         proposal: Proposal,
         /// What a commit names it by.
@@ -67,11 +68,11 @@ pub enum Processed {
         /// What to store: from the old epoch's records to the new one's.
         changes: Changes,
     },
-    /// A commit that removes us. Its framing, signature and proposals were checked; the rest cannot be
-    /// checked by who is removed.
+    /// A commit that removes us. Its framing, signature, proposals and public keys were checked; the
+    /// rest cannot be checked by who is removed.
     Removed {
         /// Who committed.
-        by: LeafIndex,
+        by: Sender,
     },
 }
 
@@ -79,13 +80,16 @@ crate::tls_struct! {
     /// What a commit did. The encoding is for a client that stores its attempt.
     #[derive(Clone, Debug, PartialEq)]
     pub struct CommitEffects {
-        /// Who committed.
+        /// Who committed: a member or, by an external commit, a new one.
+        pub sender: Sender,
+        /// The committer's leaf in the new epoch.
         pub committer: LeafIndex,
         /// The committer's new leaf node, if it renewed its keys.
         pub path: Option<LeafNode>,
         /// The proposals, each with who made it, in the order of the commit.
-        pub proposals: Vec<(LeafIndex, Proposal)>,
-        /// Where new members are, in the order of their Adds.
+        pub proposals: Vec<(Sender, Proposal)>,
+        /// Where new members are, in the order of their Adds. Who joined by an external commit is the
+        /// committer.
         pub added: Vec<LeafIndex>,
         /// Who was removed, with the leaf nodes that they had.
         pub removed: Vec<(LeafIndex, LeafNode)>,
@@ -96,13 +100,14 @@ crate::tls_struct! {
 
 impl CommitEffects {
     pub(super) fn new(
-        committer: LeafIndex,
+        sender: Sender,
         path: Option<LeafNode>,
         proposals: Vec<Sourced>,
         applied: Applied,
     ) -> Self {
         Self {
-            committer,
+            sender,
+            committer: applied.committer,
             path,
             proposals: proposals
                 .into_iter()
@@ -121,13 +126,15 @@ impl Group {
     ///
     /// Application messages of past epochs are for [`MessageKeys::decrypt`] of their epoch.
     ///
+    /// Proposals and commits from outside the group are taken as the RFC allows them; whether this
+    /// group lets anybody in by an external commit, the caller judges by the [`Sender`].
+    ///
     /// # Errors
     /// - [`Error::OwnMessage`]: we sent it ourselves.
     /// - [`Error::WrongGroup`], [`Error::WrongEpoch`]: it is for another group or epoch, or `keys`
     ///   are.
     /// - [`Error::KeyGone`]: it came before, or too late.
     /// - [`Error::UnexpectedWireFormat`]: it is no message to a group.
-    /// - [`Error::UnsupportedSender`]: it is from outside the group, which is not acted on yet.
     /// - [`Error::Decode`], [`Error::Crypto`], [`Error::InvalidMessage`]: the sender's fault.
     /// - [`Error::Proposal`], [`Error::Commit`]: the committer's fault.
     pub fn process(
@@ -177,19 +184,42 @@ impl Group {
             let (message, current) = (message.content.epoch, context.epoch);
             return Err(Error::WrongEpoch { message, current });
         }
-        let Sender::Member(sender) = message.content.sender else {
-            return Err(Error::UnsupportedSender(message.content.sender));
-        };
         let content = message.unprotect(suite, &self.state().secrets.membership_key, context)?;
-        let leaf = self
-            .tree()
-            .leaf(sender)
-            .ok_or(InvalidMessage::UnknownSender)?;
-        content.verify(suite, leaf.signature_key(), context)?;
-        if sender == self.own_index() {
+        content.verify(suite, &self.signature_key(&content.content)?, context)?;
+        if content.content.sender == Sender::Member(self.own_index()) {
             return Err(Error::OwnMessage);
         }
         Ok(content)
+    }
+
+    /// The key that verifies a message in clear (RFC 9420, section 6.1).
+    fn signature_key(&self, content: &FramedContent) -> Result<SignaturePublicKey, Error> {
+        match (content.sender, &content.content) {
+            (Sender::Member(leaf), _) => {
+                let leaf = self.tree().leaf(leaf);
+                let leaf = leaf.ok_or(InvalidMessage::UnknownSender)?;
+                Ok(leaf.signature_key().into())
+            }
+            (Sender::External(place), _) => {
+                let senders = known::<ExternalSenders>(self.extensions());
+                let senders = senders.map_err(ProposalError::MalformedExtension)?;
+                let mut senders = senders.unwrap_or_default().external_senders.into_iter();
+                let sender = usize::try_from(place)
+                    .ok()
+                    .and_then(|place| senders.nth(place));
+                let sender = sender.ok_or(InvalidMessage::UnknownExternalSender(place))?;
+                Ok(sender.signature_key)
+            }
+            (Sender::NewMemberProposal, Content::Proposal(proposal)) => match &**proposal {
+                Proposal::Add(add) => Ok(add.key_package.leaf_node.signature_key.clone()),
+                other => Err(InvalidMessage::SenderProposal(other.proposal_type()).into()),
+            },
+            (Sender::NewMemberCommit, Content::Commit(commit)) => {
+                let path = commit.path.as_ref().ok_or(CommitError::MissingPath)?;
+                Ok(path.leaf_node.signature_key.clone())
+            }
+            _ => Err(InvalidMessage::SenderType.into()),
+        }
     }
 
     /// Acts on a proposal or commit whose signature is valid. If it came encrypted, `opened` holds
@@ -201,9 +231,7 @@ impl Group {
         keys: &mut MessageKeys,
         ctx: &mut Context<'_>,
     ) -> Result<Processed, Error> {
-        let Sender::Member(sender) = content.content.sender else {
-            return Err(Error::UnsupportedSender(content.content.sender));
-        };
+        let sender = content.content.sender;
         let mut consume = || opened.map_or_else(|| Ok(Changes::default()), |o| keys.consume(o));
         let authenticated_data = content.content.authenticated_data.clone();
         match &content.content.content {
@@ -253,20 +281,16 @@ impl Group {
     /// Follows a commit, or finds that it removes us.
     fn process_commit(
         &self,
-        committer: LeafIndex,
+        committer: Sender,
         content: &AuthenticatedContent,
         commit: &Commit,
         ctx: &mut Context<'_>,
     ) -> Result<Option<(CommitEffects, Self, MessageKeys, Changes)>, Error> {
-        let suite = self.suite();
+        let (suite, public) = (self.suite(), self.public());
         let sourced = self.resolve(committer, &commit.proposals)?;
-        let mut applied = self.apply(committer, &sourced, ctx)?;
+        let mut applied = public.apply(committer, &sourced, ctx)?;
         if applied.path_required && commit.path.is_none() {
             return Err(CommitError::MissingPath.into());
-        }
-        let own = self.own_index();
-        if applied.removed.iter().any(|(leaf, _)| *leaf == own) {
-            return Ok(None);
         }
         let new_members = applied.new_members();
         let mut tree = applied.tree.clone();
@@ -276,18 +300,22 @@ impl Group {
         }
         let steps = match &commit.path {
             Some(path) => {
-                self.check_path_signature(committer, path)?;
+                public.check_path_signature(&applied, &path.leaf_node)?;
                 let steps = tree
-                    .merge_path(suite, committer, path, &new_members)
+                    .merge_path(suite, applied.committer, path, &new_members)
                     .map_err(CommitError::Path)?;
-                self.check_path_leaf(&applied, committer, &path.leaf_node, &tree, ctx)?;
+                public.check_path_leaf(&applied, committer, &path.leaf_node, &tree, ctx)?;
                 steps
             }
             None => Vec::new(),
         };
+        let own = self.own_index();
+        if applied.removed.iter().any(|(leaf, _)| *leaf == own) {
+            return Ok(None);
+        }
         own_keys.retain_current(&tree);
         let provisional =
-            self.provisional_context(&mut tree, std::mem::take(&mut applied.extensions))?;
+            public.provisional_context(&mut tree, std::mem::take(&mut applied.extensions))?;
         let commit_secret: Option<Secret> = match &commit.path {
             Some(path) => {
                 let context = provisional.to_bytes();
@@ -296,9 +324,18 @@ impl Group {
             }
             None => None,
         };
+        let own_secrets = &self.state().secrets;
+        let init_secret = match &applied.external_init {
+            Some(kem_output) => {
+                external_init_secret(suite, &own_secrets.external_secret, kem_output)
+                    .map_err(CommitError::ExternalInit)?
+            }
+            None => own_secrets.init_secret.clone(),
+        };
+        let psks = self.psk_secrets(&applied.psks, ctx)?;
         let Transition {
             context, secrets, ..
-        } = self.advance(provisional, content, commit_secret, &applied.psks, ctx)?;
+        } = public.advance(provisional, content, &init_secret, commit_secret, &psks)?;
         let tag = content
             .auth
             .confirmation_tag
@@ -307,55 +344,17 @@ impl Group {
         let confirmed = &context.confirmed_transcript_hash;
         verify_confirmation_tag(suite, &secrets.confirmation_key, confirmed, &tag)
             .map_err(|_| CommitError::ConfirmationTag)?;
-        let (group, keys, mut changes) = Self::enter(suite, context, tree, own_keys, secrets, tag);
+        let next = PublicState::new(suite, context, tree, tag);
+        let (group, keys, mut changes) = Self::enter(next, own_keys, secrets);
         group.record_changes(Some(self), &mut changes);
         let path = commit.path.as_ref().map(|path| path.leaf_node.clone());
         let effects = CommitEffects::new(committer, path, sourced, applied);
         Ok(Some((effects, group, keys, changes)))
     }
 
-    fn check_path_signature(
-        &self,
-        committer: LeafIndex,
-        path: &UpdatePath,
-    ) -> Result<(), CommitError> {
-        let position = LeafPosition {
-            group_id: self.group_id(),
-            leaf_index: committer,
-        };
-        let encoded = path.leaf_node.to_bytes();
-        path.leaf_node
-            .verify_signature(self.suite(), &encoded, Some(position))
-            .map_err(|error| LeafNodeError::Signature(error).into())
-    }
-
-    /// Checks the leaf node of a path, but for its signature and its parent hash. `tree` has it.
-    pub(super) fn check_path_leaf(
-        &self,
-        applied: &Applied,
-        committer: LeafIndex,
-        leaf_node: &LeafNode,
-        tree: &Tree,
-        ctx: &Context<'_>,
-    ) -> Result<(), Error> {
-        let old = self
-            .tree()
-            .leaf(committer)
-            .ok_or(InvalidMessage::UnknownSender)?
-            .leaf_node();
-        applied
-            .rules(self.suite(), ctx.authentication_service, ctx.now)
-            .check_new(leaf_node, Standing::Commit { old: &old })
-            .map_err(CommitError::LeafNode)?;
-        match tree.unsupported_credential() {
-            Some(credential) => Err(CommitError::UnsupportedCredential(credential).into()),
-            None => Ok(()),
-        }
-    }
-
     pub(super) fn check_keys(&self, keys: &MessageKeys) -> Result<(), Error> {
         let context = keys.group_context();
-        if context.group_id != self.state().context.group_id {
+        if context.group_id != self.group_context().group_id {
             return Err(Error::WrongGroup);
         }
         if keys.epoch() != self.epoch() {
@@ -365,7 +364,7 @@ impl Group {
             });
         }
         // Two commits made in one epoch lead to two of the same number; only one is the group's.
-        if *context != self.state().context {
+        if context != self.group_context() {
             return Err(Error::WrongGroup);
         }
         Ok(())

@@ -1,24 +1,26 @@
-//! Lists of proposals: whether they can be committed, and what they do (RFC 9420, sections 12.1 to
-//! 12.3). Committer and members call the same function, so that they agree.
+//! What a list of proposals does, and whether it may (RFC 9420, sections 12.1 and 12.3). Committer and members call the same function, so that they agree.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
+use super::epoch::PublicState;
 use super::error::{CommitError, KeyPackageError, ProposalError};
+use super::list::List;
 use super::process::CommitEffects;
 use super::{Group, PendingProposal};
 use crate::code_point::ProtocolVersion;
-use crate::codec::Encode;
+use crate::codec::{Bytes, Encode};
 use crate::component;
 use crate::context::{AuthenticationService, Context};
 use crate::crypto::{CryptoError, HpkeKeyPair, Secret, SignedData, Suite, labels};
 use crate::error::Error;
 use crate::extension::{ExtensionContent, ExtensionType};
 use crate::extension::{Extensions, ExternalSenders, RequiredCapabilities};
+use crate::framing::Sender;
 use crate::key_package::{KEY_PACKAGE_TBS, KeyPackage};
 use crate::leaf_node::{LEAF_NODE_TBS, LeafNode, LeafPosition};
 use crate::proposal::{Proposal, ProposalOrRef};
-use crate::psk::{PreSharedKeyID, PskType, ResumptionPSKUsage};
+use crate::psk::PreSharedKeyID;
 use crate::tree::leaf_validation::{Standing, needed};
 use crate::tree::{Leaf, LeafNodeError, LeafRules, Tree};
 use crate::tree_math::LeafIndex;
@@ -26,7 +28,7 @@ use crate::tree_math::LeafIndex;
 /// A proposal of a commit, with its author.
 #[derive(Clone, Debug)]
 pub(super) struct Sourced {
-    pub sender: LeafIndex,
+    pub sender: Sender,
     pub proposal: Proposal,
     /// The key pair of our own Update.
     pub own_leaf_key: Option<HpkeKeyPair>,
@@ -45,6 +47,8 @@ impl From<&PendingProposal> for Sourced {
 /// What a list of proposals makes of the group, before any path.
 pub(super) struct Applied {
     pub version: ProtocolVersion,
+    /// The committer's leaf. Blank if it joins by this commit.
+    pub committer: LeafIndex,
     pub tree: Tree,
     pub extensions: Extensions,
     pub required: Option<RequiredCapabilities>,
@@ -54,6 +58,8 @@ pub(super) struct Applied {
     /// The key pair of our own Update, if it is among the updates.
     pub own_leaf_key: Option<HpkeKeyPair>,
     pub psks: Vec<PreSharedKeyID>,
+    /// The `kem_output` of an external commit.
+    pub external_init: Option<Bytes>,
     pub path_required: bool,
 }
 
@@ -85,7 +91,7 @@ impl Group {
     /// Finds what a commit refers to.
     pub(super) fn resolve(
         &self,
-        committer: LeafIndex,
+        committer: Sender,
         proposals: &[ProposalOrRef],
     ) -> Result<Vec<Sourced>, ProposalError> {
         proposals
@@ -96,6 +102,9 @@ impl Group {
                     proposal: (**proposal).clone(),
                     own_leaf_key: None,
                 }),
+                ProposalOrRef::Reference(_) if committer == Sender::NewMemberCommit => {
+                    Err(ProposalError::ReferenceInExternalCommit)
+                }
                 ProposalOrRef::Reference(reference) => {
                     let pending = self.state().proposals.get(reference);
                     Ok(Sourced::from(
@@ -106,60 +115,13 @@ impl Group {
             .collect()
     }
 
-    /// Judges a list of proposals and applies it to the tree and the extensions.
-    pub(super) fn apply(
+    /// The PSKs of a commit, in order.
+    pub(super) fn psk_secrets(
         &self,
-        committer: LeafIndex,
-        proposals: &[Sourced],
-        ctx: &mut Context<'_>,
-    ) -> Result<Applied, Error> {
-        let list = List::sort(proposals, &self.state().tree, committer, self.suite())?;
-        let extensions = match list.extensions {
-            Some(new) => new.clone(),
-            None => self.extensions().clone(),
-        };
-        let required: Option<RequiredCapabilities> =
-            known(&extensions).map_err(ProposalError::MalformedExtension)?;
-        if list.extensions.is_some() {
-            check_external_senders(Some(self.extensions()), &extensions, ctx)?;
-        }
-        let mut applied = Applied {
-            version: self.group_context().version,
-            tree: self.state().tree.clone(),
-            extensions,
-            required,
-            added: Vec::new(),
-            removed: Vec::with_capacity(list.removals.len()),
-            updated: list.updates.iter().map(|(leaf, _)| *leaf).collect(),
-            own_leaf_key: list.own_leaf_key,
-            psks: list.psks,
-            path_required: list.path_required,
-        };
-        self.check_leaves(&applied, &list.updates, &list.additions, ctx)?;
-        for leaf in &list.removals {
-            let old = member(&applied.tree, *leaf)?;
-            applied.removed.push((*leaf, old.leaf_node()));
-        }
-        let updates: Vec<_> = list
-            .updates
-            .iter()
-            .map(|(leaf, new)| (*leaf, Leaf::from(*new)))
-            .collect();
-        let additions: Vec<_> = list
-            .additions
-            .iter()
-            .map(|new| Leaf::from(&new.leaf_node))
-            .collect();
-        let places = applied
-            .tree
-            .apply(&updates, &list.removals, &additions)
-            .map_err(ProposalError::Tree)?;
-        applied.added = places
-            .into_iter()
-            .zip(list.additions.into_iter().cloned())
-            .collect();
-        self.check_everybody(&applied, list.extensions.is_some())?;
-        Ok(applied)
+        ids: &[PreSharedKeyID],
+        ctx: &Context<'_>,
+    ) -> Result<Vec<(PreSharedKeyID, Secret)>, ProposalError> {
+        psk_secrets(ids, ctx)
     }
 
     /// Judges a commit on this group again, at the time of `ctx`, by all that other members judge by
@@ -196,7 +158,10 @@ impl Group {
                     .check_new(&add.key_package.leaf_node, Standing::KeyPackage)
                     .map_err(|error| ProposalError::KeyPackage(error.into()))?,
                 Proposal::Update(update) => {
-                    let (leaf, old) = (*sender, member(self.tree(), *sender)?.leaf_node());
+                    let Sender::Member(leaf) = *sender else {
+                        continue;
+                    };
+                    let old = member(self.tree(), leaf)?.leaf_node();
                     rules
                         .check_new(&update.leaf_node, Standing::Update { old: &old })
                         .map_err(|error| ProposalError::Update { leaf, error })?;
@@ -205,9 +170,13 @@ impl Group {
             }
         }
         if let Some(path) = &effects.path {
-            let old = member(self.tree(), effects.committer)?.leaf_node();
+            let old = match effects.sender {
+                Sender::Member(leaf) => Some(member(self.tree(), leaf)?.leaf_node()),
+                _ => effects.removed.first().map(|(_, old)| old.clone()),
+            };
+            let old = old.as_ref();
             rules
-                .check_new(path, Standing::Commit { old: &old })
+                .check_new(path, Standing::Commit { old })
                 .map_err(CommitError::LeafNode)?;
         }
         Ok(())
@@ -223,6 +192,71 @@ impl Group {
         check_external_senders(Some(self.extensions()), extensions, ctx)?;
         Ok(check_needed(extensions, required.as_ref(), self.tree())?)
     }
+}
+
+impl PublicState {
+    /// Judges a list of proposals and applies it to the tree and the extensions.
+    pub fn apply(
+        &self,
+        committer: Sender,
+        proposals: &[Sourced],
+        ctx: &mut Context<'_>,
+    ) -> Result<Applied, Error> {
+        let list = List::sort(proposals, &self.tree, committer, self.suite)?;
+        let old_extensions = &self.context.extensions;
+        let extensions = match list.extensions {
+            Some(new) => new.clone(),
+            None => old_extensions.clone(),
+        };
+        let required: Option<RequiredCapabilities> =
+            known(&extensions).map_err(ProposalError::MalformedExtension)?;
+        if list.extensions.is_some() {
+            check_external_senders(Some(old_extensions), &extensions, ctx)?;
+        }
+        let mut applied = Applied {
+            version: self.context.version,
+            committer: LeafIndex(0),
+            tree: self.tree.clone(),
+            extensions,
+            required,
+            added: Vec::new(),
+            removed: Vec::with_capacity(list.removals.len()),
+            updated: list.updates.iter().map(|(leaf, _)| *leaf).collect(),
+            own_leaf_key: list.own_leaf_key,
+            psks: list.psks,
+            external_init: list.external_init,
+            path_required: list.path_required,
+        };
+        self.check_leaves(&applied, &list.updates, &list.additions, ctx)?;
+        for leaf in &list.removals {
+            let old = member(&applied.tree, *leaf)?;
+            applied.removed.push((*leaf, old.leaf_node()));
+        }
+        let updates: Vec<_> = list
+            .updates
+            .iter()
+            .map(|(leaf, new)| (*leaf, Leaf::from(*new)))
+            .collect();
+        let additions: Vec<_> = list
+            .additions
+            .iter()
+            .map(|new| Leaf::from(&new.leaf_node))
+            .collect();
+        let places = applied
+            .tree
+            .apply(&updates, &list.removals, &additions)
+            .map_err(ProposalError::Tree)?;
+        applied.added = places
+            .into_iter()
+            .zip(list.additions.into_iter().cloned())
+            .collect();
+        applied.committer = match committer {
+            Sender::Member(leaf) => leaf,
+            _ => applied.tree.reserve_leaf().map_err(ProposalError::Tree)?,
+        };
+        check_everybody(&applied, list.extensions.is_some())?;
+        Ok(applied)
+    }
 
     /// Checks new leaf nodes and KeyPackages, all their signatures in one batch.
     fn check_leaves(
@@ -232,7 +266,7 @@ impl Group {
         additions: &[&KeyPackage],
         ctx: &mut Context<'_>,
     ) -> Result<(), Error> {
-        let suite = self.suite();
+        let suite = self.suite;
         let rules = applied.rules(suite, ctx.authentication_service, ctx.now);
         let mut signatures = Signatures::default();
         for (leaf, new) in updates {
@@ -242,7 +276,7 @@ impl Group {
                 .check_new(new, Standing::Update { old: &old })
                 .map_err(|error| ProposalError::Update { leaf, error })?;
             let position = LeafPosition {
-                group_id: self.group_id(),
+                group_id: &self.context.group_id,
                 leaf_index: leaf,
             };
             signatures.leaf_node(new, Some(position), move |error| ProposalError::Update {
@@ -258,40 +292,73 @@ impl Group {
         Ok(())
     }
 
-    /// What depends on all members after the changes.
-    fn check_everybody(
+    /// Checks the signature of a path's leaf node, which covers its place.
+    pub fn check_path_signature(
         &self,
         applied: &Applied,
-        new_extensions: bool,
-    ) -> Result<(), ProposalError> {
-        if new_extensions {
-            check_needed(
-                &applied.extensions,
-                applied.required.as_ref(),
-                &applied.tree,
-            )?;
-        }
-        // Every credential type in use has to be supported by everybody.
-        match applied.tree.unsupported_credential() {
-            Some(credential) => Err(ProposalError::UnsupportedCredential(credential)),
+        leaf_node: &LeafNode,
+    ) -> Result<(), CommitError> {
+        let position = LeafPosition {
+            group_id: &self.context.group_id,
+            leaf_index: applied.committer,
+        };
+        let encoded = leaf_node.to_bytes();
+        leaf_node
+            .verify_signature(self.suite, &encoded, Some(position))
+            .map_err(|error| LeafNodeError::Signature(error).into())
+    }
+
+    /// Checks the leaf node of a path, but for its signature and its parent hash. `tree` has it.
+    pub fn check_path_leaf(
+        &self,
+        applied: &Applied,
+        committer: Sender,
+        leaf_node: &LeafNode,
+        tree: &Tree,
+        ctx: &Context<'_>,
+    ) -> Result<(), CommitError> {
+        let old = match committer {
+            Sender::Member(leaf) => self.tree.leaf(leaf).map(Leaf::leaf_node),
+            // What an external commit removes is an earlier leaf of the joiner.
+            _ => applied.removed.first().map(|(_, old)| old.clone()),
+        };
+        applied
+            .rules(self.suite, ctx.authentication_service, ctx.now)
+            .check_new(leaf_node, Standing::Commit { old: old.as_ref() })?;
+        match tree.unsupported_credential() {
+            Some(credential) => Err(CommitError::UnsupportedCredential(credential)),
             None => Ok(()),
         }
     }
+}
 
-    /// The PSKs of a commit or Welcome, in order.
-    pub(super) fn psk_secrets(
-        ids: &[PreSharedKeyID],
-        ctx: &Context<'_>,
-    ) -> Result<Vec<(PreSharedKeyID, Secret)>, ProposalError> {
-        ids.iter()
-            .map(|id| {
-                Ok((
-                    id.clone(),
-                    ctx.psks.psk(id).ok_or(ProposalError::UnknownPsk)?,
-                ))
-            })
-            .collect()
+/// What depends on all members after the changes.
+fn check_everybody(applied: &Applied, new_extensions: bool) -> Result<(), ProposalError> {
+    if new_extensions {
+        check_needed(
+            &applied.extensions,
+            applied.required.as_ref(),
+            &applied.tree,
+        )?;
     }
+    // Every credential type in use has to be supported by everybody.
+    match applied.tree.unsupported_credential() {
+        Some(credential) => Err(ProposalError::UnsupportedCredential(credential)),
+        None => Ok(()),
+    }
+}
+
+/// The PSKs of a commit or Welcome, in order.
+pub(super) fn psk_secrets(
+    ids: &[PreSharedKeyID],
+    ctx: &Context<'_>,
+) -> Result<Vec<(PreSharedKeyID, Secret)>, ProposalError> {
+    ids.iter()
+        .map(|id| {
+            let psk = ctx.psks.psk(id).ok_or(ProposalError::UnknownPsk)?;
+            Ok((id.clone(), psk))
+        })
+        .collect()
 }
 
 /// Checks a KeyPackage before it is offered to a group (RFC 9420, section 10.1).
@@ -362,108 +429,6 @@ fn check_needed(
     }
 }
 
-/// Refuses PSKs that cannot be part of a commit or Welcome (RFC 9420, section 12.1.4).
-pub(super) fn check_psks(ids: &[PreSharedKeyID], suite: &dyn Suite) -> Result<(), ProposalError> {
-    let mut seen = BTreeSet::new();
-    for id in ids {
-        if id.psk_nonce.len() != suite.hash_length() {
-            return Err(ProposalError::PskNonce);
-        }
-        if let PskType::Resumption(psk) = &id.psktype
-            && psk.usage != ResumptionPSKUsage::Application
-        {
-            return Err(ProposalError::PskUsage);
-        }
-        if !seen.insert(id.to_bytes()) {
-            return Err(ProposalError::RepeatedPsk);
-        }
-    }
-    Ok(())
-}
-
-/// A list in the order of application.
-struct List<'a> {
-    extensions: Option<&'a Extensions>,
-    updates: Vec<(LeafIndex, &'a LeafNode)>,
-    removals: Vec<LeafIndex>,
-    additions: Vec<&'a KeyPackage>,
-    psks: Vec<PreSharedKeyID>,
-    own_leaf_key: Option<HpkeKeyPair>,
-    path_required: bool,
-}
-
-impl<'a> List<'a> {
-    /// The rules of section 12.2 that need no cryptography.
-    fn sort(
-        proposals: &'a [Sourced],
-        tree: &Tree,
-        committer: LeafIndex,
-        suite: &dyn Suite,
-    ) -> Result<Self, ProposalError> {
-        let mut list = Self {
-            extensions: None,
-            updates: Vec::new(),
-            removals: Vec::new(),
-            additions: Vec::new(),
-            psks: Vec::new(),
-            own_leaf_key: None,
-            path_required: proposals.is_empty(),
-        };
-        let mut touched = BTreeSet::new();
-        for Sourced {
-            sender,
-            proposal,
-            own_leaf_key,
-        } in proposals
-        {
-            match proposal {
-                Proposal::Add(add) => list.additions.push(&add.key_package),
-                Proposal::Update(_) if *sender == committer => {
-                    return Err(ProposalError::UpdateOfCommitter);
-                }
-                Proposal::Update(update) => {
-                    member(tree, *sender)?;
-                    if !touched.insert(*sender) {
-                        return Err(ProposalError::SameLeafTwice(*sender));
-                    }
-                    list.updates.push((*sender, &update.leaf_node));
-                    if own_leaf_key.is_some() {
-                        list.own_leaf_key.clone_from(own_leaf_key);
-                    }
-                    list.path_required = true;
-                }
-                Proposal::Remove(remove) if remove.removed == committer => {
-                    return Err(ProposalError::RemoveOfCommitter);
-                }
-                Proposal::Remove(remove) => {
-                    member(tree, remove.removed)?;
-                    if !touched.insert(remove.removed) {
-                        return Err(ProposalError::SameLeafTwice(remove.removed));
-                    }
-                    list.removals.push(remove.removed);
-                    list.path_required = true;
-                }
-                Proposal::PreSharedKey(psk) => list.psks.push(psk.psk.clone()),
-                Proposal::ReInit(_) if proposals.len() > 1 => {
-                    return Err(ProposalError::ReInitNotAlone);
-                }
-                Proposal::ReInit(_) => {
-                    return Err(ProposalError::Unsupported(proposal.proposal_type()));
-                }
-                Proposal::ExternalInit(_) => return Err(ProposalError::ExternalInit),
-                Proposal::GroupContextExtensions(new) => {
-                    if list.extensions.replace(&new.extensions).is_some() {
-                        return Err(ProposalError::SecondGroupContextExtensions);
-                    }
-                    list.path_required = true;
-                }
-            }
-        }
-        check_psks(&list.psks, suite)?;
-        Ok(list)
-    }
-}
-
 /// Signatures that are checked together.
 #[derive(Default)]
 pub(super) struct Signatures<'a> {
@@ -522,6 +487,6 @@ pub(super) fn known<T: ExtensionContent>(
     extensions.get().map_err(|_| T::EXTENSION_TYPE)
 }
 
-fn member(tree: &Tree, leaf: LeafIndex) -> Result<&Leaf, ProposalError> {
+pub(super) fn member(tree: &Tree, leaf: LeafIndex) -> Result<&Leaf, ProposalError> {
     tree.leaf(leaf).ok_or(ProposalError::NoSuchMember(leaf))
 }

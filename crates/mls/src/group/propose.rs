@@ -1,7 +1,8 @@
 //! Proposing a change without making it (RFC 9420, section 12.1).
 
 use super::error::ProposalError;
-use super::proposals::{Signatures, check_key_package, check_psks, known};
+use super::list::{check_psks, check_reinit};
+use super::proposals::{Signatures, check_key_package, known};
 use super::{Group, PendingProposal};
 use crate::code_point::WireFormat;
 use crate::codec::Bytes;
@@ -42,8 +43,8 @@ impl Group {
     /// [`Error::RatchetExhausted`], [`Error::UnexpectedWireFormat`],
     /// [`ProposalError::UpdateOfCommitter`] for an Update, [`ProposalError::NoSuchMember`] for a
     /// Remove of nobody, [`ProposalError::KeyPackage`] for an Add that is not valid, what a commit
-    /// would be refused for with a GroupContextExtensions or a PSK that is not valid,
-    /// [`ProposalError::Unsupported`] for a ReInit and [`ProposalError::ExternalInit`].
+    /// would be refused for with a GroupContextExtensions, a PSK or a ReInit that is not valid, and
+    /// [`ProposalError::ExternalInit`].
     #[allow(clippy::too_many_arguments)]
     pub fn propose(
         &self,
@@ -64,11 +65,8 @@ impl Group {
             Proposal::PreSharedKey(psk) => {
                 check_psks(std::slice::from_ref(&psk.psk), self.suite())?;
             }
-            // Others might commit what we could not follow.
-            Proposal::ReInit(_) => {
-                return Err(ProposalError::Unsupported(proposal.proposal_type()).into());
-            }
             Proposal::ExternalInit(_) => return Err(ProposalError::ExternalInit.into()),
+            Proposal::ReInit(reinit) => check_reinit(reinit, self.group_context())?,
             Proposal::Remove(_) => {}
         }
         self.send_proposal(
@@ -179,11 +177,11 @@ impl Group {
         self.check_suite(ctx)?;
         self.check_keys(keys)?;
         self.check_signer(signer)?;
-        let sender = self.own_index();
+        let sender = Sender::Member(self.own_index());
         let content = FramedContent {
-            group_id: self.state().context.group_id.clone(),
+            group_id: self.group_context().group_id.clone(),
             epoch: self.epoch(),
-            sender: Sender::Member(sender),
+            sender,
             authenticated_data: Bytes::from(authenticated_data),
             content: Content::Proposal(Box::new(proposal.clone())),
         };

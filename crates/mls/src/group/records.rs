@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::epoch::PublicState;
 use super::{Group, PendingProposal, Secrets, State};
 use crate::codec::{Bytes, Decode, DecodeError, Encode, Reader};
 use crate::crypto::{CryptoProvider, SignaturePublicKey};
@@ -42,25 +43,25 @@ impl Group {
     /// Adds what is to be stored to come from the records of `before`, or from none, to those of
     /// this group.
     pub(super) fn record_changes(&self, before: Option<&Self>, changes: &mut Changes) {
-        let state = self.state();
+        let (state, public) = (self.state(), self.public());
         let stored = StoredGroup {
-            context: state.context.clone(),
-            confirmation_tag: state.confirmation_tag.clone(),
-            interim_transcript_hash: state.interim_transcript_hash.clone(),
-            tree_depth: state.tree.depth() as u8,
+            context: public.context.clone(),
+            confirmation_tag: public.confirmation_tag.clone(),
+            interim_transcript_hash: public.interim_transcript_hash.clone(),
+            tree_depth: public.tree.depth() as u8,
             proposals: state.proposals.keys().cloned().collect(),
             secrets: state.secrets.clone(),
         };
-        let public = stored.context.to_bytes().len() + stored.proposals.to_bytes().len();
-        changes.put(group_key(), versioned(&stored, public));
+        let size = stored.context.to_bytes().len() + stored.proposals.to_bytes().len();
+        changes.put(group_key(), versioned(&stored, size));
         let before_group = before;
         let before = before.map(Self::state);
         if before.is_none_or(|before| !before.own_keys.is_same(&state.own_keys)) {
             changes.put(own_keys_key(), versioned(&state.own_keys, 0));
         }
-        state
+        public
             .tree
-            .record_changes(before.map(|before| &before.tree), changes);
+            .record_changes(before_group.map(Self::tree), changes);
         if let Some(before) = before_group.filter(|before| before.epoch() != self.epoch()) {
             self.record_old_signature_keys(before, changes);
         }
@@ -71,8 +72,8 @@ impl Group {
         }
         for (reference, pending) in &state.proposals {
             if before.is_none_or(|before| !before.proposals.contains_key(reference)) {
-                let public = pending.proposal.to_bytes().len();
-                changes.put(proposal_key(reference), versioned(&**pending, public));
+                let size = pending.proposal.to_bytes().len();
+                changes.put(proposal_key(reference), versioned(&**pending, size));
             }
         }
     }
@@ -91,10 +92,7 @@ impl Group {
 
     /// Adds what makes messages of `before`'s epoch readable after a restart in a later one.
     fn record_old_signature_keys(&self, before: &Self, changes: &mut Changes) {
-        let old = self
-            .state()
-            .tree
-            .replaced_signature_keys(&before.state().tree);
+        let old = self.tree().replaced_signature_keys(before.tree());
         changes.put(signature_keys_key(before.epoch()), versioned(&old, 0));
     }
 
@@ -119,7 +117,7 @@ impl Group {
             }
         }
         let keys = PastSignatureKeys {
-            tree: self.state().tree.clone(),
+            tree: self.tree().clone(),
             replaced,
         };
         MessageKeys::load(provider, epoch, records, Arc::new(keys))
@@ -148,13 +146,16 @@ impl Group {
             let pending: PendingProposal = load(records, proposal_key(&reference))?;
             proposals.insert(reference, Arc::new(pending));
         }
-        Ok(Self(Arc::new(State {
+        let public = PublicState {
             suite,
             context: stored.context,
             tree,
-            own_keys,
             confirmation_tag: stored.confirmation_tag,
             interim_transcript_hash: stored.interim_transcript_hash,
+        };
+        Ok(Self(Arc::new(State {
+            public,
+            own_keys,
             secrets: stored.secrets,
             proposals,
         })))

@@ -91,8 +91,8 @@ pub enum Standing<'a> {
     },
     /// In a path, in place of the old leaf.
     Commit {
-        /// The leaf that it replaces.
-        old: &'a LeafNode,
+        /// The leaf that it replaces, if it is not that of a new member.
+        old: Option<&'a LeafNode>,
     },
 }
 
@@ -114,8 +114,8 @@ impl LeafRules<'_> {
                 }
                 None
             }
-            (Standing::Update { old }, LeafNodeSource::Update)
-            | (Standing::Commit { old }, LeafNodeSource::Commit(_)) => Some(old),
+            (Standing::Update { old }, LeafNodeSource::Update) => Some(old),
+            (Standing::Commit { old }, LeafNodeSource::Commit(_)) => old,
             _ => return Err(LeafNodeError::Source),
         };
         self.check_length_of_lifetime(leaf_node)?;

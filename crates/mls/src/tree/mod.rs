@@ -274,18 +274,33 @@ impl Tree {
             .ok_or(TreeError::NoSuchMember(leaf))
     }
 
-    /// Puts a new member at the leftmost blank leaf (RFC 9420, section 12.1.1). The nodes above do
-    /// not know of it yet.
-    fn add(&mut self, leaf: &Leaf) -> Result<LeafIndex, TreeError> {
-        let index = match self.trie.first_blank() {
-            Some(index) => index,
+    /// The place of a leaf that may be blank.
+    fn leaf_place(&self, leaf: LeafIndex) -> Result<NodeIndex, TreeError> {
+        leaf.node()
+            .filter(|_| u64::from(leaf.0) < 1 << self.depth())
+            .ok_or(TreeError::NoSuchMember(leaf))
+    }
+
+    /// The leaf that the next new member gets: the leftmost blank one, for which the tree is extended
+    /// if there is none (RFC 9420, section 12.1.1). It stays blank.
+    ///
+    /// # Errors
+    /// [`TreeError::TooLarge`].
+    pub fn reserve_leaf(&mut self) -> Result<LeafIndex, TreeError> {
+        match self.trie.first_blank() {
+            Some(index) => Ok(index),
             None if self.depth() < MAX_DEPTH => {
                 let index = LeafIndex(1 << self.depth());
                 self.trie.extend();
-                index
+                Ok(index)
             }
-            None => return Err(TreeError::TooLarge),
-        };
+            None => Err(TreeError::TooLarge),
+        }
+    }
+
+    /// Puts a new member at the leftmost blank leaf. The nodes above do not know of it yet.
+    fn add(&mut self, leaf: &Leaf) -> Result<LeafIndex, TreeError> {
+        let index = self.reserve_leaf()?;
         let node = index.node().ok_or(TreeError::TooLarge)?;
         self.put(node, Some(Node::Leaf(leaf.clone())))?;
         Ok(index)

@@ -126,10 +126,11 @@ impl Tree {
 
     /// Gives `leaf` and the nodes of its filtered direct path fresh keys, and signs the leaf node
     /// with its new parent hash. The tree hash of the result goes into the GroupContext that
-    /// [`NewPath::encrypt`] takes.
+    /// [`NewPath::encrypt`] takes. Who joins by its path has a blank leaf before, see
+    /// [`Tree::reserve_leaf`].
     ///
     /// # Errors
-    /// [`PathError::Tree`] if the leaf is blank, or if the signature key is another member's;
+    /// [`PathError::Tree`] if the leaf is outside the tree, or if the signature key is another member's;
     /// [`PathError::Crypto`] if the signature key is malformed. All to the blame of the caller.
     pub fn renew_path(
         &mut self,
@@ -140,7 +141,7 @@ impl Tree {
         group_id: &[u8],
         rng: &mut dyn CryptoRng,
     ) -> Result<NewPath, PathError> {
-        self.member_node(leaf)?;
+        self.leaf_place(leaf)?;
         let steps = self.filtered_direct_path(leaf);
         let leaf_key = suite.kem_key_pair(rng);
         let mut keys = BTreeMap::new();
@@ -191,7 +192,7 @@ impl Tree {
         path: &UpdatePath,
         new_members: &BTreeSet<LeafIndex>,
     ) -> Result<Vec<Step>, PathError> {
-        let leaf_place = self.member_node(committer)?;
+        let leaf_place = self.leaf_place(committer)?;
         let steps = self.filtered_direct_path(committer);
         if steps.len() != path.nodes.len() {
             return Err(PathError::Length {
@@ -262,7 +263,7 @@ impl Tree {
         steps: &[Step],
         public_keys: &[HpkePublicKey],
     ) -> Result<Bytes, PathError> {
-        self.blank_path(self.member_node(leaf)?)?;
+        self.blank_path(self.leaf_place(leaf)?)?;
         let mut above = Bytes::default();
         for (step, key) in steps.iter().zip(public_keys).rev() {
             let node = ParentNode {
@@ -278,7 +279,7 @@ impl Tree {
     }
 
     fn set_leaf(&mut self, leaf: LeafIndex, node: Leaf) -> Result<(), TreeError> {
-        let place = self.member_node(leaf)?;
+        let place = self.leaf_place(leaf)?;
         self.put(place, Some(Node::Leaf(node)))
     }
 }

@@ -341,6 +341,31 @@ impl Client {
         )
     }
 
+    /// Takes a place in a group that was not joined by a Welcome.
+    pub fn enter(&mut self, group: Group, keys: MessageKeys, changes: &Changes) {
+        let mut records = MemoryRecords::default();
+        records.apply(changes);
+        self.member = Some(Member {
+            group,
+            keys,
+            records,
+        });
+    }
+
+    /// What a message would do, without doing it.
+    pub fn peek(&mut self, message: &MlsMessage) -> Result<Received, Error> {
+        let member = self.member.as_mut().unwrap();
+        let (group, records) = (member.group.clone(), member.records.clone());
+        let received = self.receive(message);
+        let keys = group.load_keys(&aws_lc::PROVIDER, group.epoch(), &records);
+        self.member = Some(Member {
+            group,
+            keys: keys.unwrap(),
+            records,
+        });
+        received
+    }
+
     /// Forgets all but what was stored, as a restart does.
     pub fn restart(&mut self) {
         let member = self.member.as_mut().unwrap();
@@ -357,7 +382,7 @@ pub enum Received {
     Data(Vec<u8>),
     Proposal,
     Commit(Box<folkmoot_mls::group::CommitEffects>),
-    Removed(folkmoot_mls::tree_math::LeafIndex),
+    Removed(folkmoot_mls::framing::Sender),
 }
 
 impl Member {

@@ -9,7 +9,7 @@ use folkmoot_mls::codec::Encode;
 use folkmoot_mls::credential::{Credential, CredentialType};
 use folkmoot_mls::crypto::{CipherSuite, CryptoProvider, SignatureKeyPair};
 use folkmoot_mls::extension::Extensions;
-use folkmoot_mls::group::{Group, GroupParameters};
+use folkmoot_mls::group::{Group, GroupInfoOptions, GroupParameters};
 use folkmoot_mls::key_package::{KeyPackage, KeyPackageBundle};
 use folkmoot_mls::leaf_node::{LeafParameters, Lifetime};
 use folkmoot_mls::message::MlsMessage;
@@ -185,9 +185,12 @@ impl Client {
     ) -> Result<proto::GroupInfoResponse, ClientError> {
         let (member, _) = self.member(request.state_id)?;
         let external_tree = request.external_tree;
-        let group_info = member
-            .group
-            .group_info(&member.signer, !external_tree, true)?;
+        let options = GroupInfoOptions {
+            ratchet_tree: !external_tree,
+            external_pub: true,
+            ..GroupInfoOptions::default()
+        };
+        let group_info = member.group.group_info(&member.signer, options)?;
         Ok(proto::GroupInfoResponse {
             group_info: MlsMessage::GroupInfo(Box::new(group_info)).to_bytes(),
             ratchet_tree: tree_beside(&member.group, external_tree),
