@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::fmt::{self, Display};
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget};
@@ -40,14 +40,18 @@ impl Printer {
 
     /// Prints one report. A closed pipe is no error: whoever read has read enough.
     pub fn print(&self, report: &impl Report) -> io::Result<()> {
-        let text = if self.json {
-            serde_json::to_string(report).map_err(io::Error::other)?
-        } else {
-            report.to_string()
-        };
         self.progress.suspend(|| {
-            let mut out = io::stdout().lock();
-            match writeln!(out, "{text}").and_then(|()| out.flush()) {
+            // Never all of it in memory: a report may be much longer than what it is about.
+            let mut out = BufWriter::new(io::stdout().lock());
+            let written = if self.json {
+                serde_json::to_writer(&mut out, report).map_err(io::Error::from)
+            } else {
+                write!(out, "{report}")
+            };
+            match written
+                .and_then(|()| writeln!(out))
+                .and_then(|()| out.flush())
+            {
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
                     self.closed.set(true);
                     Ok(())
@@ -89,10 +93,20 @@ pub struct Tame<'a>(pub &'a str);
 
 impl Display for Tame<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        use fmt::Write;
-        self.0
-            .chars()
-            .try_for_each(|c| f.write_char(if is_tame(c) { c } else { '\u{fffd}' }))
+        fmt::Write::write_str(&mut Taming(f), self.0)
+    }
+}
+
+/// As [`Tame`], for text that is written piece by piece.
+pub struct Taming<'a, 'b>(pub &'a mut fmt::Formatter<'b>);
+
+impl fmt::Write for Taming<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        if text.chars().all(is_tame) {
+            return self.0.write_str(text);
+        }
+        text.chars()
+            .try_for_each(|c| self.0.write_char(if is_tame(c) { c } else { '\u{fffd}' }))
     }
 }
 

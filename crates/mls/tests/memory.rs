@@ -10,6 +10,7 @@ use folkmoot_mls::credential::Credential;
 use folkmoot_mls::extension::Extensions;
 use folkmoot_mls::framing::{PrivateMessage, PublicMessage};
 use folkmoot_mls::group_info::GroupInfo;
+use folkmoot_mls::inspect::inspect;
 use folkmoot_mls::key_package::KeyPackage;
 use folkmoot_mls::message::{MessageHeader, MlsMessage};
 use folkmoot_mls::node::RatchetTree;
@@ -106,6 +107,8 @@ fn memory_is_bounded_by_the_size_of_the_input() {
         assert!(peak <= CONSTANT);
     }
 
+    messages_are_shown_in_little_memory(count);
+
     // A header is read without a copy of what follows it.
     let mut message = vec![0, 1, 0, 2];
     encode_bytes(b"group", &mut message);
@@ -122,4 +125,42 @@ fn memory_is_bounded_by_the_size_of_the_input() {
             Ok(())
         })
         .unwrap();
+}
+
+/// Takes text, and keeps none of it.
+#[derive(Default)]
+struct Lines(usize);
+
+impl std::fmt::Write for Lines {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        self.0 += text.matches('\n').count();
+        Ok(())
+    }
+}
+
+/// Showing a message takes the same memory whether its lists are short or long.
+fn messages_are_shown_in_little_memory(count: usize) {
+    const ENOUGH: usize = 16 << 10;
+    let header = [&[0, 1, 0, 1, 1, 7][..], &[0; 8], &[4, 0, 3]].concat();
+    let commit = [many(&header, &[2, 0], count), vec![0, 0, 0]].concat();
+    let welcome = [many(&[0, 1, 0, 3, 0, 1], &[0, 0, 0], count), vec![0]].concat();
+    let mut tree = Vec::new();
+    encode_bytes(&many(&[], &[0], count), &mut tree);
+    let context = [&[0, 1, 0, 4, 0, 1, 0, 1, 0][..], &[0; 8], &[0, 0, 0]].concat();
+    let mut group_info = context;
+    encode_bytes(&[vec![0, 2], tree].concat(), &mut group_info);
+    group_info.extend_from_slice(&[0, 0, 0, 0, 0, 0]);
+    for message in [commit, welcome, group_info] {
+        let mut lines = Lines::default();
+        let peak = peak_of(|| {
+            let shown = inspect(&message).expect("a message");
+            std::fmt::write(&mut lines, format_args!("{shown}")).unwrap();
+        });
+        assert!(lines.0 > count, "{} lines", lines.0);
+        assert!(
+            peak <= ENOUGH,
+            "{peak} bytes for {} of input",
+            message.len()
+        );
+    }
 }

@@ -1,6 +1,6 @@
 //! `inspect`: any MLS message, field by field.
 
-use std::fmt::{self, Display};
+use std::fmt::{self, Display, Write};
 use std::path::Path;
 
 use folkmoot_mls::inspect::{Field, Value, inspect as fields_of};
@@ -8,7 +8,7 @@ use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
 
 use super::message::read_input;
 use crate::error::CliError;
-use crate::output::Printer;
+use crate::output::{Printer, Taming};
 
 /// As long as a commit may be.
 const LIMIT: u64 = folkmoot_protocol::limits::HANDSHAKE_MESSAGE as u64;
@@ -19,16 +19,15 @@ pub fn inspect(file: &Path, printer: &Printer) -> Result<(), CliError> {
     printer.print(&Message(field)).map_err(CliError::Output)
 }
 
-struct Message(Field);
+struct Message<'a>(Field<'a>);
 
-impl Display for Message {
+impl Display for Message<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = self.0.to_string();
-        write!(f, "{}", crate::output::Tame(text.trim_end()))
+        write!(Taming(f), "{}", self.0)
     }
 }
 
-impl Serialize for Message {
+impl Serialize for Message<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(Some(1))?;
         map.serialize_entry(self.0.name, &Data(&self.0.value))?;
@@ -36,19 +35,21 @@ impl Serialize for Message {
     }
 }
 
-struct Data<'a>(&'a Value);
+struct Data<'a>(&'a Value<'a>);
 
 impl Serialize for Data<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self.0 {
             Value::Number(number) => serializer.serialize_u64(*number),
-            Value::Name(text) | Value::Text(text) => serializer.serialize_str(text),
-            Value::Bytes(bytes) => serializer.serialize_str(&hex::encode(bytes)),
+            Value::Name(text) => serializer.serialize_str(text),
+            Value::Text(text) => serializer.serialize_str(text),
+            Value::Bytes(bytes) => serializer.collect_str(&Hex(bytes)),
             Value::List(values) => {
-                let mut list = serializer.serialize_seq(Some(values.len()))?;
+                // How many there are shows when they are read, one after the other.
+                let mut list = serializer.serialize_seq(None)?;
                 values
-                    .iter()
-                    .try_for_each(|value| list.serialize_element(&Data(value)))?;
+                    .clone()
+                    .try_for_each(|value| list.serialize_element(&Data(&value)))?;
                 list.end()
             }
             Value::Fields(fields) => {
@@ -60,5 +61,13 @@ impl Serialize for Data<'_> {
             }
             Value::Absent => serializer.serialize_none(),
         }
+    }
+}
+
+struct Hex<'a>(&'a [u8]);
+
+impl Display for Hex<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }

@@ -553,7 +553,11 @@ pub fn mls_message() -> BoxedStrategy<MlsMessage> {
         private_message().prop_map(MlsMessage::PrivateMessage),
         welcome().prop_map(MlsMessage::Welcome),
         group_info().prop_map(|group_info| MlsMessage::GroupInfo(Box::new(group_info))),
-        key_package().prop_map(|key_package| MlsMessage::KeyPackage(Box::new(key_package))),
+        // One that travels is of its message's version.
+        key_package().prop_map(|mut key_package| {
+            key_package.version = ProtocolVersion::MLS10;
+            MlsMessage::KeyPackage(Box::new(key_package))
+        }),
     ]
     .boxed()
 }
