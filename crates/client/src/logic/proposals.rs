@@ -15,6 +15,7 @@
 use folkmoot_credential::Version;
 use folkmoot_mls::code_point::WireFormat;
 use folkmoot_mls::codec::Encode;
+use folkmoot_mls::framing::Sender;
 use folkmoot_mls::group::Group;
 use folkmoot_mls::proposal::{Proposal, ProposalRef};
 use folkmoot_mls::tree_math::LeafIndex;
@@ -80,7 +81,8 @@ pub(super) fn is_to_be_removed(group: &Group, leaf: LeafIndex) -> bool {
         is_taken(proposal) && matches!(proposal, Proposal::Remove(remove) if remove.removed == leaf)
     };
     let mut pending = group.pending_proposals().into_iter();
-    pending.any(|(_, pending)| pending.sender != leaf && removes(&pending.proposal))
+    let leaver = Sender::Member(leaf);
+    pending.any(|(_, pending)| pending.sender != leaver && removes(&pending.proposal))
 }
 
 /// Whether a proposal of somebody's makes a commit of ours due. Our own removal is for others.
