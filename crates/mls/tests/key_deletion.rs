@@ -465,11 +465,11 @@ fn skipped_keys_stay_until_they_are_used() {
         clients[ALICE].receive(&words[received]).unwrap();
         waiting.retain(|generation| *generation != received);
         let state = State::of(&clients[ALICE]);
-        for generation in 0..4 {
+        for (generation, key) in keys.iter().enumerate() {
             if waiting.contains(&generation) {
-                all_reached(&state, &none, &keys[generation]);
+                all_reached(&state, &none, key);
             } else {
-                none_reached(&state, &none, &keys[generation]);
+                none_reached(&state, &none, key);
             }
         }
         // What would lead to skipped keys again, and to those that were used, is gone at once.
@@ -637,9 +637,9 @@ fn after_a_path() {
         let old: Vec<_> = clients.iter().map(private_keys).collect();
         let step = step(clients, committer, None);
         let before: Vec<_> = clients.iter().map(State::of).collect();
-        for index in 0..clients.len() {
+        for (index, client) in clients.iter_mut().enumerate() {
             if index != committer {
-                clients[index].receive(&step.message()).unwrap();
+                client.receive(&step.message()).unwrap();
             }
         }
         let Step {
