@@ -82,9 +82,11 @@ macro_rules! own_scripts {
 
 own_scripts! {
     extensions,
+    external_commits,
     keys,
     members,
     messages,
+    outside_proposals,
     together,
 }
 

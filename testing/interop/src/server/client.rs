@@ -18,6 +18,7 @@ use rand_chacha::ChaCha20Rng;
 
 use super::error::ClientError;
 use super::member::{Member, Psks, World, suite};
+use super::outside::Signer;
 use super::wire;
 use crate::proto;
 
@@ -38,8 +39,7 @@ pub struct Client {
 pub(super) enum Entry {
     Member(Box<Member>),
     Transaction(Box<Transaction>),
-    //     Ended(Box<Ended>),
-    //     Signer(Box<Signer>),
+    Signer(Box<Signer>),
 }
 
 /// A key package that waits for its Welcome.
@@ -271,6 +271,10 @@ impl Client {
         let psks = match self.entries.get_mut(&id) {
             Some(Entry::Member(member)) => &mut member.psks,
             Some(Entry::Transaction(transaction)) => &mut transaction.psks,
+            Some(_) => {
+                let expected = "state or transaction";
+                return Err(ClientError::WrongKind { id, expected });
+            }
             None => return Err(ClientError::UnknownId(id)),
         };
         psks.store(&request.psk_id, &request.psk_secret)?;
@@ -441,6 +445,13 @@ impl Client {
 
     pub(super) fn member(&mut self, id: u32) -> Result<(&mut Member, &mut World), ClientError> {
         entry!(self, Member, "state", id)
+    }
+
+    pub(super) fn external_signer(
+        &mut self,
+        id: u32,
+    ) -> Result<(&Signer, &mut World), ClientError> {
+        entry!(self, Signer, "signer", id).map(|(signer, world)| (&*signer, world))
     }
 
     /// Keeps something under a new id.

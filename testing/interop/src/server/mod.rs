@@ -10,6 +10,7 @@
 mod client;
 mod error;
 mod member;
+mod outside;
 mod service;
 mod wire;
 

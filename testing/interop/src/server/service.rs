@@ -86,6 +86,7 @@ calls! {
     create_group: CreateGroupRequest => CreateGroupResponse;
     create_key_package: CreateKeyPackageRequest => CreateKeyPackageResponse;
     join_group: JoinGroupRequest => JoinGroupResponse;
+    external_join: ExternalJoinRequest => ExternalJoinResponse;
     group_info: GroupInfoRequest => GroupInfoResponse;
     state_auth: StateAuthRequest => StateAuthResponse;
     export: ExportRequest => ExportResponse;
@@ -102,5 +103,9 @@ calls! {
     commit: CommitRequest => CommitResponse;
     handle_commit: HandleCommitRequest => HandleCommitResponse;
     handle_pending_commit: HandlePendingCommitRequest => HandleCommitResponse;
+    new_member_add_proposal: NewMemberAddProposalRequest => NewMemberAddProposalResponse;
+    create_external_signer: CreateExternalSignerRequest => CreateExternalSignerResponse;
+    add_external_signer: AddExternalSignerRequest => ProposalResponse;
+    external_signer_proposal: ExternalSignerProposalRequest => ProposalResponse;
     free: FreeRequest => FreeResponse;
 }

@@ -1,14 +1,15 @@
 //! From the fields of calls to values, and back.
 
-use folkmoot_mls::code_point::WireFormat;
+use folkmoot_mls::code_point::{ProtocolVersion, WireFormat};
 use folkmoot_mls::codec::{Decode, Encode};
 use folkmoot_mls::credential::Credential;
 use folkmoot_mls::crypto::{CipherSuite, Suite};
 use folkmoot_mls::extension::{Extension, ExtensionType, Extensions};
+use folkmoot_mls::group_info::GroupInfo;
 use folkmoot_mls::key_package::KeyPackage;
 use folkmoot_mls::leaf_node::LeafNode;
 use folkmoot_mls::message::MlsMessage;
-use folkmoot_mls::proposal::{PreSharedKey, Proposal};
+use folkmoot_mls::proposal::{PreSharedKey, Proposal, ReInit};
 use folkmoot_mls::psk::{ExternalPsk, PreSharedKeyID, PskType, ResumptionPSKUsage, ResumptionPsk};
 use folkmoot_mls::tree_math::LeafIndex;
 use folkmoot_mls::welcome::Welcome;
@@ -45,6 +46,14 @@ pub fn welcome(bytes: &[u8]) -> Result<Welcome, ClientError> {
     match decode("welcome", bytes)? {
         MlsMessage::Welcome(welcome) => Ok(welcome),
         other => Err(wrong("welcome", &other)),
+    }
+}
+
+/// A GroupInfo in its MLSMessage.
+pub fn group_info(bytes: &[u8]) -> Result<GroupInfo, ClientError> {
+    match decode("group_info", bytes)? {
+        MlsMessage::GroupInfo(group_info) => Ok(*group_info),
+        other => Err(wrong("group_info", &other)),
     }
 }
 
@@ -130,6 +139,20 @@ pub fn proposal(
             Err(ClientError::ProposalType(name))
         }
     }
+}
+
+/// Ends a group in favour of one with these parameters.
+pub fn re_init(
+    group_id: &[u8],
+    suite: u32,
+    list: &[proto::Extension],
+) -> Result<Proposal, ClientError> {
+    Ok(Proposal::ReInit(ReInit {
+        group_id: group_id.into(),
+        version: ProtocolVersion::MLS10,
+        cipher_suite: cipher_suite(suite)?,
+        extensions: extensions(list)?,
+    }))
 }
 
 /// The member with an identity; the leftmost if there are several.
