@@ -228,7 +228,7 @@ fn leaf_node_source() {
 
 fn psk_type() {
     let external = [1, 1, 7, 1, 9];
-    refused_before::<PreSharedKeyID>(&external, 4, [0, 3], "PskType");
+    refused_before::<PreSharedKeyID>(&external, 4, [0, 9], "PskType");
 }
 
 fn psk_usage() {

@@ -15,11 +15,13 @@ use folkmoot_mls::framing::{
 };
 use folkmoot_mls::group_context::GroupContext;
 use folkmoot_mls::key_package::KeyPackage;
-use folkmoot_mls::key_schedule::{EpochSecrets, joiner_secret, member_secret};
+use folkmoot_mls::key_schedule::{
+    EpochSecrets, external_init, external_key_pair, joiner_secret, member_secret,
+};
 use folkmoot_mls::leaf_node::{LeafNode, LeafNodeSource, LeafPosition};
 use folkmoot_mls::message::MlsMessage;
 use folkmoot_mls::node::{Node, ParentNode, RatchetTree};
-use folkmoot_mls::proposal::{Proposal, ProposalOrRef};
+use folkmoot_mls::proposal::{ExternalInit, Proposal, ProposalOrRef};
 use folkmoot_mls::psk::{PreSharedKeyID, psk_secret};
 use folkmoot_mls::ratchet::{MessageKey, Ratchet, RatchetKind};
 use folkmoot_mls::records::{RecordKey, RecordKind, Records};
@@ -73,6 +75,8 @@ pub struct Plan<'a> {
     pub signer: SignatureKeyPair,
     /// In place of the last epoch's.
     pub init_secret: Option<Secret>,
+    /// In place of the committer's leaf, for an external commit.
+    pub leaf: Option<LeafNode>,
     pub edit_leaf: Edit<'a, LeafNode>,
     pub edit_signed_leaf: Edit<'a, LeafNode>,
     pub edit_keys: Edit<'a, Vec<HpkePublicKey>>,
@@ -378,6 +382,7 @@ impl Insider {
             leaf_signer: self.signer.clone(),
             signer: self.signer.clone(),
             init_secret: None,
+            leaf: None,
             edit_leaf: Box::new(|_| {}),
             edit_signed_leaf: Box::new(|_| {}),
             edit_keys: Box::new(|_| {}),
@@ -394,13 +399,43 @@ impl Insider {
         plan
     }
 
+    /// A plan for an external commit by this client, with an ExternalInit in front of the proposals.
+    pub fn external_plan<'a>(
+        &self,
+        client: &Client,
+        package: &KeyPackage,
+        proposals: Vec<Proposal>,
+    ) -> Plan<'a> {
+        let external_pub = external_key_pair(self.suite, &self.external_secret).public_key;
+        let mut rng = client.rng.clone();
+        let (kem_output, init_secret) = external_init(self.suite, &external_pub, &mut rng).unwrap();
+        let init = Proposal::ExternalInit(ExternalInit { kem_output });
+        let mut plan = self.plan([vec![init], proposals].concat());
+        plan.sender = Sender::NewMemberCommit;
+        plan.wire_format = WireFormat::PUBLIC_MESSAGE;
+        plan.signer = client.signer.clone();
+        plan.leaf_signer = client.signer.clone();
+        plan.leaf = Some(package.leaf_node.clone());
+        plan.init_secret = Some(init_secret);
+        plan
+    }
+
     /// Makes the commit.
     pub fn commit(&self, plan: &Plan<'_>) -> Forged {
         let suite = self.suite;
         let mut rng = self.rng.clone();
         let mut next = self.clone();
-        let old_leaf = self.nodes.leaf(self.own).cloned();
+        let old_leaf = self.nodes.leaf(self.own);
+        let old_leaf = plan.leaf.as_ref().or(old_leaf).cloned();
         let added = next.nodes.apply(&plan.effects);
+        if plan.sender == Sender::NewMemberCommit {
+            next.own = next.nodes.first_blank();
+        }
+        let own = next.own;
+        let position = LeafPosition {
+            group_id: &self.context.group_id,
+            leaf_index: own,
+        };
         let mut provisional = self.context.clone();
         provisional.epoch += 1;
         let mut psks = Vec::new();
@@ -417,7 +452,7 @@ impl Insider {
         let mut path_secrets = BTreeMap::new();
         let path = plan.path.then(|| {
             let leaf_key = suite.kem_key_pair(&mut rng);
-            let steps = next.nodes.filtered_direct_path(self.own);
+            let steps = next.nodes.filtered_direct_path(own);
             let mut secret = suite.derive_secret(&leaf_key.private_key, "of the insider");
             let (mut secrets, mut keys) = (Vec::new(), Vec::new());
             for (node, _) in &steps {
@@ -429,15 +464,15 @@ impl Insider {
             commit_secret = secret;
             (plan.edit_keys)(&mut keys);
             (plan.edit_path_secrets)(&mut secrets);
-            let parent_hash = next.nodes.set_path(suite, self.own, &keys);
+            let parent_hash = next.nodes.set_path(suite, own, &keys);
             let mut leaf = old_leaf.clone().unwrap();
             leaf.encryption_key = leaf_key.public_key;
             leaf.signature_key = plan.leaf_signer.public_key.clone();
             leaf.leaf_node_source = LeafNodeSource::Commit(parent_hash);
             (plan.edit_leaf)(&mut leaf);
-            let mut leaf = sign_leaf(suite, &plan.leaf_signer, leaf, self.position());
+            let mut leaf = sign_leaf(suite, &plan.leaf_signer, leaf, position);
             (plan.edit_signed_leaf)(&mut leaf);
-            let place = NodeIndex(self.own.0 * 2);
+            let place = NodeIndex(own.0 * 2);
             next.nodes.set(place, Some(Node::Leaf(leaf.clone().into())));
             provisional.tree_hash = next.nodes.root_hash(suite);
             let mut nodes = Vec::new();

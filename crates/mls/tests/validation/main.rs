@@ -32,11 +32,13 @@ macro_rules! rules {
 mod callers;
 mod commits;
 mod encoding;
+mod external_commits;
 mod insider;
 mod joining;
 mod key_packages;
 mod leaf_nodes;
 mod messages;
+mod outsiders;
 mod proposals;
 mod robustness;
 mod trees;
@@ -80,6 +82,8 @@ fn the_table() {
         trees::RULES,
         proposals::RULES,
         commits::RULES,
+        outsiders::RULES,
+        external_commits::RULES,
         joining::RULES,
         callers::RULES,
     ];
