@@ -5,7 +5,7 @@
 
 use rand_core::CryptoRng;
 
-use super::{CryptoError, HpkeKeyPair, Secret, Suite};
+use super::{CryptoError, HpkeKeyPair, Kdf, Secret, Suite};
 use crate::codec::Bytes;
 use crate::commit::HpkeCiphertext;
 
@@ -110,7 +110,7 @@ impl dyn Suite + '_ {
 
     /// A fresh key pair of the KEM.
     pub fn kem_key_pair(&self, rng: &mut dyn CryptoRng) -> HpkeKeyPair {
-        let mut ikm = zeroize::Zeroizing::new(vec![0; 32]);
+        let mut ikm = zeroize::Zeroizing::new(vec![0; self.kem_private_key_length()]);
         rng.fill_bytes(&mut ikm);
         self.kem_derive_key_pair(&ikm)
     }
@@ -164,36 +164,9 @@ fn hpke_suite_id(suite: &dyn Suite) -> [u8; 10] {
     id
 }
 
-/// `suite_id` of the KEM.
-pub fn kem_suite_id<S: Suite + ?Sized>(suite: &S) -> [u8; 5] {
-    let [kem_id, ..] = suite.hpke_ids();
-    let [high, low] = kem_id.to_be_bytes();
-    [b'K', b'E', b'M', high, low]
-}
-
-/// `ExtractAndExpand` of DHKEM (RFC 9180, section 4.1).
-pub fn extract_and_expand<S: Suite + ?Sized>(
-    suite: &S,
-    dh: &[u8],
-    kem_output: &[u8],
-    public_key: &[u8],
-) -> Secret {
-    let id = kem_suite_id(suite);
-    let prk = labeled_extract(suite, &id, &[], b"eae_prk", &[dh]);
-    let length = suite.hash_length();
-    labeled_expand(
-        suite,
-        &id,
-        &prk,
-        b"shared_secret",
-        &[kem_output, public_key],
-        length,
-    )
-}
-
 /// `LabeledExtract`.
-pub fn labeled_extract<S: Suite + ?Sized>(
-    suite: &S,
+pub fn labeled_extract<K: Kdf + ?Sized>(
+    kdf: &K,
     suite_id: &[u8],
     salt: &[u8],
     label: &[u8],
@@ -201,12 +174,12 @@ pub fn labeled_extract<S: Suite + ?Sized>(
 ) -> Secret {
     let mut parts = vec![VERSION, suite_id, label];
     parts.extend_from_slice(ikm);
-    Secret::from(suite.hmac_parts(salt, &parts))
+    Secret::from(kdf.hmac_parts(salt, &parts))
 }
 
 /// `LabeledExpand`.
-pub fn labeled_expand<S: Suite + ?Sized>(
-    suite: &S,
+pub fn labeled_expand<K: Kdf + ?Sized>(
+    kdf: &K,
     suite_id: &[u8],
     prk: &[u8],
     label: &[u8],
@@ -216,5 +189,5 @@ pub fn labeled_expand<S: Suite + ?Sized>(
     let length_bytes = (length as u16).to_be_bytes();
     let mut parts = vec![&length_bytes, VERSION, suite_id, label];
     parts.extend_from_slice(info);
-    suite.expand(prk, &parts, length)
+    kdf.expand(prk, &parts, length)
 }

@@ -4,17 +4,49 @@
 //! RFC builds from them, and nothing more, is here too: the labelled functions of sections 5 and 8
 //! (in [`labels`]) and HPKE (in [`hpke`]), both as methods of `dyn Suite`.
 //!
+//! # Providers
+//!
+//! | Module and feature | What it is | Suites |
+//! | --- | --- | --- |
+//! | `aws_lc`, `aws-lc` | `aws-lc-rs`, the fastest | 1, 2, 3, 5, 7 |
+//! | `rust_crypto`, `rust-crypto` | RustCrypto and dalek, pure Rust: builds for wasm32 | all |
+//!
+//! With both features, which is the default, the first one takes from the second what it lacks and has
+//! all suites too. [`PROVIDER`] is the first one if it is there, else the second. Both pass the
+//! same tests, and what one signs or seals, the other verifies or opens.
+//!
+//! | Suites | What they are made of |
+//! | --- | --- |
+//! | 1 to 7 | RFC 9420, section 17.1 |
+//! | 0x004d, 0x004e, 0x004f | X-Wing (ML-KEM-768 with X25519), Ed25519: `draft-ietf-mls-pq-ciphersuites` at the values that OpenMLS uses |
+//! | 65100 | ML-KEM-768 with X25519 as mls-rs combines them, which is not X-Wing; Ed25519 |
+//!
+//! Suites 4 and 6 stand on pre-releases that nobody has audited (`x448`, `ed448-goldilocks`).
+//!
 //! Randomness is an argument. Where a provider cannot take it, its documentation says so.
 
 #[cfg(feature = "aws-lc")]
 pub mod aws_lc;
+#[cfg(any(feature = "aws-lc", feature = "rust-crypto"))]
+mod dhkem;
+#[cfg(any(feature = "aws-lc", feature = "rust-crypto"))]
+mod ed25519;
 mod hash;
 pub mod hpke;
 pub mod labels;
+#[cfg(any(feature = "aws-lc", feature = "rust-crypto"))]
+mod parts;
+#[cfg(feature = "rust-crypto")]
+pub mod rust_crypto;
 mod secret;
 
 pub use hash::Hash;
 pub use secret::Secret;
+
+#[cfg(feature = "aws-lc")]
+pub use aws_lc::PROVIDER;
+#[cfg(all(feature = "rust-crypto", not(feature = "aws-lc")))]
+pub use rust_crypto::PROVIDER;
 
 use std::borrow::Cow;
 
@@ -43,6 +75,18 @@ code_points! {
             => "MLS_256_DHKEMX448_CHACHA20POLY1305_SHA512_Ed448",
         /// Suite 7.
         MLS_256_DHKEMP384_AES256GCM_SHA384_P384 = 7 => "MLS_256_DHKEMP384_AES256GCM_SHA384_P384",
+        /// X-Wing with ChaCha20-Poly1305, at the value that OpenMLS uses.
+        MLS_256_XWING_CHACHA20POLY1305_SHA256_ED25519 = 0x004d
+            => "MLS_256_XWING_CHACHA20POLY1305_SHA256_Ed25519",
+        /// X-Wing with AES-256-GCM (draft-ietf-mls-pq-ciphersuites), at the value that OpenMLS uses.
+        MLS_128_MLKEM768X25519_AES256GCM_SHA384_ED25519 = 0x004e
+            => "MLS_128_MLKEM768X25519_AES256GCM_SHA384_Ed25519",
+        /// X-Wing with AES-128-GCM (draft-ietf-mls-pq-ciphersuites), at the value that OpenMLS uses.
+        MLS_128_MLKEM768X25519_AES128GCM_SHA256_ED25519 = 0x004f
+            => "MLS_128_MLKEM768X25519_AES128GCM_SHA256_Ed25519",
+        /// What mls-rs calls so: its own combination of ML-KEM-768 and X25519, AES-128-GCM, SHA-256
+        /// and Ed25519, at its value for private use.
+        ML_KEM_768_X25519 = 65100 => "ML_KEM_768_X25519",
     }
 }
 
@@ -121,7 +165,7 @@ crate::tls_struct! {
     /// An HPKE key pair. The encoding is for our own storage.
     #[derive(Clone, Debug, PartialEq)]
     pub struct HpkeKeyPair {
-        /// The private key, as RFC 9180's `SerializePrivateKey` writes it.
+        /// The private key, as RFC 9180's `SerializePrivateKey` writes it; the seed for X-Wing.
         pub private_key: Secret,
         /// The public key.
         pub public_key: HpkePublicKey,
@@ -132,7 +176,8 @@ crate::tls_struct! {
     /// A signature key pair. The encoding is for our own storage.
     #[derive(Clone, Debug, PartialEq)]
     pub struct SignatureKeyPair {
-        /// The private key: the 32-byte seed for Ed25519, the big-endian scalar for ECDSA.
+        /// The private key: the seed for Ed25519 (32 bytes) and Ed448 (57), the big-endian scalar for
+        /// ECDSA.
         pub private_key: Secret,
         /// The public key.
         pub public_key: SignaturePublicKey,
@@ -164,15 +209,71 @@ pub trait CryptoProvider: Send + Sync {
     fn suite(&self, cipher_suite: CipherSuite) -> Option<&'static dyn Suite>;
 }
 
-/// The primitives of one cipher suite.
+/// A hash, and HMAC and HKDF over it.
+///
+/// Lengths are in bytes.
+pub trait Kdf: Send + Sync {
+    /// HPKE's number for HKDF over the hash (RFC 9180, section 7.2).
+    fn kdf_id(&self) -> u16;
+
+    /// `KDF.Nh`, the length of the hash and of its MACs.
+    fn hash_length(&self) -> usize;
+
+    /// The hash of the parts one after the other, without joining them in memory.
+    fn hash_parts(&self, parts: &[&[u8]]) -> Hash;
+
+    /// HMAC over the parts one after the other.
+    fn hmac_parts(&self, key: &[u8], parts: &[&[u8]]) -> Hash;
+
+    /// The hash of `data`.
+    fn hash(&self, data: &[u8]) -> Hash {
+        self.hash_parts(&[data])
+    }
+
+    /// HMAC over `data`.
+    fn hmac(&self, key: &[u8], data: &[u8]) -> Hash {
+        self.hmac_parts(key, &[data])
+    }
+
+    /// `KDF.Extract` (RFC 5869, section 2.2).
+    fn extract(&self, salt: &[u8], ikm: &[u8]) -> Secret {
+        Secret::from(self.hmac(salt, ikm))
+    }
+
+    /// `KDF.Expand` (RFC 5869, section 2.3), the info given in parts.
+    ///
+    /// # Panics
+    /// If `length` exceeds 255 times [`Kdf::hash_length`]. Where a caller chooses the length, the
+    /// caller of this function checks it first.
+    fn expand(&self, prk: &[u8], info: &[&[u8]], length: usize) -> Secret {
+        let mut out = zeroize::Zeroizing::new(Vec::with_capacity(length + self.hash_length()));
+        let mut block = Secret::default();
+        for counter in 1..=u8::MAX {
+            if out.len() >= length {
+                break;
+            }
+            let counter = [counter];
+            let mut parts: Vec<&[u8]> = Vec::with_capacity(info.len() + 2);
+            parts.push(block.as_slice());
+            parts.extend_from_slice(info);
+            parts.push(&counter);
+            block = Secret::from(self.hmac_parts(prk, &parts));
+            out.extend_from_slice(block.as_slice());
+        }
+        assert!(out.len() >= length, "more output than the KDF can give");
+        Secret::from(&out[..length])
+    }
+}
+
+/// The primitives of one cipher suite, its hash among them.
 ///
 /// Lengths are in bytes. Methods that return no `Result` cannot fail.
-pub trait Suite: Send + Sync {
+pub trait Suite: Kdf {
     /// Which suite this is.
     fn id(&self) -> CipherSuite;
 
-    /// `KDF.Nh`, also the length of the suite's hash and of its MACs.
-    fn hash_length(&self) -> usize;
+    /// HPKE's numbers for KEM, KDF and AEAD (RFC 9180, section 7).
+    fn hpke_ids(&self) -> [u16; 3];
 
     /// `AEAD.Nk`.
     fn aead_key_length(&self) -> usize;
@@ -182,15 +283,6 @@ pub trait Suite: Send + Sync {
 
     /// What a ciphertext is longer than its plaintext.
     fn aead_tag_length(&self) -> usize;
-
-    /// HPKE's numbers for KEM, KDF and AEAD (RFC 9180, section 7).
-    fn hpke_ids(&self) -> [u16; 3];
-
-    /// The hash of the parts one after the other, without joining them in memory.
-    fn hash_parts(&self, parts: &[&[u8]]) -> Hash;
-
-    /// HMAC over the parts one after the other.
-    fn hmac_parts(&self, key: &[u8], parts: &[&[u8]]) -> Hash;
 
     /// Encrypts. `key` and `nonce` have the suite's lengths; they come from its own derivations.
     fn aead_seal(&self, key: &[u8], nonce: &[u8], aad: &[u8], plaintext: &[u8]) -> Vec<u8>;
@@ -206,6 +298,9 @@ pub trait Suite: Send + Sync {
         aad: &[u8],
         ciphertext: &[u8],
     ) -> Result<Secret, CryptoError>;
+
+    /// `Nsk` of the KEM, also the length of a good seed for [`Suite::kem_derive_key_pair`].
+    fn kem_private_key_length(&self) -> usize;
 
     /// `DeriveKeyPair` of the KEM (RFC 9180, section 7.1.3).
     fn kem_derive_key_pair(&self, ikm: &[u8]) -> HpkeKeyPair;
@@ -271,45 +366,6 @@ pub trait Suite: Send + Sync {
         _rng: &mut dyn CryptoRng,
     ) -> Result<(), (usize, CryptoError)> {
         verify_each(self, items)
-    }
-
-    /// The hash of `data`.
-    fn hash(&self, data: &[u8]) -> Hash {
-        self.hash_parts(&[data])
-    }
-
-    /// HMAC over `data`.
-    fn hmac(&self, key: &[u8], data: &[u8]) -> Hash {
-        self.hmac_parts(key, &[data])
-    }
-
-    /// `KDF.Extract` (RFC 5869, section 2.2).
-    fn extract(&self, salt: &[u8], ikm: &[u8]) -> Secret {
-        Secret::from(self.hmac(salt, ikm))
-    }
-
-    /// `KDF.Expand` (RFC 5869, section 2.3), the info given in parts.
-    ///
-    /// # Panics
-    /// If `length` exceeds 255 times [`Suite::hash_length`]. Where a caller chooses the length, the
-    /// caller of this function checks it first.
-    fn expand(&self, prk: &[u8], info: &[&[u8]], length: usize) -> Secret {
-        let mut out = zeroize::Zeroizing::new(Vec::with_capacity(length + self.hash_length()));
-        let mut block = Secret::default();
-        for counter in 1..=u8::MAX {
-            if out.len() >= length {
-                break;
-            }
-            let counter = [counter];
-            let mut parts: Vec<&[u8]> = Vec::with_capacity(info.len() + 2);
-            parts.push(block.as_slice());
-            parts.extend_from_slice(info);
-            parts.push(&counter);
-            block = Secret::from(self.hmac_parts(prk, &parts));
-            out.extend_from_slice(block.as_slice());
-        }
-        assert!(out.len() >= length, "more output than the KDF can give");
-        Secret::from(&out[..length])
     }
 }
 
