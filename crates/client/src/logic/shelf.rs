@@ -4,8 +4,7 @@ use folkmoot_credential::{BACKDATE_SECONDS, CREDENTIAL_TYPE, EXTENSION_TYPES, Ve
 use folkmoot_mls::capabilities::Capabilities;
 use folkmoot_mls::code_point::ProtocolVersion;
 use folkmoot_mls::codec::{Bytes, Encode};
-use folkmoot_mls::crypto::aws_lc::PROVIDER;
-use folkmoot_mls::crypto::{CipherSuite, CryptoProvider};
+use folkmoot_mls::crypto::CipherSuite;
 use folkmoot_mls::extension::{ExtensionType, Extensions};
 use folkmoot_mls::key_package::KeyPackage;
 use folkmoot_mls::leaf_node::{LeafParameters, Lifetime};
@@ -52,6 +51,13 @@ pub(super) const LAST_RESORT: ExtensionType = ExtensionType(0x000a);
 /// The suite that clients use.
 pub(super) const SUITE: CipherSuite = CipherSuite::MLS_128_DHKEMX25519_AES128GCM_SHA256_ED25519;
 
+/// The suites that clients say they support.
+const SUITES: [CipherSuite; 3] = [
+    CipherSuite::MLS_128_DHKEMX25519_AES128GCM_SHA256_ED25519,
+    CipherSuite::MLS_128_DHKEMX25519_CHACHA20POLY1305_SHA256_ED25519,
+    CipherSuite::MLS_128_DHKEMP256_AES128GCM_SHA256_P256,
+];
+
 /// The lane of that suite.
 pub(super) fn lane() -> Lane {
     Lane {
@@ -66,7 +72,7 @@ pub(super) fn leaf_parameters(account: &AccountRow) -> Result<LeafParameters, Er
         credential: account.credential()?.to_credential(),
         capabilities: Capabilities {
             versions: vec![ProtocolVersion::MLS10],
-            cipher_suites: PROVIDER.suites().to_vec(),
+            cipher_suites: SUITES.to_vec(),
             extensions: EXTENSION_TYPES.into_iter().chain([LAST_RESORT]).collect(),
             proposals: Vec::new(),
             credentials: vec![CREDENTIAL_TYPE],

@@ -349,6 +349,10 @@ impl SignatureScheme for Ecdsa {
     }
 
     fn sign(&self, key_pair: &SignatureKeyPair, data: &[u8]) -> Result<Bytes, CryptoError> {
+        // The library would fill up a shorter key with zeros.
+        if key_pair.private_key.len() != self.0.private_key_length() {
+            return Err(CryptoError::InvalidPrivateKey);
+        }
         EcdsaKeyPair::from_private_key_and_public_key(
             self.algorithms().0,
             &key_pair.private_key,

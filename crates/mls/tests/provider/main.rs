@@ -1,6 +1,6 @@
 //! One suite of tests for every crypto provider. A provider joins by a line in `PROVIDERS`.
 
-#![cfg(feature = "aws-lc")]
+#![cfg(any(feature = "aws-lc", feature = "rust-crypto"))]
 
 mod ed25519;
 mod hpke;
@@ -8,12 +8,21 @@ mod primitives;
 
 use std::convert::Infallible;
 
-use folkmoot_mls::crypto::{CipherSuite, CryptoProvider, Suite, aws_lc};
+#[cfg(feature = "aws-lc")]
+use folkmoot_mls::crypto::aws_lc;
+#[cfg(feature = "rust-crypto")]
+use folkmoot_mls::crypto::rust_crypto;
+use folkmoot_mls::crypto::{CipherSuite, CryptoProvider, Suite};
 use rand_chacha::ChaCha20Rng;
 use rand_core::{SeedableRng, TryCryptoRng, TryRng};
 
 /// All providers under test.
-const PROVIDERS: &[&dyn CryptoProvider] = &[&aws_lc::PROVIDER];
+const PROVIDERS: &[&dyn CryptoProvider] = &[
+    #[cfg(feature = "aws-lc")]
+    &aws_lc::PROVIDER,
+    #[cfg(feature = "rust-crypto")]
+    &rust_crypto::PROVIDER,
+];
 
 /// Every suite of every provider.
 fn suites() -> impl Iterator<Item = &'static dyn Suite> {

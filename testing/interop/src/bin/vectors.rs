@@ -1,12 +1,14 @@
 //! Runs files of test vectors.
 //!
-//! Prints `FILE: P passed, F failed, S skipped (reason)` for each file, and why cases failed on the
-//! error stream. Exits with 1 if anything failed or nothing ran, with 2 without arguments.
+//! Prints `FILE: P passed, F failed, S skipped` for each file, and why cases failed on the error stream.
+//! All cases of a file of a known kind are run. Exits with 1 if anything failed or nothing ran, with 2
+//! without arguments.
 
 use std::path::Path;
 use std::process::ExitCode;
 
 use folkmoot_interop::report::{FileError, Report, files};
+use folkmoot_mls::crypto::PROVIDER;
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 
@@ -28,7 +30,7 @@ fn main() -> ExitCode {
         };
         for file in found {
             // The same numbers each time: a failure can be repeated.
-            match Report::of_file(&file, &mut ChaCha20Rng::seed_from_u64(0)) {
+            match Report::of_file(&file, &PROVIDER, &mut ChaCha20Rng::seed_from_u64(0)) {
                 Ok(report) => {
                     println!("{}: {report}", file.display());
                     for (place, failure) in &report.failures {

@@ -6,6 +6,7 @@ use folkmoot_mls::crypto::{HpkeKeyPair, SignatureKeyPair, Suite};
 use rand_core::CryptoRng;
 use serde::Deserialize;
 
+use super::private_key;
 use crate::check::{Failure, Hex, check};
 
 /// One case.
@@ -115,12 +116,12 @@ impl SignWithLabel {
         let Self { label, content, .. } = self;
         suite.verify_with_label(&self.public_key, label, content, &self.signature)?;
         let key_pair = SignatureKeyPair {
-            private_key: self.private_key.0.clone().into(),
+            private_key: private_key(suite, &self.private_key),
             public_key: Bytes::from(&self.public_key).into(),
         };
         let signature = suite.sign_with_label(&key_pair, label, content)?;
         suite.verify_with_label(&self.public_key, label, content, &signature)?;
-        let public_key = suite.signature_public_key(&self.private_key)?;
+        let public_key = suite.signature_public_key(&private_key(suite, &self.private_key))?;
         check(*public_key == *self.public_key, "sign_with_label.pub")
     }
 }
@@ -129,7 +130,7 @@ impl EncryptWithLabel {
     fn verify(&self, suite: &dyn Suite, rng: &mut dyn CryptoRng) -> Result<(), Failure> {
         let Self { label, context, .. } = self;
         let key_pair = HpkeKeyPair {
-            private_key: self.private_key.0.clone().into(),
+            private_key: private_key(suite, &self.private_key),
             public_key: Bytes::from(&self.public_key).into(),
         };
         let open = |ciphertext: &HpkeCiphertext| {
@@ -143,7 +144,7 @@ impl EncryptWithLabel {
         let sealed =
             suite.encrypt_with_label(&self.public_key, label, context, &self.plaintext, rng)?;
         open(&sealed)?;
-        let public_key = suite.kem_public_key(&self.private_key)?;
+        let public_key = suite.kem_public_key(&private_key(suite, &self.private_key))?;
         check(*public_key == *self.public_key, "encrypt_with_label.pub")
     }
 }

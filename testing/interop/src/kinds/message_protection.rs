@@ -18,6 +18,7 @@ use folkmoot_mls::tree_math::LeafIndex;
 use rand_core::CryptoRng;
 use serde::Deserialize;
 
+use super::private_key;
 use crate::check::{Failure, Hex, check};
 
 /// The sender in all of these.
@@ -145,7 +146,7 @@ impl Case {
         content: Content,
     ) -> Result<AuthenticatedContent, Failure> {
         let signer = SignatureKeyPair {
-            private_key: Secret::from(&*self.signature_priv),
+            private_key: private_key(suite, &self.signature_priv),
             public_key: Bytes::from(&self.signature_pub).into(),
         };
         let content = FramedContent {

@@ -5,8 +5,7 @@ use folkmoot_mls::codec::Decode;
 use folkmoot_mls::component::NoComponents;
 use folkmoot_mls::context::{AuthenticationService, Context, CredentialError, PskStore};
 use folkmoot_mls::credential::Credential;
-use folkmoot_mls::crypto::aws_lc::PROVIDER;
-use folkmoot_mls::crypto::{Secret, Suite};
+use folkmoot_mls::crypto::{CryptoProvider, Secret, Suite};
 use folkmoot_mls::extension::Extensions;
 use folkmoot_mls::group::{Group, Joined, Processed};
 use folkmoot_mls::key_package::KeyPackageBundle;
@@ -15,6 +14,7 @@ use folkmoot_mls::psk::{PreSharedKeyID, PskType};
 use rand_core::CryptoRng;
 use serde::Deserialize;
 
+use super::private_key;
 use crate::check::{Failure, Hex, check};
 
 /// One case.
@@ -51,22 +51,27 @@ impl Case {
     ///
     /// # Errors
     /// [`Failure`], the engine's.
-    pub fn verify(&self, suite: &dyn Suite, rng: &mut dyn CryptoRng) -> Result<(), Failure> {
+    pub fn verify(
+        &self,
+        provider: &dyn CryptoProvider,
+        suite: &dyn Suite,
+        rng: &mut dyn CryptoRng,
+    ) -> Result<(), Failure> {
         let MlsMessage::KeyPackage(key_package) = MlsMessage::from_bytes(&self.key_package)? else {
             return Err(Failure::Mismatch("key_package"));
         };
         let MlsMessage::Welcome(welcome) = MlsMessage::from_bytes(&self.welcome)? else {
             return Err(Failure::Mismatch("welcome"));
         };
-        let signer = suite.signature_public_key(&self.signature_priv)?;
+        let signer = suite.signature_public_key(&private_key(suite, &self.signature_priv))?;
         check(
             signer == key_package.leaf_node.signature_key,
             "signature_priv",
         )?;
         let bundle = KeyPackageBundle {
             key_package: *key_package,
-            init_private_key: Secret::from(self.init_priv.0.clone()),
-            encryption_private_key: Secret::from(self.encryption_priv.0.clone()),
+            init_private_key: private_key(suite, &self.init_priv),
+            encryption_private_key: private_key(suite, &self.encryption_priv),
         };
         let mut psks = Psks {
             external: &self.external_psks,
@@ -77,7 +82,7 @@ impl Case {
             mut group,
             mut keys,
             ..
-        } = Group::join(&mut context(&psks, rng), &welcome, &bundle, tree)?;
+        } = Group::join(&mut context(provider, &psks, rng), &welcome, &bundle, tree)?;
         let authenticator = &self.initial_epoch_authenticator;
         check(
             **group.epoch_authenticator() == **authenticator,
@@ -88,13 +93,13 @@ impl Case {
                 .push((group.epoch(), group.resumption_psk().clone()));
             for proposal in &epoch.proposals {
                 let proposal = MlsMessage::from_bytes(proposal)?;
-                match group.process(&mut keys, &proposal, &mut context(&psks, rng))? {
+                match group.process(&mut keys, &proposal, &mut context(provider, &psks, rng))? {
                     Processed::Proposal { group: next, .. } => group = next,
                     _ => return Err(Failure::Mismatch("proposals")),
                 }
             }
             let commit = MlsMessage::from_bytes(&epoch.commit)?;
-            match group.process(&mut keys, &commit, &mut context(&psks, rng))? {
+            match group.process(&mut keys, &commit, &mut context(provider, &psks, rng))? {
                 Processed::Commit {
                     group: next,
                     keys: next_keys,
@@ -114,9 +119,13 @@ impl Case {
     }
 }
 
-fn context<'a>(psks: &'a Psks<'_>, rng: &'a mut dyn CryptoRng) -> Context<'a> {
+fn context<'a>(
+    provider: &'a dyn CryptoProvider,
+    psks: &'a Psks<'_>,
+    rng: &'a mut dyn CryptoRng,
+) -> Context<'a> {
     Context {
-        provider: &PROVIDER,
+        provider,
         authentication_service: &Anybody,
         psks,
         components: &NoComponents,

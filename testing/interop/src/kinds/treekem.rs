@@ -14,6 +14,7 @@ use folkmoot_mls::tree_math::{LeafIndex, NodeIndex};
 use rand_core::CryptoRng;
 use serde::Deserialize;
 
+use super::private_key;
 use crate::check::{Failure, Hex, check};
 
 /// One case.
@@ -109,7 +110,7 @@ impl Case {
                 .iter()
                 .find(|private| private.index == path.sender)
                 .ok_or(Failure::Mismatch("sender"))?;
-            let private_key = Secret::from(private.signature_priv.0.clone());
+            let private_key = private_key(suite, &private.signature_priv);
             let public_key = suite.signature_public_key(&private_key)?;
             let signer = SignatureKeyPair {
                 private_key,
@@ -163,7 +164,7 @@ impl Case {
 impl LeafPrivate {
     fn keys(&self, suite: &dyn Suite, tree: &Tree) -> Result<OwnKeys, Failure> {
         let leaf = LeafIndex(self.index);
-        let private_key = Secret::from(self.encryption_priv.0.clone());
+        let private_key = private_key(suite, &self.encryption_priv);
         let public_key = suite.kem_public_key(&private_key)?;
         let expected = tree
             .leaf(leaf)

@@ -9,6 +9,7 @@ use folkmoot_mls::transcript::verify_confirmation_tag;
 use folkmoot_mls::welcome::{GroupSecrets, WELCOME};
 use serde::Deserialize;
 
+use super::private_key;
 use crate::check::{Failure, Hex, check};
 
 /// One case.
@@ -34,7 +35,7 @@ impl Case {
         let MlsMessage::Welcome(welcome) = MlsMessage::from_bytes(&self.welcome)? else {
             return Err(Failure::Mismatch("welcome"));
         };
-        let private_key = Secret::from(self.init_priv.0.clone());
+        let private_key = private_key(suite, &self.init_priv);
         let public_key = suite.kem_public_key(&private_key)?;
         check(public_key == key_package.init_key, "init_priv")?;
         let reference = Bytes::from(key_package.reference(suite));
