@@ -2,14 +2,6 @@
 //! hundred in memory, so that a request within its size could still fill a machine. Fields are
 //! counted before anything is decoded.
 
-use std::marker::PhantomData;
-
-use prost::Message;
-use prost::bytes::Buf;
-use tonic::Status;
-use tonic::codec::{Codec, DecodeBuf, Decoder};
-use tonic_prost::ProstEncoder;
-
 use crate::{Refusal, limits};
 
 /// Counts the fields of a protobuf message, the elements of repeated ones each. Fields of messages
@@ -60,53 +52,10 @@ fn varint(bytes: &mut &[u8]) -> Option<u64> {
     None
 }
 
-/// What the generated clients and servers encode and decode with.
-#[derive(Debug)]
-pub struct BoundedCodec<T, U>(PhantomData<(T, U)>);
-
-impl<T, U> Default for BoundedCodec<T, U> {
-    fn default() -> Self {
-        Self(PhantomData)
-    }
-}
-
-impl<T, U> Codec for BoundedCodec<T, U>
-where
-    T: Message + Send + 'static,
-    U: Message + Default + Send + 'static,
-{
-    type Encode = T;
-    type Decode = U;
-    type Encoder = ProstEncoder<T>;
-    type Decoder = BoundedDecoder<U>;
-
-    fn encoder(&mut self) -> Self::Encoder {
-        ProstEncoder::default()
-    }
-
-    fn decoder(&mut self) -> Self::Decoder {
-        BoundedDecoder(PhantomData)
-    }
-}
-
-/// Decodes what has no more fields than it may.
-#[derive(Debug)]
-pub struct BoundedDecoder<U>(PhantomData<U>);
-
-impl<U: Message + Default> Decoder for BoundedDecoder<U> {
-    type Item = U;
-    type Error = Status;
-
-    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
-        let bytes = buffer.copy_to_bytes(buffer.remaining());
-        bounded(&bytes)?;
-        let message = U::decode(bytes).map_err(|_| Refusal::Malformed("message".into()))?;
-        Ok(Some(message))
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use prost::Message;
+
     use super::*;
     use crate::call::{Call, Malformed};
     use crate::delivery::{AppendRequest, LogRead, ReadRequest};

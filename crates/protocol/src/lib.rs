@@ -14,9 +14,11 @@
 //! without knowing what carries its words. A refusal is a [`Refusal`], the same in a gRPC status and in a test without any network.
 
 pub mod call;
-pub mod codec;
+mod codec;
 pub mod directory;
 pub mod fence;
+#[cfg(feature = "grpc")]
+pub mod grpc;
 pub mod ids;
 pub mod invitation;
 pub mod log;
@@ -40,7 +42,7 @@ pub use refusal::{Conflict, Refusal};
     reason = "generated; the .proto file is the documentation"
 )]
 pub mod delivery {
-    tonic::include_proto!("folkmoot.delivery.v1");
+    include!(concat!(env!("OUT_DIR"), "/folkmoot.delivery.v1.rs"));
 }
 
 /// The Authentication Service's messages and, with gRPC, its clients and servers.
@@ -50,7 +52,7 @@ pub mod delivery {
     reason = "generated; the .proto file is the documentation"
 )]
 pub mod authentication {
-    tonic::include_proto!("folkmoot.authentication.v1");
+    include!(concat!(env!("OUT_DIR"), "/folkmoot.authentication.v1.rs"));
 }
 
 /// The encoded form of a [`Refusal`].
@@ -60,7 +62,7 @@ pub mod authentication {
     reason = "generated; the .proto file is the documentation"
 )]
 pub mod refusal_v1 {
-    tonic::include_proto!("folkmoot.refusal.v1");
+    include!(concat!(env!("OUT_DIR"), "/folkmoot.refusal.v1.rs"));
 }
 
 /// The version that every statement of this crate begins with.

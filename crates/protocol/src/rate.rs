@@ -1,7 +1,9 @@
 //! A rate for each address, in the place of payment until tokens exist (RULES on payment).
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
+#[cfg(feature = "grpc")]
+use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 
 use crate::Refusal;
@@ -37,6 +39,7 @@ pub struct Limiter {
 
 /// The address that a gRPC request comes from: tonic's connection info, or a [`SocketAddr`] among
 /// the request's extensions, put there by whoever accepted the connection.
+#[cfg(feature = "grpc")]
 #[must_use]
 pub fn address<T>(request: &tonic::Request<T>) -> Option<IpAddr> {
     let accepted = || request.extensions().get::<SocketAddr>().copied();

@@ -6,10 +6,9 @@
 
 use folkmoot_mls::codec::{Bytes, Decode, DecodeError, Encode};
 use folkmoot_mls::commit::HpkeCiphertext;
-use folkmoot_mls::crypto::aws_lc::PROVIDER;
 use folkmoot_mls::crypto::hpke::HpkeInfo;
 use folkmoot_mls::crypto::{
-    CipherSuite, CryptoError, CryptoProvider, HpkeKeyPair, HpkePublicKey, Secret, Suite,
+    CipherSuite, CryptoError, CryptoProvider, HpkeKeyPair, HpkePublicKey, PROVIDER, Secret, Suite,
 };
 use folkmoot_mls::tls_struct;
 use rand_core::CryptoRng;

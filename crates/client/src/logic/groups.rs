@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use folkmoot_credential::{DeviceCredential, Judge, UserId};
 use folkmoot_mls::component::NoComponents;
 use folkmoot_mls::context::{Context, NoPsks};
-use folkmoot_mls::crypto::aws_lc::PROVIDER;
+use folkmoot_mls::crypto::PROVIDER;
 use folkmoot_mls::group::Group;
 use folkmoot_mls::message_keys::MessageKeys;
 use folkmoot_mls::records::{Changes, RecordKey, Records};

@@ -288,8 +288,8 @@ mod tests {
     use folkmoot_mls::component::NoComponents;
     use folkmoot_mls::context::{BasicCredentials, Context, NoPsks};
     use folkmoot_mls::credential::{Credential, CredentialType};
+    use folkmoot_mls::crypto::PROVIDER;
     use folkmoot_mls::crypto::SignatureKeyPair;
-    use folkmoot_mls::crypto::aws_lc::PROVIDER;
     use folkmoot_mls::extension::Extensions;
     use folkmoot_mls::group::{GroupParameters, IncludeProposals, Processed};
     use folkmoot_mls::key_package::{KeyPackage, KeyPackageBundle};

@@ -20,8 +20,8 @@ const INFO: &str = "4f6465206f6e2061204772656369616e2055726e";
 const AAD: &[u8] = b"Count-0";
 const PLAINTEXT: &[u8] = b"Beauty is truth, truth beauty";
 
-/// RFC 9180, appendices A.1.1 and A.3.1.
-const PUBLISHED: [Published; 2] = [
+/// RFC 9180, appendices A.1.1, A.3.1 and A.6.1.
+const PUBLISHED: [Published; 3] = [
     Published {
         cipher_suite: CipherSuite::MLS_128_DHKEMX25519_AES128GCM_SHA256_ED25519,
         ikm_e: "7268600d403fce431561aef583ee1613527cff655c1343f29812e66706df3234",
@@ -41,6 +41,20 @@ const PUBLISHED: [Published; 2] = [
                6a779b4cf969b8a0e539c7f62fb3d30ad6aa8f80e30f1d128aafd68a2ce72ea0",
         ciphertext: "5ad590bb8baa577f8619db35a36311226a896e7342a6d836d8b7bcd2f20b6c7f\
                      9076ac232e3ab2523f39513434",
+    },
+    Published {
+        cipher_suite: CipherSuite::MLS_256_DHKEMP521_AES256GCM_SHA512_P521,
+        ikm_e: "7f06ab8215105fc46aceeb2e3dc5028b44364f960426eb0d8e4026c2f8b5d7e7a986688f1591abf5ab753c357a5d\
+               6f0440414b4ed4ede71317772ac98d9239f70904",
+        pk_e: "040138b385ca16bb0d5fa0c0665fbbd7e69e3ee29f63991d3e9b5fa740aab8900aaeed46ed73a49055758425a0ce\
+               36507c54b29cc5b85a5cee6bae0cf1c21f2731ece2013dc3fb7c8d21654bb161b463962ca19e8c654ff24c94dd28\
+               98de12051f1ed0692237fb02b2f8d1dc1c73e9b366b529eb436e98a996ee522aef863dd5739d2f29b0",
+        sk_r: "01462680369ae375e4b3791070a7458ed527842f6a98a79ff5e0d4cbde83c27196a3916956655523a6a2556a7af6\
+               2c5cadabe2ef9da3760bb21e005202f7b2462847",
+        pk_r: "0401b45498c1714e2dce167d3caf162e45e0642afc7ed435df7902ccae0e84ba0f7d373f646b7738bbbdca11ed91\
+               bdeae3cdcba3301f2457be452f271fa6837580e661012af49583a62e48d44bed350c7118c0d8dc861c238c72a2bd\
+               a17f64704f464b57338e7f40b60959480c0e58e6559b190d81663ed816e523b6b6a418f66d2451ec64",
+        ciphertext: "170f8beddfe949b75ef9c387e201baf4132fa7374593dfafa90768788b7b2b200aafcc6d80ea4c795a7c5b841a",
     },
 ];
 

@@ -2,8 +2,12 @@
 
 #![cfg(any(feature = "aws-lc", feature = "rust-crypto"))]
 
+mod across;
 mod ed25519;
+mod ed448;
 mod hpke;
+#[cfg(feature = "rust-crypto")]
+mod post_quantum;
 mod primitives;
 
 use std::convert::Infallible;

@@ -4,7 +4,12 @@ use folkmoot_mls::crypto::{CipherSuite, CryptoError, SignatureKeyPair};
 
 use super::{PROVIDERS, rng, suite, suites, unhex};
 
-const P256: CipherSuite = CipherSuite::MLS_128_DHKEMP256_AES128GCM_SHA256_P256;
+/// The suites with NIST curves.
+const NIST: [CipherSuite; 3] = [
+    CipherSuite::MLS_128_DHKEMP256_AES128GCM_SHA256_P256,
+    CipherSuite::MLS_256_DHKEMP384_AES256GCM_SHA384_P384,
+    CipherSuite::MLS_256_DHKEMP521_AES256GCM_SHA512_P521,
+];
 
 #[test]
 fn a_provider_gives_the_suites_that_it_lists() {
@@ -176,21 +181,55 @@ fn a_batch_names_the_first_bad_signature() {
 }
 
 #[test]
-fn p256_points_have_one_encoding() {
-    for suite in suite(P256) {
+fn points_of_nist_curves_have_one_encoding() {
+    for suite in NIST.into_iter().flat_map(suite) {
         let pair = suite.signature_key_pair(&mut rng(1));
         let signature = suite.sign(&pair, b"data").unwrap();
         assert_eq!(suite.verify(&pair.public_key, b"data", &signature), Ok(()));
-        let compressed = [&[2 + (pair.public_key[64] & 1)], &pair.public_key[1..33]].concat();
+        let last = pair.public_key.len() - 1;
+        let half = last / 2;
+        let parity = pair.public_key[last] & 1;
+        let compressed = [&[2 + parity], &pair.public_key[1..=half]].concat();
         let mut hybrid = pair.public_key.to_vec();
-        hybrid[0] = 6 + (hybrid[64] & 1);
+        hybrid[0] = 6 + parity;
         let mut off_curve = pair.public_key.to_vec();
-        off_curve[64] ^= 1;
+        off_curve[last] ^= 1;
         for key in [compressed, hybrid, off_curve, vec![0]] {
             assert!(suite.verify(&key, b"data", &signature).is_err());
             let refused = Err(CryptoError::InvalidPublicKey);
             assert_eq!(suite.kem_check_public_key(&key), refused);
             assert_eq!(suite.kem_encap(&key, &mut rng(2)).map(|_| ()), refused);
+        }
+    }
+}
+
+/// ECDSA signatures are DER, and the shortest DER (RFC 9420, section 5.1.2).
+#[test]
+fn ecdsa_signatures_have_one_encoding() {
+    for suite in NIST.into_iter().flat_map(suite) {
+        let pair = suite.signature_key_pair(&mut rng(1));
+        let signature = suite.sign(&pair, b"data").unwrap().into_vec();
+        // Those of P-521 are longer than 127 bytes, so that their length takes two.
+        let head = if signature[1] == 0x81 { 3 } else { 2 };
+        let [tag, r_length] = [signature[head], signature[head + 1]];
+        assert_eq!([signature[0], tag], [0x30, 0x02]);
+        let wrap = |body: &[u8]| match u8::try_from(body.len()).unwrap() {
+            length @ 0..0x80 => [&[0x30, length], body].concat(),
+            length => [&[0x30, 0x81, length], body].concat(),
+        };
+        assert_eq!(wrap(&signature[head..]), signature);
+        // A zero in front of r.
+        let r_and_s = &signature[head + 2..];
+        let padded = wrap(&[&[0x02, r_length + 1, 0][..], r_and_s].concat());
+        let long_form = [
+            &[0x30, 0x82, 0, (signature.len() - head) as u8],
+            &signature[head..],
+        ];
+        let (r, s) = r_and_s.split_at(r_length.into());
+        let raw = [r, &s[2..]].concat();
+        for other in [padded, long_form.concat(), raw, wrap(&[2, 1, 0, 2, 1, 0])] {
+            let verified = suite.verify(&pair.public_key, b"data", &other);
+            assert_eq!(verified, Err(CryptoError::InvalidSignature), "{other:x?}");
         }
     }
 }
