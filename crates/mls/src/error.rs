@@ -125,6 +125,10 @@ pub enum InvalidMessage {
     /// A sender from outside the group cannot make a proposal of this type (RFC 9420, section 12.1.8).
     #[error("this sender cannot make a proposal of type {0}")]
     SenderProposal(ProposalType),
+    /// A SelfRemove is encrypted, so that those who join by external commits cannot read it
+    /// (draft-ietf-mls-extensions, section 6.3).
+    #[error("a SelfRemove is encrypted")]
+    EncryptedSelfRemove,
     /// A commit carries no confirmation tag.
     #[error("the commit has no confirmation tag")]
     MissingConfirmationTag,

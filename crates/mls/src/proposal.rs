@@ -2,6 +2,7 @@
 
 use crate::code_point::{ProtocolVersion, code_points};
 use crate::codec::Bytes;
+use crate::component::ComponentID;
 use crate::crypto::CipherSuite;
 use crate::extension::Extensions;
 use crate::key_package::KeyPackage;
@@ -26,6 +27,12 @@ code_points! {
         EXTERNAL_INIT = 6 => "external_init",
         /// [`GroupContextExtensions`].
         GROUP_CONTEXT_EXTENSIONS = 7 => "group_context_extensions",
+        /// [`AppDataUpdate`].
+        APP_DATA_UPDATE = 8 => "app_data_update",
+        /// [`AppEphemeral`].
+        APP_EPHEMERAL = 9 => "app_ephemeral",
+        /// [`Proposal::SelfRemove`].
+        SELF_REMOVE = 10 => "self_remove",
     }
 }
 
@@ -46,6 +53,8 @@ impl ProposalType {
             Self::PSK,
             Self::REINIT,
             Self::GROUP_CONTEXT_EXTENSIONS,
+            Self::APP_DATA_UPDATE,
+            Self::APP_EPHEMERAL,
         ];
         types.contains(&self)
     }
@@ -124,6 +133,41 @@ crate::tls_struct! {
 }
 
 crate::tls_enum! {
+    /// What an [`AppDataUpdate`] does.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub enum AppDataUpdateOperation: u8 {
+        /// The component makes its new data of the old data and this.
+        Update(Bytes) = 1,
+        /// The component's data goes.
+        Remove = 2,
+    }
+}
+
+crate::tls_struct! {
+    /// Changes the data of a component in the group's `app_data_dictionary`
+    /// (draft-ietf-mls-extensions, section 4.7).
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct AppDataUpdate {
+        /// Whose data.
+        pub component_id: ComponentID,
+        /// What happens to it.
+        pub op: AppDataUpdateOperation,
+    }
+}
+
+crate::tls_struct! {
+    /// Data of a component that goes with a commit and changes nothing (draft-ietf-mls-extensions,
+    /// section 4.8).
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct AppEphemeral {
+        /// Whose data.
+        pub component_id: ComponentID,
+        /// The data.
+        pub data: Bytes,
+    }
+}
+
+crate::tls_enum! {
     /// A proposal. One of an unknown kind is refused when decoding, since nothing says how long
     /// it is.
     #[derive(Clone, Debug, PartialEq, Eq)]
@@ -142,6 +186,12 @@ crate::tls_enum! {
         ExternalInit(ExternalInit) = 6,
         /// Replaces the group's extensions.
         GroupContextExtensions(GroupContextExtensions) = 7,
+        /// Changes the data of a component.
+        AppDataUpdate(AppDataUpdate) = 8,
+        /// Brings data for a component along.
+        AppEphemeral(AppEphemeral) = 9,
+        /// Removes its sender (draft-ietf-mls-extensions, section 6.3).
+        SelfRemove = 10,
     }
 }
 
@@ -176,6 +226,27 @@ impl Proposal {
         Self::GroupContextExtensions(GroupContextExtensions { extensions })
     }
 
+    /// An AppDataUpdate that updates.
+    #[must_use]
+    pub fn app_data_update(component_id: ComponentID, update: impl Into<Bytes>) -> Self {
+        let op = AppDataUpdateOperation::Update(update.into());
+        Self::AppDataUpdate(AppDataUpdate { component_id, op })
+    }
+
+    /// An AppDataUpdate that removes.
+    #[must_use]
+    pub fn app_data_removal(component_id: ComponentID) -> Self {
+        let op = AppDataUpdateOperation::Remove;
+        Self::AppDataUpdate(AppDataUpdate { component_id, op })
+    }
+
+    /// An AppEphemeral.
+    #[must_use]
+    pub fn app_ephemeral(component_id: ComponentID, data: impl Into<Bytes>) -> Self {
+        let data = data.into();
+        Self::AppEphemeral(AppEphemeral { component_id, data })
+    }
+
     /// The kind.
     #[must_use]
     pub fn proposal_type(&self) -> ProposalType {
@@ -187,6 +258,9 @@ impl Proposal {
             Self::ReInit(_) => ProposalType::REINIT,
             Self::ExternalInit(_) => ProposalType::EXTERNAL_INIT,
             Self::GroupContextExtensions(_) => ProposalType::GROUP_CONTEXT_EXTENSIONS,
+            Self::AppDataUpdate(_) => ProposalType::APP_DATA_UPDATE,
+            Self::AppEphemeral(_) => ProposalType::APP_EPHEMERAL,
+            Self::SelfRemove => ProposalType::SELF_REMOVE,
         }
     }
 }

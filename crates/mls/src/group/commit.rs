@@ -13,6 +13,7 @@ use super::proposals::{Applied, Sourced};
 use crate::code_point::WireFormat;
 use crate::codec::{Bytes, Encode};
 use crate::commit::Commit;
+use crate::component::{ComponentID, safe_aad};
 use crate::context::Context;
 use crate::crypto::{Secret, SignatureKeyPair};
 use crate::error::Error;
@@ -24,7 +25,9 @@ use crate::key_schedule::WelcomeKey;
 use crate::leaf_node::LeafParameters;
 use crate::message::MlsMessage;
 use crate::message_keys::MessageKeys;
-use crate::proposal::{Proposal, ProposalOrRef, ProposalRef};
+use crate::proposal::{
+    AppDataUpdate, AppDataUpdateOperation, Proposal, ProposalOrRef, ProposalRef,
+};
 use crate::psk::PreSharedKeyID;
 use crate::records::Changes;
 use crate::transcript::confirmation_tag;
@@ -141,6 +144,16 @@ impl CommitBuilder {
         self.proposal(Proposal::psk(psk))
     }
 
+    /// Updates the data of a component in the group.
+    pub fn app_data_update(self, component_id: ComponentID, update: impl Into<Bytes>) -> Self {
+        self.proposal(Proposal::app_data_update(component_id, update))
+    }
+
+    /// Brings data for a component along.
+    pub fn app_ephemeral(self, component_id: ComponentID, data: impl Into<Bytes>) -> Self {
+        self.proposal(Proposal::app_ephemeral(component_id, data))
+    }
+
     /// Takes in a proposal by value.
     pub fn proposal(mut self, proposal: Proposal) -> Self {
         self.proposals.push(proposal);
@@ -178,7 +191,8 @@ impl CommitBuilder {
         self
     }
 
-    /// Data in clear that the commit's signature covers.
+    /// Data in clear that the commit's signature covers; in a group that uses it, an encoded
+    /// [`SafeAAD`](crate::component::SafeAAD).
     pub fn authenticated_data(mut self, data: impl Into<Bytes>) -> Self {
         self.authenticated_data = data.into();
         self
@@ -264,7 +278,10 @@ impl CommitBuilder {
             group_id: public.context.group_id.clone(),
             epoch: group.epoch(),
             sender,
-            authenticated_data: std::mem::take(&mut self.authenticated_data),
+            authenticated_data: safe_aad::framed(
+                safe_aad::is_used(group.extensions()),
+                &self.authenticated_data,
+            )?,
             content: Content::Commit(Box::new(Commit { proposals, path })),
         };
         let mut commit = AuthenticatedContent::sign(
@@ -380,16 +397,33 @@ impl CommitBuilder {
         }
         let mut touched = BTreeSet::from([own]);
         let mut has_extensions = false;
+        // Components with updates, and with removals.
+        let (mut updated, mut cleared) = (BTreeSet::new(), BTreeSet::new());
         for proposal in by_value {
             match proposal {
                 Proposal::Remove(remove) => {
                     touched.insert(remove.removed);
                 }
                 Proposal::GroupContextExtensions(_) => has_extensions = true,
+                Proposal::AppDataUpdate(AppDataUpdate { component_id, op }) => {
+                    match op {
+                        AppDataUpdateOperation::Update(_) => updated.insert(*component_id),
+                        AppDataUpdateOperation::Remove => cleared.insert(*component_id),
+                    };
+                }
                 _ => {}
             }
         }
         let mut chosen = Vec::new();
+        // A SelfRemove makes any other change of its leaf invalid.
+        for (reference, pending) in &pending {
+            if let (Sender::Member(leaf), Proposal::SelfRemove) =
+                (pending.sender, &pending.proposal)
+                && touched.insert(leaf)
+            {
+                chosen.push((pending.number, (*reference).clone()));
+            }
+        }
         for (reference, pending) in &pending {
             let fits = match &pending.proposal {
                 Proposal::Remove(remove) => touched.insert(remove.removed),
@@ -397,7 +431,19 @@ impl CommitBuilder {
                     !std::mem::replace(&mut has_extensions, true)
                 }
                 Proposal::PreSharedKey(psk) => ctx.psks.psk(&psk.psk).is_some(),
-                Proposal::Add(_) => true,
+                Proposal::Add(_) | Proposal::AppEphemeral(_) => true,
+                Proposal::AppDataUpdate(AppDataUpdate { component_id, op }) => match op {
+                    AppDataUpdateOperation::Update(_) if !cleared.contains(component_id) => {
+                        updated.insert(*component_id);
+                        true
+                    }
+                    AppDataUpdateOperation::Remove if !updated.contains(component_id) => {
+                        cleared.insert(*component_id)
+                    }
+                    _ => false,
+                },
+                // Chosen above.
+                Proposal::SelfRemove => false,
                 // The latest of each member, which is why these have a loop of their own.
                 Proposal::Update(_) => false,
                 Proposal::ReInit(_) | Proposal::ExternalInit(_) => false,

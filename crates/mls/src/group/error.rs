@@ -1,6 +1,7 @@
 //! What can be wrong with proposals, commits and Welcomes.
 
 use crate::code_point::ProtocolVersion;
+use crate::component::ComponentID;
 use crate::context::CredentialError;
 use crate::credential::CredentialType;
 use crate::crypto::CryptoError;
@@ -95,6 +96,31 @@ pub enum ProposalError {
     /// We do not have the PSK. Nobody is to blame.
     #[error("a PSK is not known")]
     UnknownPsk,
+    /// Some member does not support proposals of this kind.
+    #[error("not every member supports proposals of type {0}")]
+    UnsupportedProposal(ProposalType),
+    /// A SelfRemove by value.
+    #[error("a SelfRemove is not committed by reference")]
+    SelfRemoveByValue,
+    /// A second SelfRemove of ours in one epoch. The caller is to blame.
+    #[error("we remove ourselves twice")]
+    SecondSelfRemove,
+    /// A proposal for a component that the application does not know.
+    #[error("component {0} is not known")]
+    UnknownComponent(ComponentID),
+    /// A component has no data that could be removed.
+    #[error("component {0} has no data in the group")]
+    NoComponentData(ComponentID),
+    /// Data of a component is removed twice, or removed and updated.
+    #[error("the data of component {0} is removed and changed at once")]
+    ComponentConflict(ComponentID),
+    /// The application refuses what is proposed for a component.
+    #[error("the application refuses what is proposed for component {0}")]
+    ComponentRefuses(ComponentID),
+    /// A GroupContextExtensions changes the `app_data_dictionary`, which this group leaves to
+    /// AppDataUpdate.
+    #[error("the app_data_dictionary is replaced as a whole")]
+    DictionaryReplaced,
     /// More PSKs than their counter can hold.
     #[error("more PSKs than a commit can carry")]
     TooManyPsks,
@@ -200,6 +226,10 @@ pub enum JoinError {
     /// The GroupInfo's signature is not valid.
     #[error("the signature of the GroupInfo is not valid: {0}")]
     Signature(CryptoError),
+    /// A message is no SelfRemove of this group and epoch, or not of the member that it names. The
+    /// caller is to blame, or who delivered it.
+    #[error("a message is no SelfRemove of this epoch")]
+    SelfRemove,
     /// Our leaf is not in the tree.
     #[error("our leaf is not in the tree")]
     NoLeaf,

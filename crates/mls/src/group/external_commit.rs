@@ -13,6 +13,7 @@ use super::{Group, GroupInfoOptions};
 use crate::code_point::WireFormat;
 use crate::codec::{Bytes, Encode};
 use crate::commit::Commit;
+use crate::component::safe_aad;
 use crate::context::{AuthenticationService, Context};
 use crate::crypto::SignatureKeyPair;
 use crate::error::Error;
@@ -38,6 +39,8 @@ pub struct ExternalCommitBuilder {
     tree: Option<Bytes>,
     former: Former,
     psks: Vec<PreSharedKeyID>,
+    self_removes: Vec<MlsMessage>,
+    proposals: Vec<Proposal>,
     authenticated_data: Bytes,
     group_info_options: GroupInfoOptions,
 }
@@ -60,6 +63,8 @@ impl Group {
             tree: None,
             former: Former::None,
             psks: Vec::new(),
+            self_removes: Vec::new(),
+            proposals: Vec::new(),
             authenticated_data: Bytes::default(),
             group_info_options: GroupInfoOptions::default(),
         }
@@ -92,7 +97,21 @@ impl ExternalCommitBuilder {
         self
     }
 
-    /// Data in clear that the commit's signature covers.
+    /// Takes in the SelfRemove of a member, a message that the delivery service gives out with the
+    /// GroupInfo (draft-ietf-mls-extensions, section 6.3).
+    pub fn self_remove(mut self, message: MlsMessage) -> Self {
+        self.self_removes.push(message);
+        self
+    }
+
+    /// Takes in an AppDataUpdate or AppEphemeral by value; others cannot be in an external commit.
+    pub fn proposal(mut self, proposal: Proposal) -> Self {
+        self.proposals.push(proposal);
+        self
+    }
+
+    /// Data in clear that the commit's signature covers; in a group that uses it, an encoded
+    /// [`SafeAAD`](crate::component::SafeAAD).
     pub fn authenticated_data(mut self, data: impl Into<Bytes>) -> Self {
         self.authenticated_data = data.into();
         self
@@ -113,6 +132,7 @@ impl ExternalCommitBuilder {
     /// - [`Error::UnsupportedCipherSuite`]: nobody's fault.
     /// - [`JoinError::MissingTree`], [`JoinError::NoFormerLeaf`],
     ///   [`ProposalError::UnknownPsk`](super::ProposalError::UnknownPsk): the caller's.
+    /// - [`JoinError::SelfRemove`]: a message is no SelfRemove of this epoch, or not its sender's.
     /// - any other [`JoinError`]: the fault of whoever made the GroupInfo.
     /// - [`Error::Commit`], [`Error::Proposal`]: the group does not take our leaf, or what it replaces is
     ///   no leaf of ours.
@@ -130,7 +150,9 @@ impl ExternalCommitBuilder {
         let (kem_output, init_secret) =
             external_init(suite, &external_pub, ctx.rng).map_err(JoinError::ExternalPub)?;
         let sender = Sender::NewMemberCommit;
-        let sourced = self.proposals(kem_output, signer, &public.tree, ctx)?;
+        let mut sourced = self.proposals(kem_output, signer, &public.tree, ctx)?;
+        let by_value = sourced.len();
+        let references = self.self_removes(&public, &mut sourced)?;
         let mut applied = public.apply(sender, &sourced, ctx)?;
         let psks = psk_secrets(&applied.psks, ctx)?;
 
@@ -147,9 +169,10 @@ impl ExternalCommitBuilder {
             .encrypt(suite, &tree, &provisional.to_bytes(), &nobody, ctx.rng)
             .map_err(CommitError::Path)?;
 
-        let proposals = sourced
+        let proposals = sourced[..by_value]
             .iter()
-            .map(|item| ProposalOrRef::Proposal(Box::new(item.proposal.clone())));
+            .map(|item| ProposalOrRef::Proposal(Box::new(item.proposal.clone())))
+            .chain(references);
         let commit = Commit {
             proposals: proposals.collect(),
             path: Some(path),
@@ -158,7 +181,10 @@ impl ExternalCommitBuilder {
             group_id,
             epoch: public.context.epoch,
             sender,
-            authenticated_data: self.authenticated_data,
+            authenticated_data: safe_aad::framed(
+                safe_aad::is_used(&public.context.extensions),
+                &self.authenticated_data,
+            )?,
             content: Content::Commit(Box::new(commit)),
         };
         let wire_format = WireFormat::PUBLIC_MESSAGE;
@@ -228,7 +254,8 @@ impl ExternalCommitBuilder {
         let psks = self.psks.iter().cloned().map(Proposal::psk);
         let proposals = std::iter::once(init)
             .chain(former.map(Proposal::remove))
-            .chain(psks);
+            .chain(psks)
+            .chain(self.proposals.iter().cloned());
         Ok(proposals
             .map(|proposal| Sourced {
                 sender: Sender::NewMemberCommit,
@@ -236,6 +263,53 @@ impl ExternalCommitBuilder {
                 own_leaf_key: None,
             })
             .collect())
+    }
+
+    /// The SelfRemoves, each checked but for its membership tag, for which a joiner has no key yet.
+    fn self_removes(
+        &self,
+        public: &PublicState,
+        sourced: &mut Vec<Sourced>,
+    ) -> Result<Vec<ProposalOrRef>, JoinError> {
+        let mut references = Vec::with_capacity(self.self_removes.len());
+        for message in &self.self_removes {
+            let MlsMessage::PublicMessage(message) = message else {
+                return Err(JoinError::SelfRemove);
+            };
+            let content = AuthenticatedContent {
+                wire_format: WireFormat::PUBLIC_MESSAGE,
+                content: message.content.clone(),
+                auth: message.auth.clone(),
+            };
+            let context = &public.context;
+            let FramedContent {
+                group_id,
+                epoch,
+                sender: Sender::Member(leaf),
+                content: Content::Proposal(proposal),
+                ..
+            } = &content.content
+            else {
+                return Err(JoinError::SelfRemove);
+            };
+            let ours = *group_id == context.group_id && *epoch == context.epoch;
+            let sender = public.tree.leaf(*leaf);
+            let signed = sender.is_some_and(|sender| {
+                let key = sender.signature_key();
+                content.verify(public.suite, key, context).is_ok()
+            });
+            if !ours || !signed || **proposal != Proposal::SelfRemove {
+                return Err(JoinError::SelfRemove);
+            }
+            sourced.push(Sourced {
+                sender: Sender::Member(*leaf),
+                proposal: Proposal::SelfRemove,
+                own_leaf_key: None,
+            });
+            let reference = content.proposal_ref(public.suite);
+            references.push(ProposalOrRef::Reference(reference.into()));
+        }
+        Ok(references)
     }
 
     fn find_former(

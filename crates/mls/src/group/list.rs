@@ -68,6 +68,7 @@ impl<'a> List<'a> {
         };
         let external = committer == Sender::NewMemberCommit;
         let mut touched = BTreeSet::new();
+        let mut removes = 0;
         for Sourced {
             sender,
             proposal,
@@ -104,10 +105,11 @@ impl<'a> List<'a> {
                 Proposal::Remove(remove) if Sender::Member(remove.removed) == committer => {
                     return Err(ProposalError::RemoveOfCommitter);
                 }
-                Proposal::Remove(_) if external && !list.removals.is_empty() => {
+                Proposal::Remove(_) if external && removes > 0 => {
                     return Err(ProposalError::SecondRemoveInExternalCommit);
                 }
                 Proposal::Remove(remove) => {
+                    removes += 1;
                     member(tree, remove.removed)?;
                     if !touched.insert(remove.removed) {
                         return Err(ProposalError::SameLeafTwice(remove.removed));
@@ -115,6 +117,22 @@ impl<'a> List<'a> {
                     list.removals.push(remove.removed);
                     list.path_required = true;
                 }
+                Proposal::SelfRemove if *sender == committer => {
+                    return Err(ProposalError::RemoveOfCommitter);
+                }
+                Proposal::SelfRemove => {
+                    let Sender::Member(leaf) = *sender else {
+                        return Err(ProposalError::SelfRemoveByValue);
+                    };
+                    member(tree, leaf)?;
+                    if !touched.insert(leaf) {
+                        return Err(ProposalError::SameLeafTwice(leaf));
+                    }
+                    list.removals.push(leaf);
+                    list.path_required = true;
+                }
+                // The components judge these.
+                Proposal::AppDataUpdate(_) | Proposal::AppEphemeral(_) => {}
                 Proposal::PreSharedKey(psk) => list.psks.push(psk.psk.clone()),
                 Proposal::ReInit(_) if proposals.len() > 1 => {
                     return Err(ProposalError::ReInitNotAlone);

@@ -105,6 +105,7 @@
 //! takes in, [`IncludeProposals`] says.
 
 mod commit;
+mod components;
 mod create;
 mod epoch;
 mod error;

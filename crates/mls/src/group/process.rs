@@ -4,8 +4,10 @@ use super::epoch::{PublicState, Transition};
 use super::error::{CommitError, ProposalError};
 use super::proposals::{Applied, Sourced, known};
 use super::{Group, PendingProposal};
+use crate::code_point::WireFormat;
 use crate::codec::{Bytes, Encode};
 use crate::commit::Commit;
+use crate::component::safe_aad;
 use crate::context::Context;
 use crate::crypto::{Secret, SignaturePublicKey};
 use crate::error::{Error, InvalidMessage};
@@ -186,6 +188,8 @@ impl Group {
         }
         let content = message.unprotect(suite, &self.state().secrets.membership_key, context)?;
         content.verify(suite, &self.signature_key(&content.content)?, context)?;
+        let used = safe_aad::is_used(&context.extensions);
+        safe_aad::check(used, &content.content.authenticated_data)?;
         if content.content.sender == Sender::Member(self.own_index()) {
             return Err(Error::OwnMessage);
         }
@@ -236,6 +240,12 @@ impl Group {
         let authenticated_data = content.content.authenticated_data.clone();
         match &content.content.content {
             Content::Application(_) => Err(InvalidMessage::UnencryptedApplicationData.into()),
+            Content::Proposal(proposal)
+                if **proposal == Proposal::SelfRemove
+                    && content.wire_format != WireFormat::PUBLIC_MESSAGE =>
+            {
+                Err(InvalidMessage::EncryptedSelfRemove.into())
+            }
             Content::Proposal(proposal) => {
                 let proposal = (**proposal).clone();
                 let reference = ProposalRef::from(content.proposal_ref(self.suite()));

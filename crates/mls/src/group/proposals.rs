@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
+use super::components;
 use super::epoch::PublicState;
 use super::error::{CommitError, KeyPackageError, ProposalError};
 use super::list::List;
@@ -22,7 +23,7 @@ use crate::leaf_node::{LEAF_NODE_TBS, LeafNode, LeafPosition};
 use crate::proposal::{Proposal, ProposalOrRef};
 use crate::psk::PreSharedKeyID;
 use crate::tree::leaf_validation::{Standing, needed};
-use crate::tree::{Leaf, LeafNodeError, LeafRules, Tree};
+use crate::tree::{Capability, Leaf, LeafNodeError, LeafRules, Tree};
 use crate::tree_math::LeafIndex;
 
 /// A proposal of a commit, with its author.
@@ -54,6 +55,8 @@ pub(super) struct Applied {
     pub required: Option<RequiredCapabilities>,
     pub added: Vec<(LeafIndex, KeyPackage)>,
     pub removed: Vec<(LeafIndex, LeafNode)>,
+    /// The earlier leaf of who joins by this commit.
+    pub former: Option<LeafNode>,
     pub updated: Vec<LeafIndex>,
     /// The key pair of our own Update, if it is among the updates.
     pub own_leaf_key: Option<HpkeKeyPair>,
@@ -97,16 +100,21 @@ impl Group {
         proposals
             .iter()
             .map(|proposal| match proposal {
+                ProposalOrRef::Proposal(proposal) if **proposal == Proposal::SelfRemove => {
+                    Err(ProposalError::SelfRemoveByValue)
+                }
                 ProposalOrRef::Proposal(proposal) => Ok(Sourced {
                     sender: committer,
                     proposal: (**proposal).clone(),
                     own_leaf_key: None,
                 }),
-                ProposalOrRef::Reference(_) if committer == Sender::NewMemberCommit => {
-                    Err(ProposalError::ReferenceInExternalCommit)
-                }
                 ProposalOrRef::Reference(reference) => {
                     let pending = self.state().proposals.get(reference);
+                    let is_self_remove =
+                        pending.is_some_and(|pending| pending.proposal == Proposal::SelfRemove);
+                    if committer == Sender::NewMemberCommit && !is_self_remove {
+                        return Err(ProposalError::ReferenceInExternalCommit);
+                    }
                     Ok(Sourced::from(
                         &**pending.ok_or(ProposalError::UnknownReference)?,
                     ))
@@ -138,10 +146,14 @@ impl Group {
                 Proposal::GroupContextExtensions(new) => Some(&new.extensions),
                 _ => None,
             });
-        let extensions = new_extensions.unwrap_or(self.extensions());
+        let mut extensions = new_extensions.unwrap_or(self.extensions()).clone();
         if new_extensions.is_some() {
-            check_external_senders(Some(self.extensions()), extensions, ctx)?;
+            check_external_senders(Some(self.extensions()), &extensions, ctx)?;
         }
+        let proposals = effects.proposals.iter();
+        let proposals = proposals.map(|(sender, proposal)| (*sender, proposal));
+        components::apply(&mut extensions, effects.sender, proposals, ctx.components)?;
+        let extensions = &extensions;
         let required: Option<RequiredCapabilities> =
             known(extensions).map_err(ProposalError::MalformedExtension)?;
         let rules = LeafRules {
@@ -172,7 +184,7 @@ impl Group {
         if let Some(path) = &effects.path {
             let old = match effects.sender {
                 Sender::Member(leaf) => Some(member(self.tree(), leaf)?.leaf_node()),
-                _ => effects.removed.first().map(|(_, old)| old.clone()),
+                _ => former_leaf(effects.proposals.iter().map(|(_, p)| p), &effects.removed),
             };
             let old = old.as_ref();
             rules
@@ -190,6 +202,7 @@ impl Group {
     ) -> Result<(), Error> {
         let required = known(extensions).map_err(ProposalError::MalformedExtension)?;
         check_external_senders(Some(self.extensions()), extensions, ctx)?;
+        components::check_replaced(self.extensions(), extensions)?;
         Ok(check_needed(extensions, required.as_ref(), self.tree())?)
     }
 }
@@ -204,14 +217,19 @@ impl PublicState {
     ) -> Result<Applied, Error> {
         let list = List::sort(proposals, &self.tree, committer, self.suite)?;
         let old_extensions = &self.context.extensions;
-        let extensions = match list.extensions {
+        let mut extensions = match list.extensions {
             Some(new) => new.clone(),
             None => old_extensions.clone(),
         };
+        self.check_proposal_types(proposals, &list.removals)?;
+        let sourced = proposals.iter().map(|item| (item.sender, &item.proposal));
+        let dictionary_changed =
+            components::apply(&mut extensions, committer, sourced.clone(), ctx.components)?;
         let required: Option<RequiredCapabilities> =
             known(&extensions).map_err(ProposalError::MalformedExtension)?;
         if list.extensions.is_some() {
             check_external_senders(Some(old_extensions), &extensions, ctx)?;
+            components::check_replaced(old_extensions, &extensions)?;
         }
         let mut applied = Applied {
             version: self.context.version,
@@ -221,6 +239,7 @@ impl PublicState {
             required,
             added: Vec::new(),
             removed: Vec::with_capacity(list.removals.len()),
+            former: None,
             updated: list.updates.iter().map(|(leaf, _)| *leaf).collect(),
             own_leaf_key: list.own_leaf_key,
             psks: list.psks,
@@ -254,8 +273,39 @@ impl PublicState {
             Sender::Member(leaf) => leaf,
             _ => applied.tree.reserve_leaf().map_err(ProposalError::Tree)?,
         };
-        check_everybody(&applied, list.extensions.is_some())?;
+        if committer == Sender::NewMemberCommit {
+            let proposals = sourced.map(|(_, proposal)| proposal);
+            applied.former = former_leaf(proposals, &applied.removed);
+        }
+        check_everybody(&applied, list.extensions.is_some() || dictionary_changed)?;
         Ok(applied)
+    }
+
+    /// RFC 9420, section 12.2: every member who processes the commit supports each kind of proposal in
+    /// it. Those who are removed do not matter.
+    fn check_proposal_types(
+        &self,
+        proposals: &[Sourced],
+        removals: &[LeafIndex],
+    ) -> Result<(), ProposalError> {
+        let types: BTreeSet<_> = proposals
+            .iter()
+            .map(|item| item.proposal.proposal_type())
+            .collect();
+        for proposal_type in types {
+            let capability = Capability::Proposal(proposal_type);
+            if self.tree.everybody_has(capability) {
+                continue;
+            }
+            let mut lacking = self
+                .tree
+                .leaves()
+                .filter(|(_, leaf)| !capability.is_in(&leaf.leaf_node()));
+            if lacking.any(|(index, _)| !removals.contains(&index)) {
+                return Err(ProposalError::UnsupportedProposal(proposal_type));
+            }
+        }
+        Ok(())
     }
 
     /// Checks new leaf nodes and KeyPackages, all their signatures in one batch.
@@ -319,8 +369,7 @@ impl PublicState {
     ) -> Result<(), CommitError> {
         let old = match committer {
             Sender::Member(leaf) => self.tree.leaf(leaf).map(Leaf::leaf_node),
-            // What an external commit removes is an earlier leaf of the joiner.
-            _ => applied.removed.first().map(|(_, old)| old.clone()),
+            _ => applied.former.clone(),
         };
         applied
             .rules(self.suite, ctx.authentication_service, ctx.now)
@@ -330,6 +379,19 @@ impl PublicState {
             None => Ok(()),
         }
     }
+}
+
+/// What an external commit removes by a Remove: an earlier leaf of the joiner. Others remove themselves.
+fn former_leaf<'a>(
+    mut proposals: impl Iterator<Item = &'a Proposal>,
+    removed: &[(LeafIndex, LeafNode)],
+) -> Option<LeafNode> {
+    let former = proposals.find_map(|proposal| match proposal {
+        Proposal::Remove(remove) => Some(remove.removed),
+        _ => None,
+    })?;
+    let mut removed = removed.iter().filter(|(leaf, _)| *leaf == former);
+    removed.next().map(|(_, old)| old.clone())
 }
 
 /// What depends on all members after the changes.

@@ -1,14 +1,15 @@
 //! Proposing a change without making it (RFC 9420, section 12.1).
 
+use super::components::check_known;
 use super::error::ProposalError;
 use super::list::{check_psks, check_reinit};
 use super::proposals::{Signatures, check_key_package, known};
 use super::{Group, PendingProposal};
 use crate::code_point::WireFormat;
-use crate::codec::Bytes;
+use crate::component::safe_aad;
 use crate::context::Context;
 use crate::crypto::{HpkeKeyPair, SignatureKeyPair};
-use crate::error::Error;
+use crate::error::{Error, InvalidMessage};
 use crate::extension::RequiredCapabilities;
 use crate::framing::{AuthenticatedContent, Content, FramedContent, Sender};
 use crate::key_package::KeyPackage;
@@ -17,8 +18,8 @@ use crate::message::MlsMessage;
 use crate::message_keys::MessageKeys;
 use crate::proposal::{Proposal, ProposalRef};
 use crate::records::Changes;
-use crate::tree::LeafRules;
 use crate::tree::leaf_validation::Standing;
+use crate::tree::{Capability, LeafRules};
 
 /// A proposal that was made.
 #[derive(Debug)]
@@ -43,8 +44,10 @@ impl Group {
     /// [`Error::RatchetExhausted`], [`Error::UnexpectedWireFormat`],
     /// [`ProposalError::UpdateOfCommitter`] for an Update, [`ProposalError::NoSuchMember`] for a
     /// Remove of nobody, [`ProposalError::KeyPackage`] for an Add that is not valid, what a commit
-    /// would be refused for with a GroupContextExtensions, a PSK or a ReInit that is not valid, and
-    /// [`ProposalError::ExternalInit`].
+    /// would be refused for with a GroupContextExtensions, a PSK or a ReInit that is not valid,
+    /// [`ProposalError::ExternalInit`], [`ProposalError::UnsupportedProposal`],
+    /// [`ProposalError::UnknownComponent`], [`ProposalError::SecondSelfRemove`],
+    /// [`InvalidMessage::EncryptedSelfRemove`] and [`InvalidMessage::SafeAad`].
     #[allow(clippy::too_many_arguments)]
     pub fn propose(
         &self,
@@ -67,7 +70,22 @@ impl Group {
             }
             Proposal::ExternalInit(_) => return Err(ProposalError::ExternalInit.into()),
             Proposal::ReInit(reinit) => check_reinit(reinit, self.group_context())?,
-            Proposal::Remove(_) => {}
+            Proposal::AppDataUpdate(update) => check_known(update.component_id, ctx.components)?,
+            Proposal::AppEphemeral(data) => check_known(data.component_id, ctx.components)?,
+            Proposal::SelfRemove if wire_format != WireFormat::PUBLIC_MESSAGE => {
+                return Err(InvalidMessage::EncryptedSelfRemove.into());
+            }
+            Proposal::SelfRemove if self.removes_itself() => {
+                return Err(ProposalError::SecondSelfRemove.into());
+            }
+            Proposal::Remove(_) | Proposal::SelfRemove => {}
+        }
+        let proposal_type = proposal.proposal_type();
+        if !self
+            .tree()
+            .everybody_has(Capability::Proposal(proposal_type))
+        {
+            return Err(ProposalError::UnsupportedProposal(proposal_type).into());
         }
         self.send_proposal(
             keys,
@@ -78,6 +96,13 @@ impl Group {
             wire_format,
             ctx,
         )
+    }
+
+    /// Whether a SelfRemove of ours waits.
+    fn removes_itself(&self) -> bool {
+        let own = Sender::Member(self.own_index());
+        let mut proposals = self.state().proposals.values();
+        proposals.any(|pending| pending.proposal == Proposal::SelfRemove && pending.sender == own)
     }
 
     /// Proposes to replace our own leaf by one with fresh keys. The private key waits with the
@@ -182,7 +207,10 @@ impl Group {
             group_id: self.group_context().group_id.clone(),
             epoch: self.epoch(),
             sender,
-            authenticated_data: Bytes::from(authenticated_data),
+            authenticated_data: safe_aad::framed(
+                safe_aad::is_used(self.extensions()),
+                authenticated_data,
+            )?,
             content: Content::Proposal(Box::new(proposal.clone())),
         };
         let context = self.group_context();

@@ -11,6 +11,7 @@ use crate::component::{
     LastResortKeyPackage, MediaType, MediaTypeList, MessageRange, Parameter, RequiredWireFormats,
     SafeAAD, SafeAADItem, SafeAadComponents, SupportedWireFormats,
 };
+use crate::proposal::AppEphemeral;
 use crate::psk::ApplicationPsk;
 use crate::tree_math::LeafIndex;
 
@@ -66,16 +67,32 @@ impl Inspect for ComponentData {
                 data: _,
             } = entry;
         };
-        let component_id = ComponentID::decode(reader)?;
-        let data = Field {
-            name: "data",
-            value: component_data(component_id, reader.prefixed()?),
-        };
-        Ok(Value::Fields(vec![
-            named("component_id", &component_id),
-            data,
-        ]))
+        read_component_data(reader)
     }
+}
+
+impl Inspect for AppEphemeral {
+    fn read<'a>(reader: &mut Reader<'a>) -> Result<Value<'a>, DecodeError> {
+        const _: fn(AppEphemeral) = |ephemeral| {
+            let AppEphemeral {
+                component_id: _,
+                data: _,
+            } = ephemeral;
+        };
+        read_component_data(reader)
+    }
+}
+
+fn read_component_data<'a>(reader: &mut Reader<'a>) -> Result<Value<'a>, DecodeError> {
+    let component_id = ComponentID::decode(reader)?;
+    let data = Field {
+        name: "data",
+        value: component_data(component_id, reader.prefixed()?),
+    };
+    Ok(Value::Fields(vec![
+        named("component_id", &component_id),
+        data,
+    ]))
 }
 
 /// A component's data, in its own format where that is known.

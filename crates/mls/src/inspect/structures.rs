@@ -9,7 +9,7 @@ use crate::capabilities::Capabilities;
 use crate::code_point::{ProtocolVersion, WireFormat};
 use crate::codec::{Bytes, Decode, DecodeError, Reader};
 use crate::commit::{Commit, HpkeCiphertext, UpdatePath, UpdatePathNode};
-use crate::component::{AppDataDictionary, RequiredWireFormats, SupportedWireFormats};
+use crate::component::{AppDataDictionary, ComponentID, RequiredWireFormats, SupportedWireFormats};
 use crate::credential::{Certificate, Credential, CredentialType};
 use crate::crypto::{CipherSuite, HpkePublicKey, SignaturePublicKey};
 use crate::extension::{
@@ -27,8 +27,8 @@ use crate::leaf_node::{LeafNode, LeafNodeSource, Lifetime};
 use crate::message::MlsMessage;
 use crate::node::{Node, ParentNode, RatchetTree};
 use crate::proposal::{
-    Add, ExternalInit, GroupContextExtensions, PreSharedKey, Proposal, ProposalOrRef, ProposalType,
-    ReInit, Remove, Update,
+    Add, AppDataUpdate, AppDataUpdateOperation, AppEphemeral, ExternalInit, GroupContextExtensions,
+    PreSharedKey, Proposal, ProposalOrRef, ProposalType, ReInit, Remove, Update,
 };
 use crate::psk::{
     ApplicationPsk, ExternalPsk, PreSharedKeyID, PskType, ResumptionPSKUsage, ResumptionPsk,
@@ -75,6 +75,7 @@ pub(super) use inspect_structs;
 
 inspect_structs! {
     Add { key_package: KeyPackage }
+    AppDataUpdate { component_id: ComponentID, op: AppDataUpdateOperation }
     ApplicationId { application_id: Bytes }
     Capabilities {
         versions: Vec<ProtocolVersion>,
@@ -199,6 +200,10 @@ macro_rules! inspect_enums {
 }
 
 inspect_enums! {
+    AppDataUpdateOperation, "op": u8 {
+        1 => "update", update: Bytes;
+        2 => "remove";
+    }
     Content, "content_type": u8 {
         1 => "application", application_data: Bytes;
         2 => "proposal", proposal: Proposal;
@@ -221,6 +226,9 @@ inspect_enums! {
         5 => "reinit", reinit: ReInit;
         6 => "external_init", external_init: ExternalInit;
         7 => "group_context_extensions", group_context_extensions: GroupContextExtensions;
+        8 => "app_data_update", app_data_update: AppDataUpdate;
+        9 => "app_ephemeral", app_ephemeral: AppEphemeral;
+        10 => "self_remove";
     }
     ProposalOrRef, "type": u8 {
         1 => "proposal", proposal: Proposal;

@@ -5,7 +5,10 @@
 mod group_harness;
 
 mod negotiation;
+mod proposals;
+mod safe_aad;
 mod safe_interface;
+mod self_remove;
 
 use folkmoot_mls::component::{
     AppComponents, AppDataDictionary, ComponentID, SupportedWireFormats,

@@ -99,6 +99,9 @@ macro_rules! structures {
 
 structures! {
     add,
+    app_ack,
+    app_data_dictionary,
+    application_framing,
     authenticated_content,
     capabilities,
     changes,
@@ -116,6 +119,7 @@ structures! {
     key_package_bundle,
     leaf_node,
     leaf_node_source,
+    media_type_list,
     mls_message,
     node,
     pre_shared_key_id,
@@ -125,6 +129,7 @@ structures! {
     public_message,
     ratchet_tree,
     required_capabilities,
+    safe_aad,
     sender,
     sender_data,
     update_path,

@@ -5,6 +5,9 @@ use folkmoot_mls::capabilities::Capabilities;
 use folkmoot_mls::code_point::{ProtocolVersion, WireFormat};
 use folkmoot_mls::codec::Bytes;
 use folkmoot_mls::commit::{Commit, HpkeCiphertext, UpdatePath, UpdatePathNode};
+use folkmoot_mls::component::{
+    AppAck, AppDataDictionary, ApplicationFraming, ComponentID, MediaType, MediaTypeList, SafeAAD,
+};
 use folkmoot_mls::credential::{Certificate, Credential, CredentialType};
 use folkmoot_mls::crypto::{CipherSuite, HpkePublicKey, Secret, SignaturePublicKey};
 use folkmoot_mls::extension::{
@@ -24,7 +27,9 @@ use folkmoot_mls::proposal::{
     Add, ExternalInit, GroupContextExtensions, PreSharedKey, Proposal, ProposalOrRef, ProposalType,
     ReInit, Remove, Update,
 };
-use folkmoot_mls::psk::{ExternalPsk, PreSharedKeyID, PskType, ResumptionPSKUsage, ResumptionPsk};
+use folkmoot_mls::psk::{
+    ApplicationPsk, ExternalPsk, PreSharedKeyID, PskType, ResumptionPSKUsage, ResumptionPsk,
+};
 use folkmoot_mls::records::{Changes, RecordKey, RecordKind};
 use folkmoot_mls::tree_math::LeafIndex;
 use folkmoot_mls::welcome::{EncryptedGroupSecrets, GroupSecrets, PathSecret, Welcome};
@@ -259,6 +264,73 @@ pub fn key_package_bundle() -> BoxedStrategy<KeyPackageBundle> {
         .boxed()
 }
 
+/// One that is defined, or any other.
+pub fn component_id() -> BoxedStrategy<ComponentID> {
+    prop_oneof![0..7u16, any::<u16>()]
+        .prop_map(ComponentID)
+        .boxed()
+}
+
+pub fn app_data_dictionary() -> BoxedStrategy<AppDataDictionary> {
+    prop::collection::vec((component_id(), bytes()), 0..4)
+        .prop_map(|entries| {
+            let dictionary = AppDataDictionary::default();
+            let with = |dictionary: AppDataDictionary, (id, data)| dictionary.with_data(id, data);
+            entries.into_iter().fold(dictionary, with)
+        })
+        .boxed()
+}
+
+pub fn safe_aad() -> BoxedStrategy<SafeAAD> {
+    prop::collection::vec((component_id(), bytes()), 0..4)
+        .prop_map(|items| {
+            let with = |aad: SafeAAD, (id, data): (ComponentID, Bytes)| aad.with(id, data);
+            items.into_iter().fold(SafeAAD::default(), with)
+        })
+        .boxed()
+}
+
+fn text() -> impl Strategy<Value = String> {
+    "[a-z/+.]{0,12}"
+}
+
+pub fn media_type() -> BoxedStrategy<MediaType> {
+    (text(), prop::collection::vec((text(), text()), 0..3))
+        .prop_map(|(kind, parameters)| {
+            let with = |kind: MediaType, (name, value): (String, String)| {
+                kind.with_parameter(&name, &value)
+            };
+            parameters.into_iter().fold(MediaType::new(&kind), with)
+        })
+        .boxed()
+}
+
+pub fn media_type_list() -> BoxedStrategy<MediaTypeList> {
+    (media_type(), prop::collection::vec(media_type(), 0..3))
+        .prop_map(|(first, rest)| {
+            let first = MediaTypeList::new(first);
+            rest.into_iter().fold(first, MediaTypeList::with)
+        })
+        .boxed()
+}
+
+pub fn application_framing() -> BoxedStrategy<ApplicationFraming> {
+    (media_type(), bytes())
+        .prop_map(
+            |(media_type, inner_application_content)| ApplicationFraming {
+                media_type,
+                inner_application_content,
+            },
+        )
+        .boxed()
+}
+
+pub fn app_ack() -> BoxedStrategy<AppAck> {
+    prop::collection::vec((leaf_index(), any::<u32>()), 0..6)
+        .prop_map(AppAck::of)
+        .boxed()
+}
+
 pub fn pre_shared_key_id() -> BoxedStrategy<PreSharedKeyID> {
     let usage = prop_oneof![
         Just(ResumptionPSKUsage::Application),
@@ -272,6 +344,12 @@ pub fn pre_shared_key_id() -> BoxedStrategy<PreSharedKeyID> {
                 usage,
                 psk_group_id,
                 psk_epoch,
+            })
+        }),
+        (component_id(), bytes()).prop_map(|(component_id, psk_id)| {
+            PskType::Application(ApplicationPsk {
+                component_id,
+                psk_id,
             })
         }),
     ];
@@ -306,6 +384,10 @@ pub fn proposal() -> BoxedStrategy<Proposal> {
         extensions().prop_map(|extensions| {
             Proposal::GroupContextExtensions(GroupContextExtensions { extensions })
         }),
+        (component_id(), bytes()).prop_map(|(id, data)| Proposal::app_data_update(id, data)),
+        component_id().prop_map(Proposal::app_data_removal),
+        (component_id(), bytes()).prop_map(|(id, data)| Proposal::app_ephemeral(id, data)),
+        Just(Proposal::SelfRemove),
     ]
     .boxed()
 }
