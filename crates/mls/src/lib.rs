@@ -27,7 +27,7 @@
 //! use folkmoot_mls::component::NoComponents;
 //! use folkmoot_mls::context::{BasicCredentials, Context, NoPsks};
 //! use folkmoot_mls::credential::{Credential, CredentialType};
-//! use folkmoot_mls::crypto::{CipherSuite, CryptoProvider, aws_lc::PROVIDER};
+//! use folkmoot_mls::crypto::{CipherSuite, CryptoProvider, PROVIDER};
 //! use folkmoot_mls::extension::Extensions;
 //! use folkmoot_mls::group::{Group, GroupParameters, Processed};
 //! use folkmoot_mls::key_package::KeyPackage;
