@@ -115,6 +115,7 @@
 //! | [`negotiation`] | 10, 11: the best version and suite that all support |
 //! | [`extension`], [`capabilities`], [`code_point`] | 7.2, 13, 17: what may come later |
 //! | [`component`], [`safe_exporter`] | draft-ietf-mls-extensions: components of an application |
+//! | [`evidence`] | that a member sent a message, for somebody outside of the group |
 //! | [`inspect`] | any message, field by field |
 //!
 //! A delivery service needs one call: [`MessageHeader::read`](message::MessageHeader::read).
@@ -135,6 +136,7 @@ pub mod context;
 pub mod credential;
 pub mod crypto;
 pub mod error;
+pub mod evidence;
 pub mod extension;
 pub mod framing;
 pub mod group;

@@ -147,7 +147,7 @@ use crate::leaf_node::LeafNode;
 use crate::message_keys::SignatureKeys;
 use crate::proposal::{Proposal, ProposalRef};
 use crate::tree::OwnKeys;
-use crate::tree::{Leaf, Tree};
+use crate::tree::{Leaf, LeafProof, Tree};
 use crate::tree_math::LeafIndex;
 
 /// A member's view of a group in one epoch. Cheap to clone.
@@ -332,6 +332,12 @@ impl Group {
     ) -> Result<Secret, CryptoError> {
         let secret = &self.0.secrets.exporter_secret;
         key_schedule::exporter(self.suite(), secret, label, context, length)
+    }
+
+    /// Shows that a member's leaf is in the tree; `None` if there is no such member.
+    #[must_use]
+    pub fn prove_leaf(&self, leaf: LeafIndex) -> Option<LeafProof> {
+        self.tree().prove_leaf(leaf, self.suite())
     }
 
     /// The proposals of this epoch that wait to be committed, by reference, in the order in which

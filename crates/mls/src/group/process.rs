@@ -157,6 +157,20 @@ impl Group {
         }
     }
 
+    /// The content of a message of this epoch, with its signature verified. Uses nothing up.
+    pub(crate) fn open(
+        &self,
+        keys: &MessageKeys,
+        message: &MlsMessage,
+    ) -> Result<AuthenticatedContent, Error> {
+        self.check_keys(keys)?;
+        match message {
+            MlsMessage::PublicMessage(message) => self.open_public(message),
+            MlsMessage::PrivateMessage(message) => Ok(keys.open(message)?.content),
+            other => Err(Error::UnexpectedWireFormat(other.wire_format())),
+        }
+    }
+
     fn process_private(
         &self,
         message: &PrivateMessage,

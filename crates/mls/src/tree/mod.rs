@@ -11,6 +11,7 @@
 //! | 7.7, 12.1: adding and removing leaves | here |
 //! | 7.8: tree hashes | in the trie of nodes |
 //! | 7.9: parent hashes | `parent_hash` |
+//! | 7.8: proofs that a leaf is in the tree | `proof` |
 //! | 7.3, 12.4.3.1: validation | [`leaf_validation`], `validation` |
 //! | 12.4.3.3: the ratchet tree as a message | `ratchet_tree` |
 
@@ -21,6 +22,7 @@ mod node;
 mod own_keys;
 mod parent_hash;
 pub mod path;
+mod proof;
 mod ratchet_tree;
 mod records;
 #[cfg(all(test, feature = "aws-lc"))]
@@ -32,6 +34,7 @@ pub use index::Capability;
 pub use leaf_validation::{LeafNodeError, LeafRules};
 pub use node::{Leaf, Node};
 pub use own_keys::OwnKeys;
+pub use proof::{LeafProof, ProofStep};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
