@@ -2,9 +2,10 @@
 
 use crate::capabilities::Capabilities;
 use crate::codec::{Bytes, Encode};
+use crate::component::{AppComponents, AppDataDictionary, ComponentID};
 use crate::credential::Credential;
 use crate::crypto::{CryptoError, HpkePublicKey, SignatureKeyPair, SignaturePublicKey, Suite};
-use crate::extension::Extensions;
+use crate::extension::{ExtensionType, Extensions};
 use crate::tree_math::LeafIndex;
 
 /// Label of a leaf's signature.
@@ -72,6 +73,26 @@ pub struct LeafParameters {
     pub capabilities: Capabilities,
     /// Further content.
     pub extensions: Extensions,
+}
+
+impl LeafParameters {
+    /// The same with data of components in the leaf's `app_data_dictionary`, and the extension in the
+    /// capabilities. The list of supported components is put in if it is not there, since who supports the
+    /// extension has to have one (draft-ietf-mls-extensions, section 4.6).
+    #[must_use]
+    pub fn with_components(mut self, mut dictionary: AppDataDictionary) -> Self {
+        if dictionary.data(ComponentID::APP_COMPONENTS).is_none() {
+            dictionary.set(&AppComponents {
+                component_ids: vec![ComponentID::APP_COMPONENTS, ComponentID::SAFE_AAD],
+            });
+        }
+        self.extensions.set(&dictionary);
+        let kind = ExtensionType::APP_DATA_DICTIONARY;
+        if !self.capabilities.supports_extension(kind) {
+            self.capabilities.extensions.push(kind);
+        }
+        self
+    }
 }
 
 /// A leaf's place in a group, which the signature covers but for KeyPackages.

@@ -4,6 +4,52 @@
 //! A component is named by a [`ComponentID`], which goes into every operation that it does with the
 //! group's keys, so that nothing made for one component, or for MLS itself, is of use elsewhere.
 //!
+//! A client says what it supports in its leaf, with [`LeafParameters::with_components`]; a group says in its
+//! GroupContext's dictionary what it requires. The application's own part is a [`ComponentLogic`] in each
+//! [`Context`](crate::context::Context):
+//!
+//! [`LeafParameters::with_components`]: crate::leaf_node::LeafParameters::with_components
+//!
+//! ```
+//! use folkmoot_mls::codec::Bytes;
+//! use folkmoot_mls::component::{ComponentID, ComponentInput, ComponentLogic, Refused};
+//!
+//! /// The group's topic, which an update replaces.
+//! struct Topic;
+//!
+//! const TOPIC: ComponentID = ComponentID(0x8001);
+//!
+//! impl ComponentLogic for Topic {
+//!     fn knows(&self, component_id: ComponentID) -> bool {
+//!         component_id == TOPIC
+//!     }
+//!
+//!     fn update(
+//!         &self,
+//!         _: ComponentID,
+//!         _before: Option<&[u8]>,
+//!         updates: &[ComponentInput<'_>],
+//!     ) -> Result<Bytes, Refused> {
+//!         let last = updates.last().ok_or(Refused)?;
+//!         std::str::from_utf8(last.data).map_err(|_| Refused)?;
+//!         Ok(last.data.into())
+//!     }
+//!
+//!     fn ephemeral(&self, _: ComponentID, _: ComponentInput<'_>) -> Result<(), Refused> {
+//!         Err(Refused)
+//!     }
+//! }
+//!
+//! // A member proposes or commits `Proposal::app_data_update(TOPIC, ..)`, and every member's engine
+//! // asks `Topic` what becomes of it.
+//! let input = ComponentInput {
+//!     sender: folkmoot_mls::framing::Sender::External(0),
+//!     committer: folkmoot_mls::framing::Sender::External(0),
+//!     data: b"the next moot",
+//! };
+//! assert_eq!(Topic.update(TOPIC, None, &[input]), Ok(Bytes::from(*b"the next moot")));
+//! ```
+//!
 //! | Section of the draft | Here |
 //! | --- | --- |
 //! | 4.1 to 4.3: labels, HPKE, signatures | [`ComponentOperationLabel`], methods of `dyn Suite`, of [`Group`](crate::group::Group) |
@@ -34,6 +80,8 @@ pub use labels::{BASE_LABEL, ComponentOperationLabel};
 pub use media::{ApplicationFraming, MediaType, MediaTypeList, Parameter};
 pub use safe_aad::{SafeAAD, SafeAADItem};
 
+use rand_core::CryptoRng;
+
 use crate::code_point::code_points;
 use crate::codec::Bytes;
 use crate::framing::Sender;
@@ -52,6 +100,15 @@ code_points! {
         LAST_RESORT_KEY_PACKAGE = 4 => "last_resort_key_package",
         /// Acknowledges application messages.
         APP_ACK = 5 => "app_ack",
+    }
+}
+
+impl ComponentID {
+    /// One of the ids that stand for no component, so that receivers stay tolerant (section 5.1). It may be
+    /// listed or have data in a LeafNode, and have data in a KeyPackage or GroupInfo.
+    pub fn grease(rng: &mut dyn CryptoRng) -> Self {
+        let number = (rng.next_u32() % 8) as u16;
+        Self(number << 12 | 0x0a00 | number << 4 | 0x0a)
     }
 }
 

@@ -180,6 +180,53 @@ fn what_cannot_be_read_is_refused() {
 }
 
 #[test]
+fn a_client_says_what_it_supports_and_others_stay_tolerant() {
+    let mut newcomer = Client::new("bob");
+    let mut seen = std::collections::BTreeSet::new();
+    let mut dictionary = AppDataDictionary::default();
+    for _ in 0..200 {
+        let grease = ComponentID::grease(&mut newcomer.rng);
+        assert!(
+            grease.is_grease() && grease < ComponentID(0x8000),
+            "{grease}"
+        );
+        seen.insert(grease);
+        dictionary.set_data(grease, [1]);
+    }
+    assert_eq!(seen.len(), 8);
+    let list: Vec<_> = seen
+        .into_iter()
+        .chain([ComponentID::APP_COMPONENTS, COUNTER])
+        .collect();
+    let dictionary = dictionary.with(&components(&list));
+    newcomer.leaf = Some(newcomer.parameters().with_components(dictionary.clone()));
+    let required =
+        AppDataDictionary::default().with(&components(&[COUNTER, ComponentID::APP_COMPONENTS]));
+    let mut alice = Client::new("alice");
+    alice.leaf = Some(alice.parameters().with_components(dictionary));
+    alice.create(Extensions::default().with(&required));
+    let mut group = vec![alice, newcomer];
+    let package = group[1].key_package();
+    let pending = group[0].commit(|commit| commit.add(package)).unwrap();
+    deliver(&mut group, 0, pending);
+    // Who says nothing more than that it knows the extension supports what everybody has to.
+    let plain = Client::new("plain").parameters();
+    let plain = plain.with_components(AppDataDictionary::default());
+    let listed: Option<AppComponents> = plain.extensions.component().unwrap();
+    assert_eq!(
+        listed,
+        Some(components(&[
+            ComponentID::APP_COMPONENTS,
+            ComponentID::SAFE_AAD
+        ]))
+    );
+    assert_eq!(
+        plain.capabilities.extensions,
+        [ExtensionType::APP_DATA_DICTIONARY]
+    );
+}
+
+#[test]
 fn media_types_are_found_in_leaves() {
     let list = MediaTypeList::new(MediaType::new("text/plain")).with(MediaType::new("image/png"));
     let mut alice = client("alice");
