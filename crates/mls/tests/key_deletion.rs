@@ -2,7 +2,8 @@
 //! from): an attacker who takes all that a client has stored derives whatever can be derived from it,
 //! with all that ever travelled at hand, and does not come to it.
 //!
-//! Each test asks the same of the state before, where the attacker does succeed.
+//! Each test asks the same of the state before, where the attacker does succeed. That memory holds no more
+//! than storage is for `secrets_in_memory` to say.
 #![cfg(feature = "aws-lc")]
 
 mod group_harness;
@@ -688,6 +689,32 @@ fn after_a_path() {
     for committer in [BOB, ALICE, CAROL, BOB] {
         step_by(&mut clients, committer);
     }
+}
+
+/// The key of a node that is blank from now on goes as well.
+#[test]
+fn after_a_removal() {
+    let mut clients = group_of(&["alice", "bob", "carol", "dave"]);
+    let pending = clients[3].commit(|commit| commit).unwrap();
+    group_harness::deliver(&mut clients, 3, pending);
+    let old = private_keys(&clients[CAROL]);
+    let names: Vec<_> = old.keys().cloned().collect();
+    assert_eq!(
+        names,
+        [3, 4, 5].map(|node| format!("private key of node {node}"))
+    );
+    let before = State::of(&clients[CAROL]);
+    let none = Traffic::default();
+    all_reached(&before, &none, &old);
+    let pending = clients[ALICE]
+        .commit(|commit| commit.remove(LeafIndex(3)))
+        .unwrap();
+    clients[CAROL].receive(&pending.message).unwrap();
+    let gone: Named = old
+        .into_iter()
+        .filter(|(name, _)| !name.ends_with('4'))
+        .collect();
+    none_reached(&State::of(&clients[CAROL]), &none, &gone);
 }
 
 #[test]
