@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use folkmoot_credential::{DeviceCredential, Judge, UserId};
+use folkmoot_mls::codec::Bytes;
 use folkmoot_mls::component::NoComponents;
 use folkmoot_mls::context::{Context, NoPsks};
 use folkmoot_mls::crypto::PROVIDER;
@@ -11,9 +12,11 @@ use folkmoot_mls::group::Group;
 use folkmoot_mls::message_keys::MessageKeys;
 use folkmoot_mls::records::{Changes, RecordKey, Records};
 use folkmoot_mls::tree_math::LeafIndex;
+use folkmoot_protocol::VERSION;
 use folkmoot_protocol::fence;
 use folkmoot_protocol::ids::LogId;
 use folkmoot_protocol::keys::{PublicKey, SigningKey};
+use folkmoot_protocol::proof::{FenceProof, Method};
 use folkmoot_protocol::sealed::suite;
 use rand_core::CryptoRng;
 use zeroize::Zeroizing;
@@ -190,5 +193,25 @@ impl Step<'_> {
         let seed: Option<Seed> = rows::get(self.tx, Table::Fences, &key)?;
         let seed = seed.ok_or(StoreError::DamagedRow(Table::Fences.name()))?;
         Ok(seed.0)
+    }
+
+    /// Proves to the DS that we have the fence key of an epoch.
+    pub(super) fn fence_proof(
+        &self,
+        row: &ConversationRow,
+        epoch: u64,
+        method: Method,
+        subject: Bytes,
+    ) -> Result<Vec<u8>, Error> {
+        let proof = FenceProof {
+            version: VERSION,
+            delivery_service: row.delivery.key,
+            log: row.log,
+            branch: row.branch,
+            epoch,
+            method,
+            subject,
+        };
+        Ok(proof.sign(&self.fence(row, epoch)?).to_vec())
     }
 }

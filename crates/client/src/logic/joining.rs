@@ -11,7 +11,7 @@ use folkmoot_protocol::ids::{EntryId, PickupAddress};
 use folkmoot_protocol::log::SignedHead;
 
 use super::groups::{Held, context, derive_fence, member};
-use super::reading::check_rules;
+use super::merging::check_rules;
 use super::rows::{self, ConversationRow, InvitationRow, PackageRow};
 use super::session::{Asked, Task};
 use super::{Ask, Event, IntentId, Standing, Step};

@@ -12,6 +12,7 @@
 //! may lose.
 
 mod account;
+mod appending;
 mod chain;
 mod committing;
 mod following;
@@ -20,14 +21,18 @@ mod heads;
 mod inviting;
 mod joining;
 mod mailbox;
+mod merging;
+mod opening;
 mod outbox;
 mod past;
 mod proposals;
 mod reading;
+mod receiving;
 pub(crate) mod rows;
 mod sending;
 mod session;
 pub(crate) mod shelf;
+mod wishes;
 
 use folkmoot_credential::{DeliveryAddress, Domain, Name};
 use folkmoot_mls::codec::{Decode, DecodeError, Encode, Reader};

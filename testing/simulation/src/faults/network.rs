@@ -19,7 +19,8 @@ use super::observer::Observer;
 use super::people::Act;
 use super::streams::Stream;
 use super::{Broken, Counts, Rule, Settings, Violation, broken, name};
-use crate::{CRASHES, Crash, PersonId, Sim, cut_off};
+use crate::services::cut_off;
+use crate::{CRASHES, Crash, PersonId, Sim};
 
 /// How long a device waits for an answer, in milliseconds.
 const PATIENCE: u64 = 3000;

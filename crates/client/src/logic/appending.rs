@@ -1,0 +1,142 @@
+//! Appending: an attempt is offered to the log, and what the DS says to it.
+
+use folkmoot_mls::codec::{Bytes, Decode};
+use folkmoot_protocol::Refusal;
+use folkmoot_protocol::call::Call;
+use folkmoot_protocol::delivery::{AppendRequest, Receipt};
+use folkmoot_protocol::ids::{EntryId, LogId};
+use folkmoot_protocol::log::Append;
+use folkmoot_protocol::proof::Method;
+
+use super::rows::{self, ConversationRow};
+use super::session::{Asked, Task};
+use super::{Ask, Step, address};
+use crate::error::{BadService, Error};
+use crate::store::{StoreError, Table};
+
+impl Step<'_> {
+    pub(super) fn ask_append(
+        &mut self,
+        row: &ConversationRow,
+        entry: EntryId,
+    ) -> Result<Ask, Error> {
+        let damaged = || StoreError::DamagedRow(Table::Outbox.name());
+        let attempt = self.attempt(row.log, entry)?.ok_or_else(damaged)?;
+        // Of a message perhaps one that is over.
+        let epoch = Append::from_bytes(&attempt.append)
+            .map_err(|_| damaged())?
+            .epoch;
+        let request = AppendRequest {
+            append: attempt.append.into_vec(),
+            fence_signature: self.fence_proof(row, epoch, Method::Append, entry.0.into())?,
+            shared_part: attempt.shared_part.into_vec(),
+            own_parts: attempt.own_parts.into_iter().map(Bytes::into_vec).collect(),
+            ..Default::default()
+        };
+        let to = address(&row.delivery);
+        Ok(Ask {
+            to,
+            call: Call::Append(request),
+            asked: Asked::Append(entry),
+        })
+    }
+
+    pub(super) fn appended(
+        &mut self,
+        log: LogId,
+        entry: EntryId,
+        receipt: &Receipt,
+    ) -> Result<(), Error> {
+        let mut row = rows::conversation(self.tx, log)?;
+        let offered = self
+            .outbox(log)?
+            .into_iter()
+            .find(|row| row.attempt == Some(entry));
+        let Some(mut offered) = offered else {
+            // Another process was first to hear, and to read on.
+            return Ok(());
+        };
+        let held = self.hold(&row)?;
+        let checked = self.check_head(&mut row, |_| None, receipt)?;
+        let place = row.sequence;
+        self.keep(&mut row, held)?;
+        match checked {
+            // We have read what is there, and it was not this.
+            Ok(head) if head.sequence <= place => {
+                self.bad_service(log, BadService::Contradiction(log))
+            }
+            Ok(head) => {
+                offered.receipt = Some(head.sequence);
+                self.put_outbox(&offered)?;
+                Ok(())
+            }
+            Err(fault) => self.bad_service(log, fault),
+        }
+    }
+
+    pub(super) fn append_refused(
+        &mut self,
+        log: LogId,
+        entry: EntryId,
+        refusal: Refusal,
+    ) -> Result<(), Error> {
+        let mut row = rows::conversation(self.tx, log)?;
+        let offered = self
+            .outbox(log)?
+            .into_iter()
+            .find(|row| row.attempt == Some(entry));
+        let Some(mut offered) = offered else {
+            return Ok(());
+        };
+        match refusal {
+            Refusal::Conflict(_, signed) => {
+                let held = self.hold(&row)?;
+                let checked = self.check_head(&mut row, |_| None, &Receipt::from(*signed))?;
+                self.keep(&mut row, held)?;
+                let head = match checked {
+                    Ok(head) => head,
+                    Err(fault) => return self.bad_service(log, fault),
+                };
+                // The entry is out; its attempt stays until a commit after its parent was read.
+                offered.attempt = None;
+                self.put_outbox(&offered)?;
+                if head.sequence > row.sequence {
+                    // There is something to read: perhaps another process was first to come this far.
+                    self.session.reading(log).lost_at = None;
+                }
+                match self.attempt(log, entry)? {
+                    // It was of an epoch that is over: no wonder.
+                    Some(attempt) if attempt.parent != row.tip => {
+                        let reading = self.session.reading(log);
+                        (reading.at_head, reading.wanted) = (false, true);
+                        Ok(())
+                    }
+                    _ => self.read_again(&row),
+                }
+            }
+            // Perhaps the epoch is over behind a cut: reading tells.
+            Refusal::NotFound | Refusal::BadProof => self.read_again(&row),
+            Refusal::TooLarge | Refusal::Malformed(_) | Refusal::HeaderMismatch => {
+                self.tx
+                    .delete(Table::Attempts, &rows::attempt_key(log, entry))?;
+                self.settle(log, offered.intent, Err(refusal.into()))
+            }
+            refusal => {
+                self.block(Task::Conversation(log), refusal.into());
+                Ok(())
+            }
+        }
+    }
+
+    /// Reads on after losing. Losing twice at one place contradicts what was read there.
+    fn read_again(&mut self, row: &ConversationRow) -> Result<(), Error> {
+        let reading = self.session.reading(row.log);
+        let again = reading.lost_at.replace(row.sequence) == Some(row.sequence);
+        reading.at_head = false;
+        reading.wanted = true;
+        if again {
+            self.block(Task::Conversation(row.log), Error::NotTaken);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,337 @@
+//! Commits, as they are read: ours are merged, those of others followed, and the group moves on.
+
+use folkmoot_credential::{AcceptedKeys, DeviceCredential, Policy, UserId};
+use folkmoot_mls::framing::Sender;
+use folkmoot_mls::group::{CommitEffects, Group, Processed};
+use folkmoot_mls::leaf_node::LeafNode;
+use folkmoot_mls::proposal::Proposal;
+use folkmoot_mls::tree_math::LeafIndex;
+use folkmoot_protocol::log::{Append, CommitDeclaration};
+
+use super::chain::Place;
+use super::groups::{Held, context, derive_fence, member};
+use super::proposals::still_leaving;
+use super::reading::{Fault, Reader, blame, group_message};
+use super::rows::{self, AttemptRow, CommitAttempt, ConversationRow, Leaver};
+use super::{Standing, Step};
+use crate::error::Error;
+use crate::history::{Change, Epoch, Update, What};
+use crate::store::Table;
+
+impl Step<'_> {
+    /// Applies a commit.
+    pub(super) fn commit(
+        &mut self,
+        reader: &mut Reader,
+        append: &Append,
+        place: Place,
+    ) -> Result<Result<(), Fault>, Error> {
+        let key = rows::attempt_key(reader.row.log, place.id);
+        let attempt: Option<AttemptRow> = rows::get(self.tx, Table::Attempts, &key)?;
+        match attempt {
+            Some(AttemptRow {
+                commit: Some(commit),
+                intent,
+                ..
+            }) => {
+                let cut = append.commit.as_ref().is_some_and(|commit| commit.cut);
+                let merged = self.merge(reader, &commit, place, cut)?;
+                if merged.is_ok() {
+                    let key = rows::outbox_key(reader.row.log, intent);
+                    if self.tx.get(Table::Outbox, &key)?.is_some() {
+                        self.settle(reader.row.log, intent, Ok(()))?;
+                    }
+                    self.epoch_over(reader.row.log)?;
+                }
+                Ok(merged)
+            }
+            _ => {
+                let followed = self.follow(reader, append, place)?;
+                if followed.is_ok() {
+                    self.epoch_over(reader.row.log)?;
+                }
+                Ok(followed)
+            }
+        }
+    }
+
+    /// Our own commit was taken: the group moves to where the attempt left it.
+    fn merge(
+        &mut self,
+        reader: &mut Reader,
+        commit: &CommitAttempt,
+        place: Place,
+        cut: bool,
+    ) -> Result<Result<(), Fault>, Error> {
+        let Some(held) = reader.held.take() else {
+            return Ok(Ok(()));
+        };
+        // First as a trial: what the others find invalid at the entry's time, we must not merge.
+        let ctx = context(place.time / 1000, self.rng);
+        if let Err(error) = held.group.judge_again(&commit.effects, &ctx) {
+            reader.held = Some(held);
+            let reason = format!("our commit was no longer valid when it was ordered: {error}");
+            return Ok(Err(Fault::Stop(reason)));
+        }
+        let changed = Changed::of(&held.group, &commit.effects, &reader.row.leaving);
+        let log = reader.row.log;
+        self.apply(log, &held.group.proposals_deletion())?;
+        self.apply(log, &commit.changes)?;
+        let Held { keys, past, .. } = held;
+        let mut held = self.load(&reader.row)?;
+        held.past = past;
+        self.end_epoch(&mut reader.row, &mut held, keys, place, cut)?;
+        self.enter(reader, held, &commit.next_fence.0, place)?;
+        if let Some(changed) = changed {
+            self.write_changes(&reader.row, place, &changed)?;
+        }
+        Ok(Ok(()))
+    }
+
+    /// Somebody's commit.
+    fn follow(
+        &mut self,
+        reader: &mut Reader,
+        append: &Append,
+        place: Place,
+    ) -> Result<Result<(), Fault>, Error> {
+        let Some(mut held) = reader.held.take() else {
+            return Ok(Ok(()));
+        };
+        let declared = append.commit.as_ref();
+        let mut ctx = context(place.time / 1000, self.rng);
+        let processed = match group_message(&append.message) {
+            Ok(message) => held.group.process(&mut held.keys, &message, &mut ctx),
+            Err(error) => Err(error),
+        };
+        let name = |group: &Group, sender| match sender {
+            Sender::Member(leaf) => member(group, leaf).map(|(user, _)| user),
+            _ => None,
+        };
+        let result = match processed {
+            Ok(Processed::Commit {
+                effects,
+                group,
+                mut keys,
+                mut changes,
+                ..
+            }) => {
+                let (fence, exported) = derive_fence(&mut keys)?;
+                changes.append(exported);
+                let removes = !effects.removed.is_empty();
+                match declared.map(|declared| check_declared(declared, &fence.public().0, removes))
+                {
+                    Some(Ok(())) => {}
+                    Some(Err(reason)) => return self.give_back(reader, held, reason),
+                    None => return self.give_back(reader, held, "it declares nothing".into()),
+                }
+                if let Err(reason) = check_effects(&effects).and_then(|()| check_rules(&group)) {
+                    return self.give_back(reader, held, reason);
+                }
+                let changed = Changed::of(&held.group, &effects, &reader.row.leaving);
+                let Some(changed) = changed else {
+                    return self.give_back(reader, held, "its author has no name".into());
+                };
+                let log = reader.row.log;
+                self.apply(log, &changes)?;
+                let mut next = Held {
+                    changes: 0,
+                    group,
+                    keys,
+                    past: held.past,
+                };
+                let cut = declared.is_some_and(|declared| declared.cut);
+                self.end_epoch(&mut reader.row, &mut next, held.keys, place, cut)?;
+                self.enter(reader, next, &fence, place)?;
+                self.write_changes(&reader.row, place, &changed)?;
+                return Ok(Ok(()));
+            }
+            Ok(Processed::Removed { by }) => {
+                let user = self.account()?.user;
+                let row = &mut reader.row;
+                let wanted = self.check_staying(row).is_err();
+                row.standing = if wanted {
+                    Standing::Left
+                } else {
+                    Standing::Removed
+                };
+                let by = name(&held.group, by).unwrap_or_else(|| user.clone());
+                let what = if wanted {
+                    What::Left(Update { by: user })
+                } else {
+                    What::Removed(Change { by, user })
+                };
+                self.write_history_at(row, place, 0, what)?;
+                Ok(())
+            }
+            Ok(_) => Err("it is no commit".to_owned()),
+            Err(error) => Err(blame(error)?),
+        };
+        match result {
+            Ok(()) => Ok(Ok(())),
+            Err(reason) => self.give_back(reader, held, reason),
+        }
+    }
+
+    /// The commit is invalid: the conversation stays where it was.
+    fn give_back(
+        &mut self,
+        reader: &mut Reader,
+        held: Held,
+        reason: String,
+    ) -> Result<Result<(), Fault>, Error> {
+        reader.held = Some(held);
+        Ok(Err(Fault::Stop(reason)))
+    }
+
+    /// The conversation is in a new epoch, whose records are written.
+    fn enter(
+        &mut self,
+        reader: &mut Reader,
+        held: Held,
+        fence: &folkmoot_protocol::keys::SigningKey,
+        place: Place,
+    ) -> Result<(), Error> {
+        let row = &mut reader.row;
+        row.epoch = held.group.epoch();
+        row.epoch_authenticator = held.group.epoch_authenticator().as_slice().into();
+        row.tip = place.id;
+        still_leaving(&held.group, &mut row.leaving);
+        // A leave that was passed over makes the next commit due.
+        row.cause = if row.leaving.is_empty() {
+            0
+        } else {
+            place.time
+        };
+        if let Ok(Some(title)) = held.group.extensions().get::<folkmoot_credential::Title>() {
+            row.title = title.as_str().into();
+        }
+        self.put_fence(reader.row.log, reader.row.epoch, fence)?;
+        reader.held = Some(held);
+        Ok(())
+    }
+
+    fn write_changes(
+        &mut self,
+        row: &ConversationRow,
+        place: Place,
+        changed: &Changed,
+    ) -> Result<(), Error> {
+        let Changed {
+            by,
+            added,
+            removed,
+            left,
+        } = changed;
+        let change = |user: &UserId| Change {
+            by: by.clone(),
+            user: user.clone(),
+        };
+        let gone = |user: &UserId| What::Left(Update { by: user.clone() });
+        let mut lines: Vec<What> = left.iter().map(gone).collect();
+        lines.extend(removed.iter().map(|user| What::Removed(change(user))));
+        lines.extend(added.iter().map(|user| What::Added(change(user))));
+        if lines.is_empty() {
+            lines.push(What::Updated(Update { by: by.clone() }));
+        }
+        lines.push(What::Epoch(Epoch {
+            number: row.epoch,
+            authenticator: row.epoch_authenticator.clone(),
+        }));
+        for (part, what) in (0..).zip(lines) {
+            self.write_history_at(row, place, part, what)?;
+        }
+        Ok(())
+    }
+}
+
+/// What every group of ours says about itself: rules that we know, and whom it trusts.
+pub(super) fn check_rules(group: &Group) -> Result<(), String> {
+    let policy = group.extensions().get::<Policy>();
+    let accepted = group.extensions().get::<AcceptedKeys>();
+    match (policy, accepted) {
+        (Ok(Some(_)), Ok(Some(_))) => Ok(()),
+        _ => Err("the group's rules are missing, or of a version that is not known here".into()),
+    }
+}
+
+/// What a commit did, by people.
+struct Changed {
+    by: UserId,
+    added: Vec<UserId>,
+    removed: Vec<UserId>,
+    /// Of those removed, who wanted it.
+    left: Vec<UserId>,
+}
+
+impl Changed {
+    /// `group` and `leaving` are those before the commit. `None` if its author has no name.
+    fn of(group: &Group, effects: &CommitEffects, leaving: &[Leaver]) -> Option<Self> {
+        let user = |node: &LeafNode| Some(DeviceCredential::read(&node.credential).ok()?.user);
+        let wanted = |leaf: LeafIndex| {
+            leaving.iter().any(|leaver| leaver.leaf == leaf)
+                || effects.proposals.iter().any(|(sender, proposal)| {
+                    matches!(proposal, Proposal::Remove(remove)
+                        if *sender == Sender::Member(leaf) && remove.removed == leaf)
+                })
+        };
+        let gone = |left: bool| {
+            let gone = effects.removed.iter();
+            gone.filter(move |(leaf, _)| wanted(*leaf) == left)
+                .filter_map(move |(_, node)| user(node))
+        };
+        let added = effects.proposals.iter().filter_map(|(_, proposal)| {
+            if let Proposal::Add(add) = proposal {
+                user(&add.key_package.leaf_node)
+            } else {
+                None
+            }
+        });
+        Some(Self {
+            by: member(group, effects.committer)?.0,
+            added: unique(added),
+            removed: unique(gone(false)),
+            left: unique(gone(true)),
+        })
+    }
+}
+
+fn unique(users: impl Iterator<Item = UserId>) -> Vec<UserId> {
+    let mut found = Vec::new();
+    for user in users {
+        if !found.contains(&user) {
+            found.push(user);
+        }
+    }
+    found
+}
+
+/// Compares what a commit declares with what follows from it.
+fn check_declared(
+    declared: &CommitDeclaration,
+    fence: &[u8; 32],
+    removes: bool,
+) -> Result<(), String> {
+    if declared.next_fence_key.0 != *fence {
+        Err("its declared fence key is not that of its epoch".into())
+    } else if removes && !declared.cut {
+        Err("it removes somebody and is no cut".into())
+    } else if !declared.pages.is_empty() {
+        Err("it declares tree pages where there are none".into())
+    } else {
+        Ok(())
+    }
+}
+
+/// What no commit in a group of ours does: end it in favour of another one, or be from outside.
+fn check_effects(effects: &CommitEffects) -> Result<(), String> {
+    let ends = effects
+        .proposals
+        .iter()
+        .any(|(_, proposal)| matches!(proposal, Proposal::ReInit(_) | Proposal::ExternalInit(_)));
+    if ends || !matches!(effects.sender, Sender::Member(_)) {
+        Err("it does what no commit in this group may".into())
+    } else {
+        Ok(())
+    }
+}
