@@ -31,7 +31,7 @@ pub enum Error {
     #[error("the sender misbehaved: {0}")]
     InvalidMessage(#[from] InvalidMessage),
     /// The proposals cannot be committed: the committer's fault, but for
-    /// [`ProposalError::UnknownPsk`].
+    /// [`ProposalError::UnknownPsk`] and [`ProposalError::UnknownResumptionPsk`].
     #[error(transparent)]
     Proposal(#[from] ProposalError),
     /// The commit is not valid: the committer's fault.
@@ -44,6 +44,9 @@ pub enum Error {
     /// The signature key is not the one in our leaf: the caller's fault.
     #[error("the signature key is not the one in our leaf")]
     WrongSigner,
+    /// The group ended by a ReInit, and nothing is sent in it any more: the caller's fault.
+    #[error("the group was reinitialized, and nothing is sent in it any more")]
+    GroupSuspended,
     /// We do not implement the suite: nobody's fault.
     #[error("cipher suite {0} is not implemented")]
     UnsupportedCipherSuite(CipherSuite),
@@ -129,6 +132,9 @@ pub enum InvalidMessage {
     /// (draft-ietf-mls-extensions, section 6.3).
     #[error("a SelfRemove is encrypted")]
     EncryptedSelfRemove,
+    /// The group ended by a ReInit, and nobody may send in it any more (RFC 9420, section 12.4.2).
+    #[error("the group was reinitialized, and nothing is sent in it any more")]
+    GroupSuspended,
     /// A commit carries no confirmation tag.
     #[error("the commit has no confirmation tag")]
     MissingConfirmationTag,

@@ -220,6 +220,12 @@ impl Proposal {
         Self::PreSharedKey(PreSharedKey { psk })
     }
 
+    /// A ReInit.
+    #[must_use]
+    pub fn reinit(reinit: ReInit) -> Self {
+        Self::ReInit(reinit)
+    }
+
     /// A GroupContextExtensions.
     #[must_use]
     pub fn group_context_extensions(extensions: Extensions) -> Self {

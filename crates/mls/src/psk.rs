@@ -1,5 +1,7 @@
 //! Pre-shared keys (RFC 9420, section 8.4).
 
+use rand_core::CryptoRng;
+
 use crate::codec::{Bytes, Encode};
 use crate::component::ComponentID;
 use crate::crypto::{Secret, Suite};
@@ -72,6 +74,43 @@ crate::tls_struct! {
         pub psktype: PskType,
         /// Fresh random bytes, as many as the suite's hash has.
         pub psk_nonce: Bytes,
+    }
+}
+
+impl PreSharedKeyID {
+    /// Names a use of a key that the application provides, with a fresh nonce. `suite` is that of the
+    /// group that the key comes into.
+    #[must_use]
+    pub fn external(suite: &dyn Suite, psk_id: impl Into<Bytes>, rng: &mut dyn CryptoRng) -> Self {
+        let psk_id = psk_id.into();
+        Self::new(suite, PskType::External(ExternalPsk { psk_id }), rng)
+    }
+
+    /// Names a use of the `resumption_psk` of an epoch, with a fresh nonce. `suite` is that of the group
+    /// that the key comes into.
+    #[must_use]
+    pub fn resumption(
+        suite: &dyn Suite,
+        usage: ResumptionPSKUsage,
+        psk_group_id: impl Into<Bytes>,
+        psk_epoch: u64,
+        rng: &mut dyn CryptoRng,
+    ) -> Self {
+        let resumption = ResumptionPsk {
+            usage,
+            psk_group_id: psk_group_id.into(),
+            psk_epoch,
+        };
+        Self::new(suite, PskType::Resumption(resumption), rng)
+    }
+
+    fn new(suite: &dyn Suite, psktype: PskType, rng: &mut dyn CryptoRng) -> Self {
+        let mut psk_nonce = vec![0; suite.hash_length()];
+        rng.fill_bytes(&mut psk_nonce);
+        Self {
+            psktype,
+            psk_nonce: psk_nonce.into(),
+        }
     }
 }
 

@@ -5,16 +5,19 @@ use std::collections::BTreeSet;
 use rand_core::CryptoRng;
 use zeroize::Zeroizing;
 
-use super::Group;
-use super::epoch::{PublicState, Transition};
+use super::epoch::{Past, PublicState, Transition};
 use super::error::CommitError;
+use super::list::check_reinit;
 use super::process::CommitEffects;
 use super::proposals::{Applied, Sourced};
+use super::resumption::{PastPsks, psk_secrets};
+use super::successor::Link;
+use super::{Group, PendingProposal};
 use crate::code_point::WireFormat;
 use crate::codec::{Bytes, Encode};
 use crate::commit::Commit;
 use crate::component::{ComponentID, safe_aad};
-use crate::context::Context;
+use crate::context::{Context, PskStore};
 use crate::crypto::{Secret, SignatureKeyPair};
 use crate::error::Error;
 use crate::extension::Extensions;
@@ -26,7 +29,7 @@ use crate::leaf_node::LeafParameters;
 use crate::message::MlsMessage;
 use crate::message_keys::MessageKeys;
 use crate::proposal::{
-    AppDataUpdate, AppDataUpdateOperation, Proposal, ProposalOrRef, ProposalRef,
+    AppDataUpdate, AppDataUpdateOperation, Proposal, ProposalOrRef, ProposalRef, ReInit,
 };
 use crate::psk::PreSharedKeyID;
 use crate::records::Changes;
@@ -65,6 +68,7 @@ pub struct CommitBuilder {
     tree_in_welcome: bool,
     group_info_extensions: Extensions,
     padding: usize,
+    link: Option<Link>,
 }
 
 /// A commit that was made and not yet ordered, with all that follows from it. Dropping it is how it
@@ -108,6 +112,7 @@ impl Group {
             tree_in_welcome: true,
             group_info_extensions: Extensions::default(),
             padding: 0,
+            link: None,
         }
     }
 }
@@ -139,7 +144,8 @@ impl CommitBuilder {
         self.proposal(Proposal::group_context_extensions(extensions))
     }
 
-    /// Brings a pre-shared key in, which `ctx.psks` must have when the commit is built.
+    /// Brings a pre-shared key in, which `ctx.psks` must have when the commit is built, unless it is a
+    /// resumption PSK that the group keeps itself.
     pub fn psk(self, psk: PreSharedKeyID) -> Self {
         self.proposal(Proposal::psk(psk))
     }
@@ -152,6 +158,12 @@ impl CommitBuilder {
     /// Brings data for a component along.
     pub fn app_ephemeral(self, component_id: ComponentID, data: impl Into<Bytes>) -> Self {
         self.proposal(Proposal::app_ephemeral(component_id, data))
+    }
+
+    /// Ends the group in favour of a new one, see [`Group::successor`]. A ReInit is alone in its commit,
+    /// so no pending proposals are taken in.
+    pub fn reinit(self, reinit: ReInit) -> Self {
+        self.proposal(Proposal::reinit(reinit))
     }
 
     /// Takes in a proposal by value.
@@ -223,20 +235,38 @@ impl CommitBuilder {
     /// All to the blame of the caller, or of the author of a proposal that the caller took in:
     /// - [`Error::Proposal`]: the proposals cannot be committed.
     /// - [`Error::Commit`]: our new leaf is not valid, or somebody's key cannot be encrypted to.
-    /// - [`Error::WrongSigner`], [`Error::WrongEpoch`], [`Error::RatchetExhausted`],
+    /// - [`Error::GroupSuspended`], [`Error::WrongSigner`], [`Error::WrongEpoch`],
+    ///   [`Error::RatchetExhausted`],
     ///   [`Error::UnexpectedWireFormat`].
     pub fn build(
-        mut self,
+        self,
         keys: &mut MessageKeys,
         signer: &SignatureKeyPair,
         ctx: &mut Context<'_>,
     ) -> Result<PendingCommit, Error> {
+        self.prepare(keys, signer, ctx)?.finish(keys, ctx)
+    }
+
+    /// Ties the group to another one, for its first commit.
+    pub(super) fn linked(mut self, link: Link) -> Self {
+        self.link = Some(link);
+        self
+    }
+
+    /// Makes all of the commit but its framing.
+    pub(super) fn prepare(
+        mut self,
+        keys: &MessageKeys,
+        signer: &SignatureKeyPair,
+        ctx: &mut Context<'_>,
+    ) -> Result<Prepared, Error> {
         let group = self.group.clone();
         let (suite, public) = (group.suite(), group.public());
         let own = group.own_index();
         let sender = Sender::Member(own);
         group.check_suite(ctx)?;
         group.check_keys(keys)?;
+        group.check_active()?;
         group.check_signer(signer)?;
         let Gathered {
             proposals,
@@ -299,7 +329,13 @@ impl CommitBuilder {
             secrets,
         } = {
             let init_secret = &group.state().secrets.init_secret;
-            let psks = group.psk_secrets(&applied.psks, ctx)?;
+            let mut stores: Vec<&dyn PskStore> = vec![&group, ctx.psks];
+            stores.extend(
+                self.link
+                    .iter()
+                    .map(|link| &link.predecessor as &dyn PskStore),
+            );
+            let psks = psk_secrets(&applied.psks, &stores)?;
             public.advance(provisional, &commit, init_secret, commit_secret, &psks)?
         };
         let confirmed = &context.confirmed_transcript_hash;
@@ -315,7 +351,11 @@ impl CommitBuilder {
             }
         };
         let next = PublicState::new(suite, context, tree, tag);
-        let (next, next_keys, mut changes) = Group::enter(next, own_keys, secrets);
+        let past = Past {
+            psks: PastPsks::after(&group),
+            reinit: applied.reinit.take(),
+        };
+        let (next, next_keys, mut changes) = Group::enter(next, own_keys, secrets, past);
         next.record_changes(Some(&group), &mut changes);
         let extensions = std::mem::take(&mut self.group_info_extensions);
         // Writing the tree costs as much as the group is large, so only for those who need it.
@@ -330,16 +370,15 @@ impl CommitBuilder {
         };
         let path = new_path.as_ref().map(|path| path.leaf_node().clone());
         let effects = CommitEffects::new(sender, path, sourced, applied);
-        // Last, so that nothing is used up if anything fails.
-        let (message, sent) = group.protect(commit, keys, self.padding, ctx.rng)?;
-        Ok(PendingCommit {
-            message,
+        Ok(Prepared {
+            group,
+            commit,
+            padding: self.padding,
             welcome,
             group_info,
-            group: next,
-            keys: next_keys,
+            next,
+            next_keys,
             changes,
-            sent,
             effects,
         })
     }
@@ -374,7 +413,8 @@ impl CommitBuilder {
         let proposals: Vec<_> = references.chain(by_value).collect();
         let own = Sender::Member(self.group.own_index());
         let sourced = self.group.resolve(own, &proposals)?;
-        let applied = self.group.public().apply(own, &sourced, ctx)?;
+        let link = self.link.as_ref().map(|link| link.usage);
+        let applied = self.group.public().apply(own, &sourced, link, ctx)?;
         Ok(Gathered {
             proposals,
             sourced,
@@ -401,6 +441,8 @@ impl CommitBuilder {
         let (mut updated, mut cleared) = (BTreeSet::new(), BTreeSet::new());
         for proposal in by_value {
             match proposal {
+                // It is alone.
+                Proposal::ReInit(_) => return Vec::new(),
                 Proposal::Remove(remove) => {
                     touched.insert(remove.removed);
                 }
@@ -430,7 +472,9 @@ impl CommitBuilder {
                 Proposal::GroupContextExtensions(_) => {
                     !std::mem::replace(&mut has_extensions, true)
                 }
-                Proposal::PreSharedKey(psk) => ctx.psks.psk(&psk.psk).is_some(),
+                Proposal::PreSharedKey(psk) => {
+                    self.group.psk(&psk.psk).is_some() || ctx.psks.psk(&psk.psk).is_some()
+                }
                 Proposal::Add(_) | Proposal::AppEphemeral(_) => true,
                 Proposal::AppDataUpdate(AppDataUpdate { component_id, op }) => match op {
                     AppDataUpdateOperation::Update(_) if !cleared.contains(component_id) => {
@@ -446,7 +490,9 @@ impl CommitBuilder {
                 Proposal::SelfRemove => false,
                 // The latest of each member, which is why these have a loop of their own.
                 Proposal::Update(_) => false,
-                Proposal::ReInit(_) | Proposal::ExternalInit(_) => false,
+                // Only if there is nothing else.
+                Proposal::ReInit(_) => false,
+                Proposal::ExternalInit(_) => false,
             };
             if fits {
                 chosen.push((pending.number, (*reference).clone()));
@@ -459,6 +505,18 @@ impl CommitBuilder {
             if matches!(pending.proposal, Proposal::Update(_)) && touched.insert(sender) {
                 chosen.push((pending.number, (*reference).clone()));
             }
+        }
+        if chosen.is_empty() && by_value.is_empty() {
+            let is_reinit = |pending: &PendingProposal| {
+                matches!(&pending.proposal, Proposal::ReInit(reinit)
+                    if check_reinit(reinit, self.group.group_context()).is_ok())
+            };
+            let mut reinits = pending.iter().filter(|(_, pending)| is_reinit(pending));
+            return reinits
+                .next()
+                .map(|(reference, _)| (*reference).clone())
+                .into_iter()
+                .collect();
         }
         chosen.sort();
         chosen.into_iter().map(|(_, reference)| reference).collect()
@@ -524,6 +582,47 @@ impl CommitBuilder {
             cipher_suite: self.group.cipher_suite(),
             secrets,
             encrypted_group_info: encrypted_group_info.into(),
+        })
+    }
+}
+
+/// A commit that is complete but for its framing, which uses a key up.
+pub(super) struct Prepared {
+    group: Group,
+    commit: AuthenticatedContent,
+    padding: usize,
+    welcome: Option<Welcome>,
+    group_info: GroupInfo,
+    next: Group,
+    next_keys: MessageKeys,
+    changes: Changes,
+    effects: CommitEffects,
+}
+
+impl Prepared {
+    /// The group in the new epoch.
+    pub fn next(&self) -> &Group {
+        &self.next
+    }
+
+    /// If this fails, `keys` is unchanged.
+    pub fn finish(
+        self,
+        keys: &mut MessageKeys,
+        ctx: &mut Context<'_>,
+    ) -> Result<PendingCommit, Error> {
+        let (message, sent) = self
+            .group
+            .protect(self.commit, keys, self.padding, ctx.rng)?;
+        Ok(PendingCommit {
+            message,
+            welcome: self.welcome,
+            group_info: self.group_info,
+            group: self.next,
+            keys: self.next_keys,
+            changes: self.changes,
+            sent,
+            effects: self.effects,
         })
     }
 }

@@ -1,7 +1,7 @@
 //! Starting a group (RFC 9420, section 11).
 
 use super::Group;
-use super::epoch::PublicState;
+use super::epoch::{Past, PublicState};
 use super::error::ProposalError;
 use super::proposals::{check_external_senders, known};
 use crate::code_point::ProtocolVersion;
@@ -119,7 +119,7 @@ impl Group {
         let tag = confirmation_tag(suite, &secrets.confirmation_key, &[]);
         let own_keys = OwnKeys::new(own, leaf_key);
         let public = PublicState::new(suite, context, tree, tag);
-        let (group, keys, mut changes) = Self::enter(public, own_keys, secrets);
+        let (group, keys, mut changes) = Self::enter(public, own_keys, secrets, Past::default());
         group.record_changes(None, &mut changes);
         Ok(Created {
             group,

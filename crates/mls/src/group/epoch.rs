@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::error::{CommitError, ProposalError};
+use super::resumption::PastPsks;
 use super::{Group, Secrets, State};
 use crate::codec::Bytes;
 use crate::crypto::{Secret, SignatureKeyPair, Suite};
@@ -13,6 +14,7 @@ use crate::group_context::GroupContext;
 use crate::group_info::GroupInfo;
 use crate::key_schedule::{EpochSecrets, joiner_secret, member_secret};
 use crate::message_keys::{EpochKeys, MessageKeys};
+use crate::proposal::ReInit;
 use crate::psk::{PreSharedKeyID, psk_secret};
 use crate::records::Changes;
 use crate::transcript::{confirmed_transcript_hash, interim_transcript_hash};
@@ -105,6 +107,14 @@ impl PublicState {
     }
 }
 
+/// What an epoch takes over from the one before.
+#[derive(Default)]
+pub(super) struct Past {
+    pub psks: PastPsks,
+    /// The ReInit of the commit that led to the epoch.
+    pub reinit: Option<ReInit>,
+}
+
 impl Group {
     /// The values of a new epoch, whose secrets and tag were checked or made by the caller. The
     /// changes are those of the message keys alone.
@@ -112,6 +122,7 @@ impl Group {
         public: PublicState,
         own_keys: OwnKeys,
         secrets: EpochSecrets,
+        past: Past,
     ) -> (Self, MessageKeys, Changes) {
         let PublicState {
             suite,
@@ -123,6 +134,7 @@ impl Group {
             context: context.clone(),
             own: own_keys.leaf_index(),
             leaf_count: 1 << tree.depth(),
+            suspended: past.reinit.is_some(),
             sender_data_secret: secrets.sender_data_secret,
             encryption_secret: secrets.encryption_secret,
             application_export_secret: secrets.application_export_secret,
@@ -141,6 +153,8 @@ impl Group {
             own_keys,
             secrets,
             proposals: imbl::OrdMap::new(),
+            past_psks: Arc::new(past.psks),
+            reinit: past.reinit.map(Arc::new),
         }));
         (group, keys, changes)
     }

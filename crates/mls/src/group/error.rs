@@ -1,12 +1,14 @@
 //! What can be wrong with proposals, commits and Welcomes.
 
 use crate::code_point::ProtocolVersion;
+use crate::codec::Bytes;
 use crate::component::ComponentID;
 use crate::context::CredentialError;
 use crate::credential::CredentialType;
 use crate::crypto::CryptoError;
 use crate::extension::ExtensionType;
 use crate::proposal::ProposalType;
+use crate::psk::ResumptionPSKUsage;
 use crate::tree::path::PathError;
 use crate::tree::{Capability, LeafNodeError, TreeError};
 use crate::tree_math::LeafIndex;
@@ -121,6 +123,13 @@ pub enum ProposalError {
     /// AppDataUpdate.
     #[error("the app_data_dictionary is replaced as a whole")]
     DictionaryReplaced,
+    /// We do not have the resumption PSK: it is of an epoch that we were not in or did not keep, or of a
+    /// group that the store does not know. Nobody is to blame.
+    #[error("the resumption PSK of epoch {epoch} is not known")]
+    UnknownResumptionPsk {
+        /// Of which epoch.
+        epoch: u64,
+    },
     /// More PSKs than their counter can hold.
     #[error("more PSKs than a commit can carry")]
     TooManyPsks,
@@ -130,9 +139,6 @@ pub enum ProposalError {
     /// A ReInit to an older version of the protocol than the group has.
     #[error("a ReInit to the older version {0}")]
     ReInitVersion(ProtocolVersion),
-    /// We do not act on this kind yet. Nobody is to blame.
-    #[error("proposals of type {0} are not implemented")]
-    Unsupported(ProposalType),
     /// An ExternalInit by a member.
     #[error("an ExternalInit in a member's commit")]
     ExternalInit,
@@ -185,6 +191,58 @@ pub enum CommitError {
     LastEpoch,
 }
 
+/// Why a group does not follow from another one as it should (RFC 9420, sections 11.2, 11.3 and
+/// 12.4.3.1). Its founder is to blame unless noted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SuccessorError {
+    /// The Welcome is of a group that follows from another one:
+    /// [`Group::join_successor`](super::Group::join_successor) takes both. The caller is to blame.
+    #[error("the group follows from another one, in epoch {epoch}, which was not given")]
+    NeedsPredecessor {
+        /// How it follows.
+        usage: ResumptionPSKUsage,
+        /// From which group.
+        group_id: Bytes,
+        /// From which epoch.
+        epoch: u64,
+    },
+    /// The Welcome is of a group that does not follow from another one.
+    #[error("the group does not follow from another one")]
+    NotLinked,
+    /// The Welcome names more than one group that its own follows from.
+    #[error("the group follows from two others")]
+    SecondLink,
+    /// The group follows from another one than was given. The caller is to blame.
+    #[error("the group follows from another one than was given")]
+    WrongPredecessor,
+    /// The last commit to the old group holds no ReInit, or the PSK is of an earlier epoch.
+    #[error("the old group was not reinitialized")]
+    NotReinitialized,
+    /// The new group is not in its epoch 1.
+    #[error("the new group is in epoch {0}, not in its first")]
+    Epoch(u64),
+    /// The new group's id is not that of the ReInit.
+    #[error("the new group has another id than the ReInit says")]
+    GroupId,
+    /// The new group's version is not that of the ReInit, or of the old group.
+    #[error("the new group has another version")]
+    Version,
+    /// The new group's suite is not that of the ReInit, or of the old group.
+    #[error("the new group has another cipher suite")]
+    CipherSuite,
+    /// The new group's extensions are not those of the ReInit.
+    #[error("the new group has other extensions than the ReInit says")]
+    Extensions,
+    /// A member of the old group is not in the one that takes its place. The leaf is that of the old
+    /// group.
+    #[error("leaf {0} of the old group is not in the new one")]
+    MissingMember(LeafIndex),
+    /// Somebody in the new group is no member of the old one: the member at this place, counted from 0.
+    #[error("member {0} of the new group is not in the old one")]
+    NotInPredecessor(usize),
+}
+
 /// Why a Welcome is refused (RFC 9420, section 12.4.3.1). The committer is to blame unless noted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -205,6 +263,9 @@ pub enum JoinError {
     /// A PSK cannot be used.
     #[error(transparent)]
     Psk(#[from] ProposalError),
+    /// The group does not follow from another one as it should.
+    #[error(transparent)]
+    Successor(#[from] SuccessorError),
     /// Our part of the Welcome does not open.
     #[error("the Welcome cannot be decrypted: {0}")]
     Decryption(CryptoError),

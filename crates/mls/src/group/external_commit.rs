@@ -4,11 +4,12 @@
 //! earlier leaf of its own with it. The members read it as they read any commit.
 
 use super::commit::PendingCommit;
-use super::epoch::{PublicState, Transition};
+use super::epoch::{Past, PublicState, Transition};
 use super::error::{CommitError, JoinError};
 use super::join::joined_tree;
 use super::process::CommitEffects;
-use super::proposals::{Sourced, known, psk_secrets};
+use super::proposals::{Sourced, known};
+use super::resumption::psk_secrets;
 use super::{Group, GroupInfoOptions};
 use crate::code_point::WireFormat;
 use crate::codec::{Bytes, Encode};
@@ -153,8 +154,8 @@ impl ExternalCommitBuilder {
         let mut sourced = self.proposals(kem_output, signer, &public.tree, ctx)?;
         let by_value = sourced.len();
         let references = self.self_removes(&public, &mut sourced)?;
-        let mut applied = public.apply(sender, &sourced, ctx)?;
-        let psks = psk_secrets(&applied.psks, ctx)?;
+        let mut applied = public.apply(sender, &sourced, None, ctx)?;
+        let psks = psk_secrets(&applied.psks, &[ctx.psks])?;
 
         let (nobody, own) = (applied.new_members(), applied.committer);
         let mut tree = applied.tree.clone();
@@ -200,7 +201,7 @@ impl ExternalCommitBuilder {
 
         let own_keys = new_path.own_keys.clone();
         let next = PublicState::new(suite, context, tree, tag);
-        let (group, keys, mut changes) = Group::enter(next, own_keys, secrets);
+        let (group, keys, mut changes) = Group::enter(next, own_keys, secrets, Past::default());
         group.record_changes(None, &mut changes);
         let group_info = group.group_info(signer, self.group_info_options)?;
         let path = Some(new_path.leaf_node().clone());

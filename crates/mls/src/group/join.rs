@@ -1,10 +1,12 @@
 //! Joining by a Welcome (RFC 9420, section 12.4.3.1).
 
 use super::Group;
-use super::epoch::PublicState;
+use super::epoch::{Past, PublicState};
 use super::error::{JoinError, ProposalError};
 use super::list::check_psks;
-use super::proposals::{known, psk_secrets};
+use super::proposals::known;
+use super::resumption::psk_secrets;
+use super::successor::{check_link, check_successor, link_of};
 use crate::codec::Decode;
 use crate::context::Context;
 use crate::crypto::{HpkeKeyPair, HpkePublicKey, Secret, Suite};
@@ -47,12 +49,40 @@ impl Group {
     /// - [`Error::UnsupportedCipherSuite`]: nobody's fault.
     /// - [`JoinError::NotForUs`], [`JoinError::PrivateKeys`], [`JoinError::MissingTree`]: the
     ///   caller's fault, or of whoever delivered the Welcome.
+    /// - [`SuccessorError::NeedsPredecessor`](super::SuccessorError::NeedsPredecessor): the group follows
+    ///   from another one, see [`join_successor`](Self::join_successor).
     /// - any other [`JoinError`], [`Error::Decode`]: the inviter's fault.
     pub fn join(
         ctx: &mut Context<'_>,
         welcome: &Welcome,
         bundle: &KeyPackageBundle,
         tree: Option<&[u8]>,
+    ) -> Result<Joined, Error> {
+        Self::join_linked(ctx, welcome, bundle, tree, None)
+    }
+
+    /// Joins a group that follows from another one: that takes its place after a ReInit, or is a branch
+    /// of it (RFC 9420, sections 11.2 and 11.3). `predecessor` is our own view of the old group, in the
+    /// epoch that the ReInit led to or, for a branch, in one with the members to compare with.
+    ///
+    /// # Errors
+    /// As [`join`](Self::join); [`JoinError::Successor`] tells what is not as it should be.
+    pub fn join_successor(
+        ctx: &mut Context<'_>,
+        welcome: &Welcome,
+        bundle: &KeyPackageBundle,
+        tree: Option<&[u8]>,
+        predecessor: &Self,
+    ) -> Result<Joined, Error> {
+        Self::join_linked(ctx, welcome, bundle, tree, Some(predecessor))
+    }
+
+    fn join_linked(
+        ctx: &mut Context<'_>,
+        welcome: &Welcome,
+        bundle: &KeyPackageBundle,
+        tree: Option<&[u8]>,
+        predecessor: Option<&Self>,
     ) -> Result<Joined, Error> {
         let key_package = &bundle.key_package;
         let suite = ctx.suite(welcome.cipher_suite)?;
@@ -61,8 +91,16 @@ impl Group {
         }
         let (init_key, leaf_key) = key_pairs(suite, bundle)?;
         let group_secrets = open_group_secrets(suite, welcome, key_package, &init_key)?;
-        check_psks(&group_secrets.psks, suite).map_err(JoinError::Psk)?;
-        let psks = psk_secrets(&group_secrets.psks, ctx).map_err(JoinError::Psk)?;
+        let psks = &group_secrets.psks;
+        let link = link_of(psks).map_err(JoinError::Successor)?;
+        check_link(link, predecessor).map_err(JoinError::Successor)?;
+        let usage = link.map(|link| link.usage);
+        check_psks(psks, suite, usage).map_err(JoinError::Psk)?;
+        let psks = match predecessor {
+            Some(old) => psk_secrets(psks, &[old, ctx.psks]),
+            None => psk_secrets(psks, &[ctx.psks]),
+        }
+        .map_err(JoinError::Psk)?;
         let psk_secret =
             psk_secret(suite, &psks).map_err(|_| JoinError::Psk(ProposalError::TooManyPsks))?;
         let member_secret = member_secret(suite, &group_secrets.joiner_secret, &psk_secret);
@@ -103,8 +141,12 @@ impl Group {
         let confirmed = &context.confirmed_transcript_hash;
         verify_confirmation_tag(suite, &secrets.confirmation_key, confirmed, &tag)
             .map_err(|_| JoinError::ConfirmationTag)?;
+        if let (Some(old), Some(usage)) = (predecessor, usage) {
+            check_successor(old, usage, &context, &tree, ctx.authentication_service)
+                .map_err(JoinError::Successor)?;
+        }
         let public = PublicState::new(suite, context, tree, tag);
-        let (group, keys, mut changes) = Self::enter(public, own_keys, secrets);
+        let (group, keys, mut changes) = Self::enter(public, own_keys, secrets, Past::default());
         group.record_changes(None, &mut changes);
         Ok(Joined {
             group,

@@ -16,8 +16,13 @@ use crate::psk::{PreSharedKeyID, PskType, ResumptionPSKUsage};
 use crate::tree::Tree;
 use crate::tree_math::LeafIndex;
 
-/// Refuses PSKs that cannot be part of a commit or Welcome (RFC 9420, section 12.1.4).
-pub(super) fn check_psks(ids: &[PreSharedKeyID], suite: &dyn Suite) -> Result<(), ProposalError> {
+/// Refuses PSKs that cannot be part of a commit or Welcome (RFC 9420, section 12.1.4). `link` is how the
+/// group follows from another one, in its first epoch.
+pub(super) fn check_psks(
+    ids: &[PreSharedKeyID],
+    suite: &dyn Suite,
+    link: Option<ResumptionPSKUsage>,
+) -> Result<(), ProposalError> {
     let mut seen = BTreeSet::new();
     for id in ids {
         if id.psk_nonce.len() != suite.hash_length() {
@@ -25,6 +30,7 @@ pub(super) fn check_psks(ids: &[PreSharedKeyID], suite: &dyn Suite) -> Result<()
         }
         if let PskType::Resumption(psk) = &id.psktype
             && psk.usage != ResumptionPSKUsage::Application
+            && Some(psk.usage) != link
         {
             return Err(ProposalError::PskUsage);
         }
@@ -45,6 +51,7 @@ pub(super) struct List<'a> {
     pub own_leaf_key: Option<HpkeKeyPair>,
     /// The `kem_output` of an external commit.
     pub external_init: Option<Bytes>,
+    pub reinit: Option<&'a ReInit>,
     pub path_required: bool,
 }
 
@@ -54,7 +61,6 @@ impl<'a> List<'a> {
         proposals: &'a [Sourced],
         tree: &Tree,
         committer: Sender,
-        suite: &dyn Suite,
     ) -> Result<Self, ProposalError> {
         let mut list = Self {
             extensions: None,
@@ -64,6 +70,7 @@ impl<'a> List<'a> {
             psks: Vec::new(),
             own_leaf_key: None,
             external_init: None,
+            reinit: None,
             path_required: proposals.is_empty(),
         };
         let external = committer == Sender::NewMemberCommit;
@@ -137,9 +144,7 @@ impl<'a> List<'a> {
                 Proposal::ReInit(_) if proposals.len() > 1 => {
                     return Err(ProposalError::ReInitNotAlone);
                 }
-                Proposal::ReInit(_) => {
-                    return Err(ProposalError::Unsupported(proposal.proposal_type()));
-                }
+                Proposal::ReInit(reinit) => list.reinit = Some(reinit),
                 Proposal::ExternalInit(init) if external => {
                     if list
                         .external_init
@@ -162,7 +167,6 @@ impl<'a> List<'a> {
         if external && list.external_init.is_none() {
             return Err(ProposalError::MissingExternalInit);
         }
-        check_psks(&list.psks, suite)?;
         Ok(list)
     }
 }

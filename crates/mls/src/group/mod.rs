@@ -14,6 +14,9 @@
 //! | read a message | [`Group::process`] | [`Processed`] |
 //! | join by a Welcome | [`Group::join`] | [`Joined`] |
 //! | join without being asked | [`Group::join_external`] | [`PendingCommit`], merged when it was ordered |
+//! | end it for a new one | [`Group::upgrade`], or a ReInit and [`Group::successor`] | [`Upgrade`], [`Successor`] |
+//! | begin one beside it | [`Group::branch`] | [`Successor`] |
+//! | join one of these | [`Group::join_successor`] | [`Joined`] |
 //! | go on after a restart | [`Group::load`], [`Group::load_keys`] | the same values |
 //!
 //! Every result carries the [`Changes`](crate::records::Changes) to store with it.
@@ -117,21 +120,25 @@ mod process;
 mod proposals;
 mod propose;
 mod records;
+mod resumption;
 mod safe;
+mod successor;
 
 pub use commit::{CommitBuilder, IncludeProposals, PendingCommit};
 pub use create::{Created, GroupParameters};
-pub use error::{CommitError, JoinError, KeyPackageError, ProposalError};
+pub use error::{CommitError, JoinError, KeyPackageError, ProposalError, SuccessorError};
 pub use external_commit::ExternalCommitBuilder;
 pub use join::Joined;
 pub use outside::{Destination, propose_as_external_sender, propose_join};
 pub use process::{CommitEffects, Processed};
 pub use propose::Proposed;
 pub use safe::GroupKey;
+pub use successor::{Successor, SuccessorBuilder, Upgrade, UpgradeBuilder};
 
 use std::sync::Arc;
 
 use epoch::PublicState;
+use resumption::PastPsks;
 
 use crate::context::Context;
 use crate::crypto::{
@@ -145,7 +152,7 @@ use crate::group_info::GroupInfo;
 use crate::key_schedule;
 use crate::leaf_node::LeafNode;
 use crate::message_keys::SignatureKeys;
-use crate::proposal::{Proposal, ProposalRef};
+use crate::proposal::{Proposal, ProposalRef, ReInit};
 use crate::tree::OwnKeys;
 use crate::tree::{Leaf, LeafProof, Tree};
 use crate::tree_math::LeafIndex;
@@ -160,6 +167,8 @@ struct State {
     own_keys: OwnKeys,
     secrets: Secrets,
     proposals: imbl::OrdMap<ProposalRef, Arc<PendingProposal>>,
+    past_psks: Arc<PastPsks>,
+    reinit: Option<Arc<ReInit>>,
 }
 
 /// What a GroupInfo is to hold beside the group's state.
@@ -358,12 +367,14 @@ impl Group {
     /// [`Group::join_external`].
     ///
     /// # Errors
-    /// [`Error::WrongSigner`] or [`CryptoError::InvalidPrivateKey`], the caller's.
+    /// [`Error::GroupSuspended`], [`Error::WrongSigner`] or [`CryptoError::InvalidPrivateKey`], the
+    /// caller's.
     pub fn group_info(
         &self,
         signer: &SignatureKeyPair,
         options: GroupInfoOptions,
     ) -> Result<GroupInfo, Error> {
+        self.check_active()?;
         self.check_signer(signer)?;
         let mut extensions = options.extensions;
         if options.external_pub {
@@ -395,6 +406,14 @@ impl Group {
             Ok(())
         } else {
             Err(Error::WrongSigner)
+        }
+    }
+
+    /// Checks that something may be sent.
+    fn check_active(&self) -> Result<(), Error> {
+        match self.reinit() {
+            Some(_) => Err(Error::GroupSuspended),
+            None => Ok(()),
         }
     }
 

@@ -1,8 +1,9 @@
 //! Reading what others sent (RFC 9420, sections 6, 12.1 and 12.4.2).
 
-use super::epoch::{PublicState, Transition};
+use super::epoch::{Past, PublicState, Transition};
 use super::error::{CommitError, ProposalError};
 use super::proposals::{Applied, Sourced, known};
+use super::resumption::{PastPsks, psk_secrets};
 use super::{Group, PendingProposal};
 use crate::code_point::WireFormat;
 use crate::codec::{Bytes, Encode};
@@ -200,6 +201,9 @@ impl Group {
             let (message, current) = (message.content.epoch, context.epoch);
             return Err(Error::WrongEpoch { message, current });
         }
+        if self.reinit().is_some() {
+            return Err(InvalidMessage::GroupSuspended.into());
+        }
         let content = message.unprotect(suite, &self.state().secrets.membership_key, context)?;
         content.verify(suite, &self.signature_key(&content.content)?, context)?;
         let used = safe_aad::is_used(&context.extensions);
@@ -312,7 +316,7 @@ impl Group {
     ) -> Result<Option<(CommitEffects, Self, MessageKeys, Changes)>, Error> {
         let (suite, public) = (self.suite(), self.public());
         let sourced = self.resolve(committer, &commit.proposals)?;
-        let mut applied = public.apply(committer, &sourced, ctx)?;
+        let mut applied = public.apply(committer, &sourced, None, ctx)?;
         if applied.path_required && commit.path.is_none() {
             return Err(CommitError::MissingPath.into());
         }
@@ -356,7 +360,7 @@ impl Group {
             }
             None => own_secrets.init_secret.clone(),
         };
-        let psks = self.psk_secrets(&applied.psks, ctx)?;
+        let psks = psk_secrets(&applied.psks, &[self, ctx.psks])?;
         let Transition {
             context, secrets, ..
         } = public.advance(provisional, content, &init_secret, commit_secret, &psks)?;
@@ -369,7 +373,11 @@ impl Group {
         verify_confirmation_tag(suite, &secrets.confirmation_key, confirmed, &tag)
             .map_err(|_| CommitError::ConfirmationTag)?;
         let next = PublicState::new(suite, context, tree, tag);
-        let (group, keys, mut changes) = Self::enter(next, own_keys, secrets);
+        let past = Past {
+            psks: PastPsks::after(self),
+            reinit: applied.reinit.take(),
+        };
+        let (group, keys, mut changes) = Self::enter(next, own_keys, secrets, past);
         group.record_changes(Some(self), &mut changes);
         let path = commit.path.as_ref().map(|path| path.leaf_node.clone());
         let effects = CommitEffects::new(committer, path, sourced, applied);

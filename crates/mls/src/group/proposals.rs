@@ -6,22 +6,22 @@ use std::collections::BTreeSet;
 use super::components;
 use super::epoch::PublicState;
 use super::error::{CommitError, KeyPackageError, ProposalError};
-use super::list::List;
+use super::list::{List, check_psks, check_reinit};
 use super::process::CommitEffects;
 use super::{Group, PendingProposal};
 use crate::code_point::ProtocolVersion;
 use crate::codec::{Bytes, Encode};
 use crate::component;
 use crate::context::{AuthenticationService, Context};
-use crate::crypto::{CryptoError, HpkeKeyPair, Secret, SignedData, Suite, labels};
+use crate::crypto::{CryptoError, HpkeKeyPair, SignedData, Suite, labels};
 use crate::error::Error;
 use crate::extension::{ExtensionContent, ExtensionType};
 use crate::extension::{Extensions, ExternalSenders, RequiredCapabilities};
 use crate::framing::Sender;
 use crate::key_package::{KEY_PACKAGE_TBS, KeyPackage};
 use crate::leaf_node::{LEAF_NODE_TBS, LeafNode, LeafPosition};
-use crate::proposal::{Proposal, ProposalOrRef};
-use crate::psk::PreSharedKeyID;
+use crate::proposal::{Proposal, ProposalOrRef, ReInit};
+use crate::psk::{PreSharedKeyID, ResumptionPSKUsage};
 use crate::tree::leaf_validation::{Standing, needed};
 use crate::tree::{Capability, Leaf, LeafNodeError, LeafRules, Tree};
 use crate::tree_math::LeafIndex;
@@ -63,6 +63,7 @@ pub(super) struct Applied {
     pub psks: Vec<PreSharedKeyID>,
     /// The `kem_output` of an external commit.
     pub external_init: Option<Bytes>,
+    pub reinit: Option<ReInit>,
     pub path_required: bool,
 }
 
@@ -121,15 +122,6 @@ impl Group {
                 }
             })
             .collect()
-    }
-
-    /// The PSKs of a commit, in order.
-    pub(super) fn psk_secrets(
-        &self,
-        ids: &[PreSharedKeyID],
-        ctx: &Context<'_>,
-    ) -> Result<Vec<(PreSharedKeyID, Secret)>, ProposalError> {
-        psk_secrets(ids, ctx)
     }
 
     /// Judges a commit on this group again, at the time of `ctx`, by all that other members judge by
@@ -208,14 +200,20 @@ impl Group {
 }
 
 impl PublicState {
-    /// Judges a list of proposals and applies it to the tree and the extensions.
+    /// Judges a list of proposals and applies it to the tree and the extensions. `link` is how the
+    /// group follows from another one, for the first commit of one that does.
     pub fn apply(
         &self,
         committer: Sender,
         proposals: &[Sourced],
+        link: Option<ResumptionPSKUsage>,
         ctx: &mut Context<'_>,
     ) -> Result<Applied, Error> {
-        let list = List::sort(proposals, &self.tree, committer, self.suite)?;
+        let list = List::sort(proposals, &self.tree, committer)?;
+        check_psks(&list.psks, self.suite, link)?;
+        if let Some(reinit) = list.reinit {
+            check_reinit(reinit, &self.context)?;
+        }
         let old_extensions = &self.context.extensions;
         let mut extensions = match list.extensions {
             Some(new) => new.clone(),
@@ -244,6 +242,7 @@ impl PublicState {
             own_leaf_key: list.own_leaf_key,
             psks: list.psks,
             external_init: list.external_init,
+            reinit: list.reinit.cloned(),
             path_required: list.path_required,
         };
         self.check_leaves(&applied, &list.updates, &list.additions, ctx)?;
@@ -408,19 +407,6 @@ fn check_everybody(applied: &Applied, new_extensions: bool) -> Result<(), Propos
         Some(credential) => Err(ProposalError::UnsupportedCredential(credential)),
         None => Ok(()),
     }
-}
-
-/// The PSKs of a commit or Welcome, in order.
-pub(super) fn psk_secrets(
-    ids: &[PreSharedKeyID],
-    ctx: &Context<'_>,
-) -> Result<Vec<(PreSharedKeyID, Secret)>, ProposalError> {
-    ids.iter()
-        .map(|id| {
-            let psk = ctx.psks.psk(id).ok_or(ProposalError::UnknownPsk)?;
-            Ok((id.clone(), psk))
-        })
-        .collect()
 }
 
 /// Checks a KeyPackage before it is offered to a group (RFC 9420, section 10.1).

@@ -40,7 +40,7 @@ impl Group {
     /// this fails, `keys` is unchanged.
     ///
     /// # Errors
-    /// All the caller's: [`Error::WrongSigner`], [`Error::WrongEpoch`], [`Error::WrongGroup`],
+    /// All the caller's: [`Error::GroupSuspended`], [`Error::WrongSigner`], [`Error::WrongEpoch`], [`Error::WrongGroup`],
     /// [`Error::RatchetExhausted`], [`Error::UnexpectedWireFormat`],
     /// [`ProposalError::UpdateOfCommitter`] for an Update, [`ProposalError::NoSuchMember`] for a
     /// Remove of nobody, [`ProposalError::KeyPackage`] for an Add that is not valid, what a commit
@@ -66,7 +66,7 @@ impl Group {
             Proposal::Add(add) => self.check_key_package(&add.key_package, ctx)?,
             Proposal::GroupContextExtensions(new) => self.check_extensions(&new.extensions, ctx)?,
             Proposal::PreSharedKey(psk) => {
-                check_psks(std::slice::from_ref(&psk.psk), self.suite())?;
+                check_psks(std::slice::from_ref(&psk.psk), self.suite(), None)?;
             }
             Proposal::ExternalInit(_) => return Err(ProposalError::ExternalInit.into()),
             Proposal::ReInit(reinit) => check_reinit(reinit, self.group_context())?,
@@ -201,6 +201,7 @@ impl Group {
     ) -> Result<Proposed, Error> {
         self.check_suite(ctx)?;
         self.check_keys(keys)?;
+        self.check_active()?;
         self.check_signer(signer)?;
         let sender = Sender::Member(self.own_index());
         let content = FramedContent {

@@ -9,13 +9,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::epoch::PublicState;
+use super::resumption::PastPsks;
 use super::{Group, PendingProposal, Secrets, State};
 use crate::codec::{Bytes, Decode, DecodeError, Encode, Reader};
 use crate::crypto::{CryptoProvider, SignaturePublicKey};
 use crate::error::Error;
 use crate::group_context::GroupContext;
 use crate::message_keys::{MessageKeys, SignatureKeys};
-use crate::proposal::ProposalRef;
+use crate::proposal::{ProposalRef, ReInit};
 use crate::records::{Changes, DamagedRecord, RecordKey, RecordKind, Records};
 use crate::tree::OwnKeys;
 use crate::tree::Tree;
@@ -27,6 +28,9 @@ const VERSION: u8 = 1;
 /// More than the secrets of any record take: key pairs of 25 nodes, of at most 200 bytes each.
 const SECRETS: usize = 8 * 1024;
 
+/// More than the PSK of a past epoch takes.
+const PAST_PSK: usize = 80;
+
 crate::tls_struct! {
     /// What an epoch has in common.
     struct StoredGroup {
@@ -36,6 +40,8 @@ crate::tls_struct! {
         tree_depth: u8,
         proposals: Vec<ProposalRef>,
         secrets: Secrets,
+        past_psks: PastPsks,
+        reinit: Option<ReInit>,
     }
 }
 
@@ -50,9 +56,14 @@ impl Group {
             interim_transcript_hash: public.interim_transcript_hash.clone(),
             tree_depth: public.tree.depth() as u8,
             proposals: state.proposals.keys().cloned().collect(),
+            reinit: self.reinit().cloned(),
+            past_psks: PastPsks::clone(&state.past_psks),
             secrets: state.secrets.clone(),
         };
-        let size = stored.context.to_bytes().len() + stored.proposals.to_bytes().len();
+        let size = stored.context.to_bytes().len()
+            + stored.proposals.to_bytes().len()
+            + stored.reinit.to_bytes().len()
+            + stored.past_psks.past.len() * PAST_PSK;
         changes.put(group_key(), versioned(&stored, size));
         let before_group = before;
         let before = before.map(Self::state);
@@ -158,6 +169,8 @@ impl Group {
             own_keys,
             secrets: stored.secrets,
             proposals,
+            past_psks: Arc::new(stored.past_psks),
+            reinit: stored.reinit.map(Arc::new),
         })))
     }
 }

@@ -108,11 +108,11 @@ pub(super) fn psk_secrets(
     ids.iter()
         .map(|id| {
             let psk = stores.iter().find_map(|store| store.psk(id));
-            let psk = psk.ok_or_else(|| match &id.psktype {
-                PskType::External(_) => ProposalError::UnknownPsk,
+            let psk = psk.ok_or(match &id.psktype {
                 PskType::Resumption(psk) => ProposalError::UnknownResumptionPsk {
                     epoch: psk.psk_epoch,
                 },
+                _ => ProposalError::UnknownPsk,
             })?;
             Ok((id.clone(), psk))
         })

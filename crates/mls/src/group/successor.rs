@@ -3,10 +3,10 @@
 
 use std::collections::BTreeSet;
 
+use super::Group;
 use super::commit::PendingCommit;
 use super::create::{Created, GroupParameters};
 use super::error::{JoinError, SuccessorError};
-use super::Group;
 use crate::code_point::{ProtocolVersion, WireFormat};
 use crate::codec::{Bytes, Encode};
 use crate::context::{AuthenticationService, Context};
@@ -219,7 +219,10 @@ impl SuccessorBuilder {
         plan.check_members(&predecessor, usage, &leaf.credential, ctx)?;
         let mut created = Group::create(ctx, parameters, signer, leaf)?;
         let suite = created.group.suite();
-        let (id, epoch) = (predecessor.group_context().group_id.clone(), predecessor.epoch());
+        let (id, epoch) = (
+            predecessor.group_context().group_id.clone(),
+            predecessor.epoch(),
+        );
         let psk = PreSharedKeyID::resumption(suite, usage, id, epoch, ctx.rng);
         let mut commit = created.group.commit().linked(Link { predecessor, usage });
         for key_package in plan.key_packages {
@@ -286,10 +289,9 @@ impl Plan {
             && let Some(missing) = first_without(&old, &new, service)
         {
             let leaf = predecessor.tree().leaves().nth(missing);
-            return Err(SuccessorError::MissingMember(leaf.map_or_else(
-                || predecessor.own_index(),
-                |(leaf, _)| leaf,
-            )));
+            return Err(SuccessorError::MissingMember(
+                leaf.map_or_else(|| predecessor.own_index(), |(leaf, _)| leaf),
+            ));
         }
         match first_without(&new, &old, service) {
             Some(place) => Err(SuccessorError::NotInPredecessor(place)),
@@ -383,7 +385,9 @@ pub(super) fn check_successor(
 
 fn credentials(tree: &Tree) -> Vec<Credential> {
     let leaves = tree.leaves();
-    leaves.map(|(_, leaf)| leaf.leaf_node().credential).collect()
+    leaves
+        .map(|(_, leaf)| leaf.leaf_node().credential)
+        .collect()
 }
 
 /// The first of `some` whose client is not among `others`. Clients whose credential changed are looked
@@ -396,12 +400,151 @@ fn first_without(
     let known: BTreeSet<_> = others.iter().map(Encode::to_bytes).collect();
     some.iter().position(|one| {
         !known.contains(&one.to_bytes())
-            && !others.iter().any(|other| service.is_same_client(one, other))
+            && !others
+                .iter()
+                .any(|other| service.is_same_client(one, other))
     })
 }
 
 impl From<SuccessorError> for Error {
     fn from(error: SuccessorError) -> Self {
         Self::Join(JoinError::Successor(error))
+    }
+}
+
+#[cfg(all(test, feature = "aws-lc"))]
+mod tests {
+    use super::*;
+    use crate::capabilities::Capabilities;
+    use crate::component::NoComponents;
+    use crate::context::{BasicCredentials, NoPsks};
+    use crate::credential::CredentialType;
+    use crate::crypto::{CryptoProvider, aws_lc};
+    use crate::testing::StepRng;
+    use crate::tree_math::LeafIndex;
+
+    const SUITE: CipherSuite = CipherSuite(1);
+
+    fn leaf(name: &str) -> LeafParameters {
+        LeafParameters {
+            credential: Credential::basic(name.as_bytes()),
+            capabilities: Capabilities {
+                versions: vec![ProtocolVersion::MLS10],
+                cipher_suites: vec![SUITE],
+                credentials: vec![CredentialType::BASIC],
+                ..Capabilities::default()
+            },
+            extensions: Extensions::default(),
+        }
+    }
+
+    /// A group of one, which was reinitialized.
+    fn ended(name: &str) -> Group {
+        let mut ctx = Context {
+            provider: &aws_lc::PROVIDER,
+            authentication_service: &BasicCredentials,
+            psks: &NoPsks,
+            components: &NoComponents,
+            now: None,
+            rng: &mut StepRng(1),
+        };
+        let suite = aws_lc::PROVIDER.suite(SUITE).unwrap();
+        let signer = suite.signature_key_pair(ctx.rng);
+        let (version, cipher_suite) = (ProtocolVersion::MLS10, SUITE);
+        let parameters = |group_id: &[u8]| GroupParameters {
+            version,
+            cipher_suite,
+            group_id: group_id.into(),
+            extensions: Extensions::default(),
+        };
+        let mut created = Group::create(&mut ctx, parameters(b"old"), &signer, leaf(name)).unwrap();
+        let reinit = ReInit {
+            group_id: Bytes::from(*b"new"),
+            version,
+            cipher_suite,
+            extensions: Extensions::default(),
+        };
+        let commit = created.group.commit().reinit(reinit);
+        commit
+            .build(&mut created.keys, &signer, &mut ctx)
+            .unwrap()
+            .group
+    }
+
+    #[test]
+    fn a_new_group_that_is_not_as_it_should_be() {
+        use ResumptionPSKUsage::{Branch, ReInit};
+        let old = ended("alice");
+        let (tree, context) = (old.tree(), old.group_context());
+        let good = GroupContext {
+            group_id: Bytes::from(*b"new"),
+            epoch: 1,
+            ..context.clone()
+        };
+        let check = |usage, change: &dyn Fn(&mut GroupContext)| {
+            let mut context = good.clone();
+            change(&mut context);
+            check_successor(&old, usage, &context, tree, &BasicCredentials)
+        };
+        for usage in [ReInit, Branch] {
+            assert_eq!(check(usage, &|_| {}), Ok(()));
+            let epoch = check(usage, &|context| context.epoch = 2);
+            assert_eq!(epoch, Err(SuccessorError::Epoch(2)));
+            let version = check(usage, &|context| context.version.0 = 2);
+            assert_eq!(version, Err(SuccessorError::Version));
+            let suite = check(usage, &|context| context.cipher_suite.0 = 2);
+            assert_eq!(suite, Err(SuccessorError::CipherSuite));
+        }
+        let other_id = |context: &mut GroupContext| context.group_id = Bytes::from(*b"other");
+        assert_eq!(check(ReInit, &other_id), Err(SuccessorError::GroupId));
+        assert_eq!(check(Branch, &other_id), Ok(()));
+        let other_extensions = |context: &mut GroupContext| {
+            let kind = crate::extension::ExtensionType::APPLICATION_ID;
+            context.extensions.set_data(kind, *b"other");
+        };
+        assert_eq!(
+            check(ReInit, &other_extensions),
+            Err(SuccessorError::Extensions)
+        );
+        assert_eq!(check(Branch, &other_extensions), Ok(()));
+
+        let stranger = ended("bob");
+        let check = |usage| check_successor(&old, usage, &good, stranger.tree(), &BasicCredentials);
+        assert_eq!(
+            check(ReInit),
+            Err(SuccessorError::MissingMember(LeafIndex(0)))
+        );
+        assert_eq!(check(Branch), Err(SuccessorError::NotInPredecessor(0)));
+    }
+
+    #[test]
+    fn a_welcome_has_one_link() {
+        let psk = |usage, epoch| {
+            let rng = &mut StepRng(1);
+            let suite = aws_lc::PROVIDER.suite(SUITE).unwrap();
+            PreSharedKeyID::resumption(suite, usage, *b"old", epoch, rng)
+        };
+        let application = psk(ResumptionPSKUsage::Application, 1);
+        let (reinit, branch) = (
+            psk(ResumptionPSKUsage::ReInit, 1),
+            psk(ResumptionPSKUsage::Branch, 1),
+        );
+        assert_eq!(link_of(std::slice::from_ref(&application)), Ok(None));
+        let one = [application, reinit.clone()];
+        assert_eq!(
+            link_of(&one).unwrap().unwrap().usage,
+            ResumptionPSKUsage::ReInit
+        );
+        assert_eq!(link_of(&[reinit, branch]), Err(SuccessorError::SecondLink));
+
+        let old = ended("alice");
+        let link = |epoch| psk(ResumptionPSKUsage::ReInit, epoch);
+        let check = |id: &PreSharedKeyID| {
+            let link = link_of(std::slice::from_ref(id)).unwrap();
+            check_link(link, Some(&old))
+        };
+        assert_eq!(check(&link(1)), Ok(()));
+        // Only the epoch that the ReInit led to tells that there was one.
+        assert_eq!(check(&link(0)), Err(SuccessorError::NotReinitialized));
     }
 }

@@ -47,6 +47,8 @@ pub struct EpochKeys {
     pub own: LeafIndex,
     /// The width of the ratchet tree, blank leaves included.
     pub leaf_count: u32,
+    /// Whether the group ended with the commit that led here (RFC 9420, section 12.4.2).
+    pub suspended: bool,
     /// `sender_data_secret`.
     pub sender_data_secret: Secret,
     /// `encryption_secret`.
@@ -62,6 +64,7 @@ pub struct MessageKeys {
     /// Whether the context asks for it.
     safe_aad: bool,
     own: LeafIndex,
+    suspended: bool,
     sender_data_secret: Secret,
     tree: SecretTree,
     ratchets: BTreeMap<(LeafIndex, RatchetKind), Ratchet>,
@@ -107,6 +110,7 @@ impl MessageKeys {
             safe_aad: safe_aad::is_used(&epoch.context.extensions),
             context: epoch.context,
             own: epoch.own,
+            suspended: epoch.suspended,
             sender_data_secret: epoch.sender_data_secret,
             tree: SecretTree::with_leaves(epoch.encryption_secret, epoch.leaf_count),
             ratchets: BTreeMap::new(),
@@ -170,8 +174,8 @@ impl MessageKeys {
     /// Encrypts our own signed content of any kind under the next key of its kind.
     ///
     /// # Errors
-    /// [`Error::RatchetExhausted`]; [`InvalidMessage::SenderType`] if the content is not our own, or
-    /// [`Error::WrongEpoch`] if it is of another epoch: the caller's.
+    /// [`Error::RatchetExhausted`]; [`InvalidMessage::SenderType`] if the content is not our own,
+    /// [`Error::WrongEpoch`] if it is of another epoch, or [`Error::GroupSuspended`]: the caller's.
     pub fn protect(
         &mut self,
         authenticated: &AuthenticatedContent,
@@ -180,6 +184,9 @@ impl MessageKeys {
     ) -> Result<(PrivateMessage, Changes), Error> {
         let content = &authenticated.content;
         self.check_epoch(&content.group_id, content.epoch)?;
+        if self.suspended {
+            return Err(Error::GroupSuspended);
+        }
         if content.sender != Sender::Member(self.own) {
             return Err(InvalidMessage::SenderType.into());
         }
@@ -240,6 +247,9 @@ impl MessageKeys {
     /// - [`Error::InvalidMessage`], [`Error::Crypto`], [`Error::Decode`]: the sender's.
     pub fn open(&self, message: &PrivateMessage) -> Result<Opened, Error> {
         let sender_data = self.sender(message)?;
+        if self.suspended {
+            return Err(InvalidMessage::GroupSuspended.into());
+        }
         let SenderData {
             leaf_index: sender,
             generation,

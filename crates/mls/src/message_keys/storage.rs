@@ -43,6 +43,7 @@ impl MessageKeys {
             safe_aad: safe_aad::is_used(&stored.context.extensions),
             context: stored.context,
             own: stored.own,
+            suspended: stored.suspended,
             sender_data_secret: stored.sender_data_secret,
             tree,
             ratchets,
@@ -98,10 +99,10 @@ impl MessageKeys {
     }
 
     pub(super) fn epoch_record(&self) -> Vec<u8> {
-        // The secret is last, so that it is written once there is room for all.
         let stored = StoredEpoch {
             context: self.context.clone(),
             own: self.own,
+            suspended: self.suspended,
             height: self.tree.height() as u8,
             sender_data_secret: self.sender_data_secret.clone(),
         };
@@ -116,6 +117,7 @@ crate::tls_struct! {
         own: LeafIndex,
         height: u8,
         sender_data_secret: Secret,
+        suspended: bool,
     }
 }
 

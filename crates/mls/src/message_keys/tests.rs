@@ -65,6 +65,7 @@ fn members(count: u32) -> Vec<Member> {
                 context: context.clone(),
                 own: LeafIndex(index),
                 leaf_count: count,
+                suspended: false,
                 sender_data_secret: Secret::zero(32),
                 encryption_secret: Secret::from(vec![1; 32]),
                 application_export_secret: Secret::from(vec![2; 32]),
