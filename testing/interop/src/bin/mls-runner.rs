@@ -11,7 +11,7 @@ use folkmoot_interop::report::files;
 use folkmoot_interop::runner::script::ScriptFile;
 use folkmoot_interop::runner::{Options, Peer, describe, run_script};
 use folkmoot_interop::server::{Client, serve};
-use folkmoot_mls::crypto::aws_lc::PROVIDER;
+use folkmoot_mls::crypto::PROVIDER;
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use tokio::net::TcpListener;
