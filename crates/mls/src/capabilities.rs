@@ -1,6 +1,8 @@
 //! What a client can do (RFC 9420, section 7.2).
 
-use crate::code_point::ProtocolVersion;
+use rand_core::CryptoRng;
+
+use crate::code_point::{ProtocolVersion, random_grease};
 use crate::credential::CredentialType;
 use crate::crypto::CipherSuite;
 use crate::extension::{ExtensionType, RequiredCapabilities};
@@ -25,6 +27,36 @@ crate::tls_struct! {
 }
 
 impl Capabilities {
+    /// The same with one value more, at random, in each list where the RFC asks for it: of those that
+    /// mean nothing and keep others from refusing what they do not know (section 13.5). For the lists
+    /// that are sent; what a client can do itself is written without.
+    #[must_use]
+    pub fn with_grease(mut self, rng: &mut dyn CryptoRng) -> Self {
+        insert(
+            &mut self.cipher_suites,
+            CipherSuite(random_grease(rng)),
+            rng,
+        );
+        insert(&mut self.extensions, ExtensionType(random_grease(rng)), rng);
+        insert(&mut self.proposals, ProposalType(random_grease(rng)), rng);
+        insert(
+            &mut self.credentials,
+            CredentialType(random_grease(rng)),
+            rng,
+        );
+        self
+    }
+
+    /// The same without such values.
+    #[must_use]
+    pub fn without_grease(mut self) -> Self {
+        self.cipher_suites.retain(|suite| !suite.is_grease());
+        self.extensions.retain(|kind| !kind.is_grease());
+        self.proposals.retain(|kind| !kind.is_grease());
+        self.credentials.retain(|kind| !kind.is_grease());
+        self
+    }
+
     /// Whether an extension of this kind is understood.
     #[must_use]
     pub fn supports_extension(&self, extension_type: ExtensionType) -> bool {
@@ -58,5 +90,15 @@ impl Capabilities {
                 .credential_types
                 .iter()
                 .all(|kind| self.supports_credential(*kind))
+    }
+}
+
+/// Puts a value somewhere into a list, unless it is there.
+fn insert<T: PartialEq>(list: &mut Vec<T>, value: T, rng: &mut dyn CryptoRng) {
+    if !list.contains(&value) {
+        let mut random = [0];
+        rng.fill_bytes(&mut random);
+        let place = usize::from(random[0]) % (list.len() + 1);
+        list.insert(place, value);
     }
 }

@@ -1,6 +1,8 @@
 //! Numbers with names from the IANA registries (RFC 9420, section 17). Unknown values survive
 //! decoding, since what a peer lists or carries may be newer than this program.
 
+use rand_core::CryptoRng;
+
 /// Declares a `uint16` registry: the type, its named values, and a `Debug` that prints the names.
 macro_rules! code_points {
     (
@@ -63,6 +65,24 @@ macro_rules! code_points {
     };
 }
 pub(crate) use code_points;
+
+/// One of the 15 values that keep receivers tolerant (RFC 9420, section 13.5).
+pub(crate) fn random_grease(rng: &mut dyn CryptoRng) -> u16 {
+    let [random] = random_bytes(rng);
+    0x0a0a + 0x1010 * u16::from(random % 15)
+}
+
+/// Up to 15 bytes without a meaning.
+pub(crate) fn random_data(rng: &mut dyn CryptoRng) -> Vec<u8> {
+    let [length, data @ ..] = random_bytes::<16>(rng);
+    data[..usize::from(length % 16)].to_vec()
+}
+
+fn random_bytes<const N: usize>(rng: &mut dyn CryptoRng) -> [u8; N] {
+    let mut bytes = [0; N];
+    rng.fill_bytes(&mut bytes);
+    bytes
+}
 
 code_points! {
     /// The version of the protocol (RFC 9420, section 6).

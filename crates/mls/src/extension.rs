@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use crate::code_point::code_points;
+use rand_core::CryptoRng;
+
+use crate::code_point::{code_points, random_data, random_grease};
 use crate::codec::{Bytes, Decode, DecodeError, Encode, Reader};
 use crate::credential::{Credential, CredentialType};
 use crate::crypto::{HpkePublicKey, SignaturePublicKey};
@@ -120,6 +122,15 @@ impl Extensions {
             Some(known) => *known = extension,
             None => self.0.push(extension),
         }
+    }
+
+    /// The same list with one content more that means nothing, at random: for KeyPackages and
+    /// GroupInfos, so that nobody refuses what it does not know (RFC 9420, section 13.5). A GroupContext
+    /// holds none.
+    #[must_use]
+    pub fn with_grease(mut self, rng: &mut dyn CryptoRng) -> Self {
+        self.set_data(ExtensionType(random_grease(rng)), random_data(rng));
+        self
     }
 
     /// The same list with one content more, for building in one expression.

@@ -1,5 +1,7 @@
 //! Leaf nodes (RFC 9420, section 7.2).
 
+use rand_core::CryptoRng;
+
 use crate::capabilities::Capabilities;
 use crate::codec::{Bytes, Encode};
 use crate::component::{AppComponents, AppDataDictionary, ComponentID};
@@ -90,6 +92,23 @@ impl LeafParameters {
         let kind = ExtensionType::APP_DATA_DICTIONARY;
         if !self.capabilities.supports_extension(kind) {
             self.capabilities.extensions.push(kind);
+        }
+        self
+    }
+}
+
+impl LeafParameters {
+    /// The same with values that mean nothing, at random, among the capabilities and the extensions
+    /// (section 13.5).
+    #[must_use]
+    pub fn with_grease(mut self, rng: &mut dyn CryptoRng) -> Self {
+        self.extensions = self.extensions.with_grease(rng);
+        self.capabilities = self.capabilities.with_grease(rng);
+        let listed = &mut self.capabilities.extensions;
+        for kind in self.extensions.types().filter(|kind| kind.is_grease()) {
+            if !listed.contains(&kind) {
+                listed.push(kind);
+            }
         }
         self
     }

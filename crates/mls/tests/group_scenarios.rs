@@ -14,11 +14,13 @@ use folkmoot_mls::framing::Sender;
 use folkmoot_mls::group::{
     CommitEffects, Group, GroupInfoOptions, JoinError, Processed, ProposalError,
 };
+use folkmoot_mls::key_package::KeyPackage;
 use folkmoot_mls::leaf_node::Lifetime;
 use folkmoot_mls::message::MlsMessage;
 use folkmoot_mls::proposal::Proposal;
 use folkmoot_mls::psk::{ExternalPsk, PreSharedKeyID, PskType};
 use folkmoot_mls::records::{Changes, RecordKind};
+use folkmoot_mls::tree::Capability;
 use folkmoot_mls::tree_math::LeafIndex;
 use group_harness::{
     Client, Member, Received, SUITE, assert_agreement, broadcast, context, deliver, group_of, suite,
@@ -494,4 +496,56 @@ fn a_merge_leaves_no_proposal_behind() {
     for client in &clients {
         assert_eq!(waiting(client), 0, "{}", client.name);
     }
+}
+
+#[test]
+fn values_without_a_meaning_are_ignored() {
+    let mut clients: Vec<_> = ["alice", "bob", "charlie"].map(Client::new).into();
+    clients[0].create(Extensions::default());
+    let forever = Lifetime {
+        not_before: 0,
+        not_after: u64::MAX,
+    };
+    let mut packages = Vec::new();
+    for client in &mut clients[1..] {
+        let plain = client.parameters();
+        let leaf = plain.clone().with_grease(&mut client.rng);
+        let capabilities = leaf.capabilities.clone();
+        assert!(
+            capabilities
+                .cipher_suites
+                .iter()
+                .any(|suite| suite.is_grease())
+        );
+        assert!(capabilities.proposals.iter().any(|kind| kind.is_grease()));
+        assert!(capabilities.credentials.iter().any(|kind| kind.is_grease()));
+        assert!(leaf.extensions.types().all(|kind| kind.is_grease()));
+        assert_eq!(capabilities.without_grease(), plain.capabilities);
+        let extensions = Extensions::default().with_grease(&mut client.rng);
+        let (suite, signer) = (suite(SUITE), &client.signer);
+        let rng = &mut client.rng;
+        let bundle = KeyPackage::create(suite, signer, leaf, forever, extensions, rng).unwrap();
+        packages.push(bundle.key_package.clone());
+        client.bundle = Some(bundle);
+    }
+    let extensions = Extensions::default().with_grease(&mut clients[1].rng);
+    let pending = clients[0]
+        .commit(|commit| {
+            let commit = commit.group_info_extensions(extensions.clone());
+            packages
+                .into_iter()
+                .fold(commit, |commit, kp| commit.add(kp))
+        })
+        .unwrap();
+    deliver(&mut clients, 0, pending);
+    for committer in [1, 2, 0] {
+        let pending = clients[committer].commit(|commit| commit).unwrap();
+        deliver(&mut clients, committer, pending);
+    }
+    // In a group's own extensions such a value is refused as any that is not known.
+    let refused = clients[0].commit(|commit| commit.group_context_extensions(extensions));
+    assert!(matches!(
+        refused.unwrap_err(),
+        Error::Proposal(ProposalError::MemberLacks(Capability::Extension(kind))) if kind.is_grease()
+    ));
 }
