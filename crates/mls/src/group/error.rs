@@ -216,9 +216,12 @@ pub enum SuccessorError {
     /// The group follows from another one than was given. The caller is to blame.
     #[error("the group follows from another one than was given")]
     WrongPredecessor,
-    /// The last commit to the old group holds no ReInit, or the PSK is of an earlier epoch.
+    /// The last commit to the old group holds no ReInit.
     #[error("the old group was not reinitialized")]
     NotReinitialized,
+    /// The PSK is of another epoch of the old group than its last, to which the ReInit led.
+    #[error("the PSK is of epoch {0} of the old group, which is not its last")]
+    PskEpoch(u64),
     /// The new group is not in its epoch 1.
     #[error("the new group is in epoch {0}, not in its first")]
     Epoch(u64),

@@ -329,12 +329,15 @@ pub(super) fn check_link(
         (Some(link), Some(old)) if *link.psk_group_id != *old.group_id() => {
             Err(SuccessorError::WrongPredecessor)
         }
-        // After a ReInit there is no other epoch.
-        (Some(link), Some(old))
-            if link.usage == ResumptionPSKUsage::ReInit
-                && (old.reinit().is_none() || link.psk_epoch != old.epoch()) =>
-        {
-            Err(SuccessorError::NotReinitialized)
+        (Some(link), Some(old)) if link.usage == ResumptionPSKUsage::ReInit => {
+            if old.reinit().is_none() {
+                return Err(SuccessorError::NotReinitialized);
+            }
+            // After a ReInit there is no other epoch.
+            if link.psk_epoch != old.epoch() {
+                return Err(SuccessorError::PskEpoch(link.psk_epoch));
+            }
+            Ok(())
         }
         (Some(_), Some(_)) => Ok(()),
     }

@@ -41,6 +41,7 @@ mod messages;
 mod outsiders;
 mod proposals;
 mod robustness;
+mod successors;
 mod trees;
 mod welcome;
 
@@ -84,6 +85,7 @@ fn the_table() {
         commits::RULES,
         outsiders::RULES,
         external_commits::RULES,
+        successors::RULES,
         joining::RULES,
         callers::RULES,
     ];

@@ -356,6 +356,16 @@ fn keys_are_used_once() {
         let refused = crate::process(&mut clients[ALICE], &message, Default::default());
         assert_eq!(refused.map(drop), Err(gone(0)));
     }
+    // Nor is a key that was skipped, once its message came.
+    let words: Vec<_> = (0..3).map(|_| clients[CHARLIE].send(b"word").0).collect();
+    for place in [2, 0] {
+        clients[ALICE].receive(&words[place]).unwrap();
+        let generation = place as u32;
+        let sender = LeafIndex(CHARLIE as u32);
+        let error = Error::KeyGone { sender, generation };
+        assert_eq!(clients[ALICE].receive(&words[place]).unwrap_err(), error);
+    }
+    clients[ALICE].receive(&words[1]).unwrap();
     // Mallory's own count starts now, so her first message repeats the key.
     let repeated = clients[MALLORY].send(b"word").0;
     assert_eq!(clients[ALICE].receive(&repeated).unwrap_err(), gone(0));

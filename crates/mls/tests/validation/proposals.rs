@@ -33,6 +33,7 @@ rules! {
     "12.1.4" "PreSharedKey: usage reinit is for reinitialization" => psk_usage_reinit;
     "12.1.4" "PreSharedKey: usage branch is for branching" => psk_usage_branch;
     "12.4.2" "PreSharedKey: we have the PSK" => psk_is_known;
+    "8.6" "PreSharedKey: we have the resumption PSK" => resumption_psk_is_known;
     "12.1.7" "GroupContextExtensions: all members have required extensions" => required_extensions;
     "12.1.7" "GroupContextExtensions: all members have required proposals" => required_proposals;
     "12.1.7" "GroupContextExtensions: all members have required credentials" => required_credentials;
@@ -156,6 +157,26 @@ fn psk_usage_branch() {
 
 fn psk_is_known() {
     refused(vec![psk(external(b"psk"), 32)], ProposalError::UnknownPsk);
+}
+
+/// Of another group, or of an epoch of this one that Alice was not in.
+fn resumption_psk_is_known() {
+    let application = |psk_group_id: &[u8], psk_epoch| {
+        PskType::Resumption(ResumptionPsk {
+            usage: ResumptionPSKUsage::Application,
+            psk_group_id: Bytes::from(psk_group_id),
+            psk_epoch,
+        })
+    };
+    for (group_id, epoch) in [(&b"other"[..], 1), (b"group", 7)] {
+        let error = ProposalError::UnknownResumptionPsk { epoch };
+        refused(vec![psk(application(group_id, epoch), 32)], error);
+    }
+    let (mut clients, mallory) = group();
+    let mut plan = mallory.plan(vec![psk(application(b"group", 1), 32)]);
+    plan.psks = vec![clients[MALLORY].group().resumption_psk().clone()];
+    let message = mallory.commit(&plan).private(&mut clients[MALLORY]);
+    clients[ALICE].receive(&message).unwrap();
 }
 
 fn psk_twice() {
