@@ -19,6 +19,7 @@ use rand_chacha::ChaCha20Rng;
 use super::error::ClientError;
 use super::member::{Member, Psks, World, suite};
 use super::outside::Signer;
+use super::successor::Ended;
 use super::wire;
 use crate::proto;
 
@@ -39,6 +40,7 @@ pub struct Client {
 pub(super) enum Entry {
     Member(Box<Member>),
     Transaction(Box<Transaction>),
+    Ended(Box<Ended>),
     Signer(Box<Signer>),
 }
 
@@ -447,11 +449,23 @@ impl Client {
         entry!(self, Member, "state", id)
     }
 
+    pub(super) fn waiting(&mut self, id: u32) -> Result<&Transaction, ClientError> {
+        entry!(self, Transaction, "transaction", id).map(|(transaction, _)| &*transaction)
+    }
+
+    pub(super) fn ended_group(&mut self, id: u32) -> Result<&Ended, ClientError> {
+        entry!(self, Ended, "reinit", id).map(|(ended, _)| &*ended)
+    }
+
     pub(super) fn external_signer(
         &mut self,
         id: u32,
     ) -> Result<(&Signer, &mut World), ClientError> {
         entry!(self, Signer, "signer", id).map(|(signer, world)| (&*signer, world))
+    }
+
+    pub(super) fn forget(&mut self, id: u32) {
+        self.entries.remove(&id);
     }
 
     /// Keeps something under a new id.

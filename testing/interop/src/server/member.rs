@@ -274,6 +274,16 @@ impl Member {
         Ok(self.pending.insert(Box::new(pending)))
     }
 
+    /// The commit that waits.
+    pub fn pending(&self) -> Result<&PendingCommit, ClientError> {
+        self.pending.as_deref().ok_or(ClientError::NoPendingCommit)
+    }
+
+    /// Drops the commit that waits.
+    pub fn give_up(&mut self) {
+        self.pending = None;
+    }
+
     /// Moves on to the epoch of our own commit.
     pub fn merge(&mut self) -> Result<(), ClientError> {
         let pending = self.pending.take().ok_or(ClientError::NoPendingCommit)?;

@@ -12,6 +12,7 @@ mod error;
 mod member;
 mod outside;
 mod service;
+mod successor;
 mod wire;
 
 pub use client::Client;

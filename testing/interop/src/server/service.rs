@@ -103,6 +103,14 @@ calls! {
     commit: CommitRequest => CommitResponse;
     handle_commit: HandleCommitRequest => HandleCommitResponse;
     handle_pending_commit: HandlePendingCommitRequest => HandleCommitResponse;
+    re_init_proposal: ReInitProposalRequest => ProposalResponse;
+    re_init_commit: CommitRequest => CommitResponse;
+    handle_pending_re_init_commit: HandlePendingCommitRequest => HandleReInitCommitResponse;
+    handle_re_init_commit: HandleCommitRequest => HandleReInitCommitResponse;
+    re_init_welcome: ReInitWelcomeRequest => CreateSubgroupResponse;
+    handle_re_init_welcome: HandleReInitWelcomeRequest => JoinGroupResponse;
+    create_branch: CreateBranchRequest => CreateSubgroupResponse;
+    handle_branch: HandleBranchRequest => HandleBranchResponse;
     new_member_add_proposal: NewMemberAddProposalRequest => NewMemberAddProposalResponse;
     create_external_signer: CreateExternalSignerRequest => CreateExternalSignerResponse;
     add_external_signer: AddExternalSignerRequest => ProposalResponse;
