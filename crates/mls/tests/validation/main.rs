@@ -38,6 +38,7 @@ mod joining;
 mod key_packages;
 mod leaf_nodes;
 mod messages;
+mod nodes;
 mod outsiders;
 mod proposals;
 mod robustness;
