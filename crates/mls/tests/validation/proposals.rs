@@ -52,6 +52,8 @@ rules! {
     "12.2" "no Add of a member" => add_of_a_member;
     "12.2" "an Add of a member whom a Remove takes out" => add_of_a_removed_member;
     "12.2" "no PSK twice" => psk_twice;
+    "8.4" "no more PSKs than their count can say" => too_many_psks;
+    "12.2" "all who process the commit support its kinds of proposals" => proposal_types;
     "12.2" "no two GroupContextExtensions" => two_extensions;
     "12.2" "no ReInit with another proposal" => reinit_is_alone;
     "12.2" "no ExternalInit by a member" => external_init;
@@ -182,6 +184,24 @@ fn resumption_psk_is_known() {
 fn psk_twice() {
     let psk = || psk(external(b"psk"), 32);
     refused_around(vec![psk(), psk()], ProposalError::RepeatedPsk, KNOWING);
+}
+
+fn too_many_psks() {
+    let (mut clients, mallory) = group();
+    let psks = (0..=u32::from(u16::MAX)).map(|id| psk(external(&id.to_be_bytes()), 32));
+    let mut plan = mallory.plan(Vec::new());
+    let by_value = psks.map(|psk| ProposalOrRef::Proposal(Box::new(psk)));
+    plan.proposals = by_value.collect();
+    let error = ProposalError::TooManyPsks;
+    refuses_commit_around(&mut clients, &mallory, &plan, error, KNOWING);
+}
+
+/// A kind of proposal that RFC 9420 does not define, in a group where nobody lists it.
+fn proposal_types() {
+    let component = folkmoot_mls::component::ComponentID(0x8001);
+    let ephemeral = Proposal::app_ephemeral(component, vec![1]);
+    let kind = ephemeral.proposal_type();
+    refused(vec![ephemeral], ProposalError::UnsupportedProposal(kind));
 }
 
 fn requiring(required: &RequiredCapabilities) -> Proposal {
