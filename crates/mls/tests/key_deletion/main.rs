@@ -18,13 +18,13 @@ use folkmoot_mls::code_point::WireFormat;
 use folkmoot_mls::codec::{Decode, Encode, Reader};
 use folkmoot_mls::crypto::{HpkeKeyPair, Secret};
 use folkmoot_mls::framing::Content;
-use folkmoot_mls::group::PendingCommit;
+use folkmoot_mls::group::{Group, GroupInfoOptions, PendingCommit};
 use folkmoot_mls::group_context::GroupContext;
-use folkmoot_mls::key_schedule::{EpochSecrets, member_secret};
+use folkmoot_mls::key_schedule::{EpochSecrets, external_init_secret, member_secret};
 use folkmoot_mls::message::MlsMessage;
 use folkmoot_mls::proposal::Proposal;
 use folkmoot_mls::ratchet::RatchetKind;
-use folkmoot_mls::records::{RecordKey, RecordKind};
+use folkmoot_mls::records::{MemoryRecords, RecordKey, RecordKind};
 use folkmoot_mls::tree_math::LeafIndex;
 use group_harness::{Client, SUITE, group_of, suite};
 
@@ -158,18 +158,22 @@ struct Step {
     start: Named,
 }
 
-fn init_secret(client: &Client) -> Secret {
+/// What a group keeps of its epoch's secrets, in the order in which it stores them.
+fn epoch_secrets(client: &Client) -> [Secret; 6] {
     let records = client.member().records.iter();
     let of_kind = |(key, _): &(&RecordKey, &[u8])| key.as_slice()[0] == RecordKind::Group as u8;
     let (_, group) = records.filter(of_kind).last().unwrap();
     let mut reader = Reader::new(&group[1..]);
     GroupContext::decode(&mut reader).unwrap();
-    let secrets: [Secret; 2] = [(); 2].map(|()| Secret::decode(&mut reader).unwrap());
+    let _tag_and_transcript = [(); 2].map(|()| Secret::decode(&mut reader).unwrap());
     u8::decode(&mut reader).unwrap();
     Vec::<Secret>::decode(&mut reader).unwrap();
-    drop(secrets);
-    let secrets: [Secret; 6] = [(); 6].map(|()| Secret::decode(&mut reader).unwrap());
-    secrets[5].clone()
+    [(); 6].map(|()| Secret::decode(&mut reader).unwrap())
+}
+
+fn init_secret(client: &Client) -> Secret {
+    let [_, _, _, _, _, init_secret] = epoch_secrets(client);
+    init_secret
 }
 
 fn step(clients: &mut [Client], committer: usize, add: Option<&mut Client>) -> Step {
@@ -416,6 +420,45 @@ fn after_joining() {
         &epoch.above(BOB, APPLICATION, 0),
     );
     none_reached(&State::of(&dave), &traffic, &both(&used, &gone));
+}
+
+/// Section 8.3: what an external commit starts from instead of the last epoch's init secret.
+#[test]
+fn after_an_external_commit() {
+    let mut clients = group_of(&["alice", "bob", "carol"]);
+    let (suite, mut dave) = (suite(SUITE), Client::new("dave"));
+    let options = GroupInfoOptions {
+        ratchet_tree: true,
+        external_pub: true,
+        ..GroupInfoOptions::default()
+    };
+    let signer = &clients[ALICE].signer;
+    let info = clients[ALICE].group().group_info(signer, options).unwrap();
+    let leaf = dave.parameters();
+    let ctx = &mut group_harness::context(None, &mut dave.rng);
+    let pending = Group::join_external(info, leaf)
+        .build(&dave.signer, ctx)
+        .unwrap();
+    let (_, proposal) = &pending.effects.proposals[0];
+    let Proposal::ExternalInit(init) = proposal else {
+        panic!("an ExternalInit")
+    };
+    let [_, external_secret, ..] = epoch_secrets(&clients[BOB]);
+    let init = external_init_secret(suite, &external_secret, &init.kem_output).unwrap();
+    let named = |name: &str, secret| BTreeMap::from([(name.to_string(), secret)]);
+    let external_secret = named("external_secret", external_secret);
+    let gone = both(&external_secret, &named("external init secret", init));
+    let none = Traffic::default();
+    for member in [ALICE, BOB] {
+        all_reached(&State::of(&clients[member]), &none, &external_secret);
+        clients[member].receive(&pending.message).unwrap();
+        none_reached(&State::of(&clients[member]), &none, &gone);
+    }
+    // Who joined never had the one, and does not keep the other.
+    let mut stored = MemoryRecords::default();
+    stored.apply(&pending.changes);
+    let values = stored.iter().map(|(_, value)| value.to_vec());
+    none_reached(&State(values.collect()), &none, &gone);
 }
 
 #[test]
