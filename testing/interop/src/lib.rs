@@ -4,12 +4,15 @@
 //! first case. `cargo run --release -p folkmoot-interop --bin vectors -- FILE_OR_FOLDER...` runs files
 //! by hand; the tests of this crate run the official ones.
 //!
+//! OpenMLS and mls-rs are members of the same groups as we are, in one process ([`peers`]).
+//!
 //! Other implementations are driven over gRPC, by the working group's interop service ([`proto`]). Our
 //! engine answers it ([`server`], `--bin mls-client`), and scripts in the working group's format are run
 //! against any clients that do ([`runner`], `--bin mls-runner`).
 
 pub mod check;
 pub mod kinds;
+pub mod peers;
 #[allow(
     missing_docs,
     clippy::all,
