@@ -15,7 +15,8 @@
 //! ([`AcceptedKeys`]); a [`Judge`] answers from the credential, the group's extensions and the
 //! time alone, so that all members answer alike.
 //!
-//! Organisations with a PKI use certificates instead: [`x509`]. [`ByCredentialType`] lets a group have both.
+//! Organisations with a PKI use certificates instead: `x509`, with the feature `aws-lc`.
+//! [`ByCredentialType`] lets a group have both.
 //!
 //! [`ByCredentialType`]: folkmoot_mls::context::ByCredentialType
 //!
@@ -32,6 +33,7 @@ mod record;
 mod user;
 mod validity;
 mod version;
+#[cfg(feature = "aws-lc")]
 pub mod x509;
 
 pub use binding::{BINDING_SECONDS, Binding, BindingStatement};

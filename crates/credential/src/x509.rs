@@ -7,16 +7,23 @@
 //! belongs to somebody with a name. Revocation is not judged, since members who look up a list at
 //! different times would disagree: who revokes a certificate removes its owner from the groups.
 //!
-//! The *presented identifiers* are the email addresses, DNS names and URIs of the subjectAltName. The
-//! *client* is the subject together with the subjectAltName: a renewed certificate keeps both, so an
-//! organisation gives each device a name of its own.
+//! The *presented identifiers* are the email addresses, DNS names and URIs of the subjectAltName. Each
+//! trust anchor may vouch for any name that its own name constraints permit.
+//!
+//! The *client* is the subject and the subjectAltName under one trust anchor. A renewed certificate keeps
+//! both names, so an organisation gives each device a name of its own; the intermediates may be others.
+//! Under another trust anchor it is another client: no organisation takes over another's members. So
+//! an organisation that replaces its trust anchor adds its clients anew.
+//!
+//! The algorithms are those of `aws-lc-rs`. Without the feature `aws-lc` this module does not exist: a
+//! judge who lacks algorithms would refuse what other members accept.
 
 use std::time::Duration;
 
 use folkmoot_mls::context::{AuthenticationService, CredentialError};
 use folkmoot_mls::credential::{Certificate, Credential};
 use folkmoot_mls::extension::Extensions;
-use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
+use rustls_pki_types::{CertificateDer, Der, TrustAnchor, UnixTime};
 use webpki::{ALL_VERIFICATION_ALGS, EndEntityCert};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
@@ -94,8 +101,8 @@ impl X509Credentials {
         self
     }
 
-    /// Whether a chain leads to a trust anchor at some time.
-    fn verify_chain(&self, chain: &[&[u8]], now: Option<u64>) -> Result<(), CredentialError> {
+    /// The trust anchor that a chain leads to at some time.
+    fn verify_chain(&self, chain: &[&[u8]], now: Option<u64>) -> Result<Anchor, CredentialError> {
         let (end_entity, rest) = chain.split_first().ok_or(CredentialError::Malformed)?;
         let end_entity_der = CertificateDer::from(*end_entity);
         let end_entity = EndEntityCert::try_from(&end_entity_der).map_err(error_of)?;
@@ -116,7 +123,7 @@ impl X509Credentials {
                     None,
                     None,
                 )
-                .map(drop)
+                .map(|path| Anchor::from(path.anchor()))
                 .map_err(error_of)
         };
         if let Some(now) = now {
@@ -133,14 +140,31 @@ impl X509Credentials {
             .collect();
         moments.sort_unstable();
         moments.dedup();
-        let mut refusal = CredentialError::Expired;
         for moment in moments {
+            // What does not fail by its time fails at any: each try may cost many signatures.
             match verify(moment) {
-                Ok(()) => return Ok(()),
-                Err(error) => refusal = error,
+                Err(CredentialError::Expired) => {}
+                verdict => return verdict,
             }
         }
-        Err(refusal)
+        Err(CredentialError::Expired)
+    }
+}
+
+/// Name and key of a trust anchor.
+#[derive(PartialEq)]
+struct Anchor {
+    subject: Der<'static>,
+    subject_public_key_info: Der<'static>,
+}
+
+impl From<&TrustAnchor<'_>> for Anchor {
+    fn from(anchor: &TrustAnchor<'_>) -> Self {
+        let anchor = anchor.to_owned();
+        Self {
+            subject: anchor.subject,
+            subject_public_key_info: anchor.subject_public_key_info,
+        }
     }
 }
 
@@ -166,7 +190,7 @@ impl AuthenticationService for X509Credentials {
         if end_entity.subject().iter().next().is_none() && names(&end_entity).is_empty() {
             return Err(CredentialError::WrongName);
         }
-        self.verify_chain(&chain, now)
+        self.verify_chain(&chain, now).map(drop)
     }
 
     /// An email address, a DNS name or a URI, as text. The domain of an address and a DNS name are
@@ -182,12 +206,13 @@ impl AuthenticationService for X509Credentials {
         })
     }
 
-    /// The same subject and the same subjectAltName, byte for byte.
+    /// The same subject and the same subjectAltName, byte for byte, under the same trust anchor.
     fn is_same_client(&self, one: &Credential, other: &Credential) -> bool {
-        match (client(one), client(other)) {
-            (Ok(one), Ok(other)) => one == other,
-            _ => false,
-        }
+        // Validity at the time is `validate`'s; here it is enough that there was one.
+        let anchor = |credential| self.verify_chain(&chain(credential)?, None);
+        let same = |one: Result<_, _>, other| one.is_ok() && one == other;
+        same(names_of(one), names_of(other))
+            && matches!((anchor(one), anchor(other)), (Ok(one), Ok(other)) if one == other)
     }
 
     /// The same client: its key and its certificates may be new.
@@ -293,8 +318,8 @@ fn is_name(name: &GeneralName<'_>, wanted: &str) -> bool {
     }
 }
 
-/// Who a credential is of: subject and subjectAltName, in DER.
-fn client(credential: &Credential) -> Result<(Vec<u8>, Option<Vec<u8>>), CredentialError> {
+/// How its organisation calls the owner of a credential: subject and subjectAltName, in DER.
+fn names_of(credential: &Credential) -> Result<(Vec<u8>, Option<Vec<u8>>), CredentialError> {
     let chain = chain(credential)?;
     let end_entity = end_entity(&chain)?;
     let names = end_entity

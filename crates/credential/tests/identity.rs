@@ -343,9 +343,9 @@ fn a_directory_entry_is_the_device_s_own_word() {
 
 #[test]
 fn the_engine_s_key_pair_is_the_same_key() {
-    use folkmoot_mls::crypto::{CipherSuite, CryptoProvider, aws_lc};
+    use folkmoot_mls::crypto::{CipherSuite, CryptoProvider, PROVIDER};
 
-    let suite = aws_lc::PROVIDER
+    let suite = PROVIDER
         .suite(CipherSuite::MLS_128_DHKEMX25519_AES128GCM_SHA256_ED25519)
         .unwrap();
     let pair = key(7).signature_key_pair();

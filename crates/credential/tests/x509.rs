@@ -1,4 +1,5 @@
 //! X.509 credentials: each rule with a chain that breaks just that one.
+#![cfg(feature = "aws-lc")]
 
 use folkmoot_credential::x509::{KeyUsage, MAX_CERTIFICATES, X509Credentials, x509_credential};
 use folkmoot_mls::capabilities::Capabilities;
@@ -410,6 +411,56 @@ fn names_and_clients_are_told_apart() {
     );
 }
 
+#[test]
+fn a_client_belongs_to_the_trust_anchor_that_its_chain_leads_to() {
+    let ours = World::new();
+    let theirs = World::new();
+    let third = Authority::root("third");
+    // The anchors have the same name, or another one.
+    let judge = X509Credentials::new([&*ours.root.der, &*theirs.root.der, &*third.der]).unwrap();
+    let credential = ours.credential(&alice());
+    let key = KeyPair::generate_for(&PKCS_ED25519).unwrap();
+    let none = Extensions::default();
+    for (root, expected) in [(&ours.root, true), (&theirs.root, false), (&third, false)] {
+        let middle = root.below(authority_parameters("middle"));
+        let end_entity = middle.issue(&alice(), &key);
+        let other = x509_credential([&*end_entity, &*middle.der]);
+        assert_eq!(
+            judge.validate(&other, key.public_key_raw(), &none, NOW),
+            Ok(())
+        );
+        assert_eq!(judge.is_same_client(&credential, &other), expected);
+        assert_eq!(judge.is_same_client(&other, &credential), expected);
+        assert_eq!(judge.is_successor(&credential, &other), expected);
+        // Expired meanwhile, one is still who one was; without a trust anchor one is nobody.
+        let mut expired = alice();
+        expired.not_after = date_time_ymd(2026, 1, 2);
+        let end_entity = middle.issue(&expired, &key);
+        let expired = x509_credential([&*end_entity, &*middle.der]);
+        assert_eq!(judge.is_successor(&expired, &credential), expected);
+        let incomplete = x509_credential([&*end_entity]);
+        assert!(!judge.is_same_client(&incomplete, &incomplete));
+    }
+}
+
+#[test]
+fn without_a_time_the_first_refusal_that_is_not_about_time_stands() {
+    let world = World::new();
+    let mut short = authority_parameters("short");
+    short.not_after = date_time_ymd(2026, 3, 1);
+    let (short, impostor) = (world.root.below(short.clone()), world.root.below(short));
+    // A certificate that came later offers a second moment, when `short` had expired.
+    let mut later = authority_parameters("later");
+    later.not_before = date_time_ymd(2026, 6, 1);
+    let later = world.root.below(later);
+    let end_entity = impostor.issue(&alice(), &world.key);
+    let credential = x509_credential([&*end_entity, &*short.der, &*later.der]);
+    assert_eq!(
+        world.judged(&credential, None),
+        Err(CredentialError::NotAuthentic)
+    );
+}
+
 /// The PKCS #8 form of an Ed25519 seed (RFC 8410, section 7).
 fn certified_key(pair: &SignatureKeyPair) -> KeyPair {
     let mut der = b"\x30\x2e\x02\x01\x00\x30\x05\x06\x03\x2b\x65\x70\x04\x22\x04\x20".to_vec();
@@ -484,5 +535,10 @@ fn a_group_of_certified_and_plain_members() {
     let only_basic = BasicCredentials;
     ctx.authentication_service = &only_basic;
     let commit = created.group.commit().add(good.key_package.clone());
-    assert!(commit.build(&mut created.keys, &alice, &mut ctx).is_err());
+    let refused = commit
+        .build(&mut created.keys, &alice, &mut ctx)
+        .unwrap_err();
+    let error = LeafNodeError::Credential(CredentialError::UnsupportedType);
+    let error = ProposalError::KeyPackage(KeyPackageError::LeafNode(error));
+    assert_eq!(refused, Error::Proposal(error));
 }
