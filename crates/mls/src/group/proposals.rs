@@ -216,7 +216,11 @@ impl PublicState {
         }
         let old_extensions = &self.context.extensions;
         let mut extensions = match list.extensions {
-            Some(new) => new.clone(),
+            Some(new) => {
+                // As it was proposed: AppDataUpdates of the same commit change the dictionary after it.
+                components::check_replaced(old_extensions, new)?;
+                new.clone()
+            }
             None => old_extensions.clone(),
         };
         self.check_proposal_types(proposals, &list.removals)?;
@@ -227,7 +231,6 @@ impl PublicState {
             known(&extensions).map_err(ProposalError::MalformedExtension)?;
         if list.extensions.is_some() {
             check_external_senders(Some(old_extensions), &extensions, ctx)?;
-            components::check_replaced(old_extensions, &extensions)?;
         }
         let mut applied = Applied {
             version: self.context.version,

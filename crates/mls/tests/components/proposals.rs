@@ -337,6 +337,59 @@ fn the_dictionary_is_not_replaced_where_all_know_how_to_update_it() {
 }
 
 #[test]
+fn the_dictionary_is_updated_while_other_extensions_are_replaced() {
+    let dictionary = AppDataDictionary::default().with_data(COUNTER, [1]);
+    let required = RequiredCapabilities {
+        proposal_types: vec![ProposalType::APP_DATA_UPDATE],
+        ..RequiredCapabilities::default()
+    };
+    let group = Extensions::default().with(&required).with(&dictionary);
+    let mut clients = clients(group);
+    let more = RequiredCapabilities {
+        extension_types: vec![ExtensionType::APP_DATA_DICTIONARY],
+        ..required.clone()
+    };
+    let change = |client: &Client, required: &RequiredCapabilities| {
+        let group = client.group().extensions().clone();
+        Proposal::group_context_extensions(group.with(required))
+    };
+
+    // By value, whichever is listed first.
+    let list = [change(&clients[0], &more), add(1)];
+    let add_all = |commit, list: [Proposal; 2]| {
+        list.into_iter()
+            .fold(commit, folkmoot_mls::group::CommitBuilder::proposal)
+    };
+    let pending = clients[0].commit(|commit| add_all(commit, list)).unwrap();
+    deliver(&mut clients, 0, pending);
+    let list = [add(1), change(&clients[1], &required)];
+    let pending = clients[1].commit(|commit| add_all(commit, list)).unwrap();
+    deliver(&mut clients, 1, pending);
+    assert!(clients.iter().all(|client| count(client) == Some(3)));
+
+    // By reference: all that waits is taken in.
+    let proposals = [(1, change(&clients[1], &more)), (2, add(5))];
+    for (proposer, proposal) in proposals {
+        let proposed = clients[proposer].propose(proposal, FORMAT).unwrap();
+        broadcast(&mut clients, proposer, &proposed.message);
+    }
+    let pending = clients[0].commit(|commit| commit).unwrap();
+    assert_eq!(pending.effects.proposals.len(), 2);
+    deliver(&mut clients, 0, pending);
+    for client in &clients {
+        assert_eq!(count(client), Some(8));
+        assert_eq!(client.group().extensions().get(), Ok(Some(more.clone())));
+    }
+
+    // The dictionary is left alone as it is before the commit, not as it is after.
+    let after = AppDataDictionary::default().with_data(COUNTER, [9]);
+    let group = clients[0].group().extensions().clone().with(&after);
+    let list = [Proposal::group_context_extensions(group), add(1)];
+    let refused = commit_by(&mut clients[0], list.into());
+    assert_eq!(refused, Err(ProposalError::DictionaryReplaced));
+}
+
+#[test]
 fn an_external_sender_may_update_where_the_application_lets_it() {
     let outside = Client::new("outside");
     let senders = ExternalSenders {
