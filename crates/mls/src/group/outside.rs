@@ -3,6 +3,7 @@
 
 use crate::code_point::{ProtocolVersion, WireFormat};
 use crate::codec::Bytes;
+use crate::component::safe_aad;
 use crate::context::Context;
 use crate::crypto::{CipherSuite, SignatureKeyPair};
 use crate::error::Error;
@@ -24,6 +25,8 @@ pub struct Destination {
     pub group_id: Bytes,
     /// The epoch.
     pub epoch: u64,
+    /// Whether the group's authenticated data is a [`SafeAAD`](crate::component::SafeAAD).
+    pub safe_aad: bool,
 }
 
 impl From<&GroupContext> for Destination {
@@ -33,6 +36,7 @@ impl From<&GroupContext> for Destination {
             cipher_suite: context.cipher_suite,
             group_id: context.group_id.clone(),
             epoch: context.epoch,
+            safe_aad: safe_aad::is_used(&context.extensions),
         }
     }
 }
@@ -42,7 +46,8 @@ impl From<&GroupContext> for Destination {
 ///
 /// # Errors
 /// The caller's: [`InvalidMessage::SenderProposal`](crate::error::InvalidMessage::SenderProposal) for a
-/// proposal that only members make, [`Error::UnsupportedCipherSuite`],
+/// proposal that only members make,
+/// [`InvalidMessage::SafeAad`](crate::error::InvalidMessage::SafeAad), [`Error::UnsupportedCipherSuite`],
 /// [`CryptoError::InvalidPrivateKey`](crate::crypto::CryptoError::InvalidPrivateKey).
 pub fn propose_as_external_sender(
     ctx: &Context<'_>,
@@ -59,7 +64,8 @@ pub fn propose_as_external_sender(
 /// Asks to be added. `signer` is the key of the KeyPackage's leaf.
 ///
 /// # Errors
-/// The caller's: [`Error::WrongSigner`], [`Error::UnsupportedCipherSuite`],
+/// The caller's: [`Error::WrongSigner`],
+/// [`InvalidMessage::SafeAad`](crate::error::InvalidMessage::SafeAad), [`Error::UnsupportedCipherSuite`],
 /// [`CryptoError::InvalidPrivateKey`](crate::crypto::CryptoError::InvalidPrivateKey).
 pub fn propose_join(
     ctx: &Context<'_>,
@@ -88,7 +94,7 @@ fn propose(
         group_id: to.group_id.clone(),
         epoch: to.epoch,
         sender,
-        authenticated_data: authenticated_data.into(),
+        authenticated_data: safe_aad::framed(to.safe_aad, authenticated_data)?,
         content: Content::Proposal(Box::new(proposal)),
     };
     let wire_format = WireFormat::PUBLIC_MESSAGE;

@@ -8,9 +8,9 @@ use folkmoot_mls::component::{AppDataDictionary, SafeAAD, SafeAadComponents};
 use folkmoot_mls::context::{Context, PskStore};
 use folkmoot_mls::crypto::Secret;
 use folkmoot_mls::error::{Error, InvalidMessage};
-use folkmoot_mls::extension::Extensions;
+use folkmoot_mls::extension::{Extensions, ExternalSender, ExternalSenders};
 use folkmoot_mls::framing::{AuthenticatedContent, Content, FramedContent, Sender};
-use folkmoot_mls::group::Processed;
+use folkmoot_mls::group::{Destination, Processed, propose_as_external_sender, propose_join};
 use folkmoot_mls::message::MlsMessage;
 use folkmoot_mls::proposal::Proposal;
 use folkmoot_mls::psk::{ApplicationPsk, PreSharedKeyID, PskType};
@@ -96,6 +96,35 @@ fn all_authenticated_data_of_such_a_group_is_shared() {
     clients[2].restart();
     let forged = forge(&mut clients[0], b"x");
     assert!(clients[2].receive(&forged).is_err());
+}
+
+#[test]
+fn those_outside_share_it_too() {
+    let mut outside = Client::new("outside");
+    let senders = ExternalSenders {
+        external_senders: vec![ExternalSender {
+            signature_key: outside.signer.public_key.clone(),
+            credential: outside.parameters().credential,
+        }],
+    };
+    let mut clients = clients(extensions().with(&senders));
+    let to = Destination::from(clients[0].group().group_context());
+    let package = crate::client("newcomer").key_package();
+    let signer = outside.signer.clone();
+    let ctx = context(None, &mut outside.rng);
+    let remove = || Proposal::remove(LeafIndex(1));
+    let aad = SafeAAD::default().with(COUNTER, *b"counted").to_bytes();
+    for data in [b"".as_slice(), &aad] {
+        let message = propose_as_external_sender(&ctx, &to, 0, &signer, remove(), data).unwrap();
+        clients[0].receive(&message).unwrap();
+    }
+    let made = propose_as_external_sender(&ctx, &to, 0, &signer, remove(), b"anything");
+    assert_eq!(made.unwrap_err(), refused(DecodeError::Truncated));
+    let newcomer = crate::client("newcomer").signer;
+    let message = propose_join(&ctx, &to, &newcomer, package.clone(), b"").unwrap();
+    clients[0].receive(&message).unwrap();
+    let made = propose_join(&ctx, &to, &newcomer, package, b"anything");
+    assert_eq!(made.unwrap_err(), refused(DecodeError::Truncated));
 }
 
 #[test]
