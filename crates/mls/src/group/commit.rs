@@ -41,8 +41,9 @@ use crate::welcome::{EncryptedGroupSecrets, GroupSecrets, PathSecret, WELCOME, W
 /// Which of the pending proposals a commit takes in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum IncludeProposals {
-    /// All that can be committed together. Where two exclude each other: a Remove before an Update,
-    /// a later Update before an earlier one, else the one that came first.
+    /// All that can be committed together. Where two exclude each other: a SelfRemove before a Remove,
+    /// even one by value, a Remove before an Update, a later Update before an earlier one, else the one
+    /// that came first.
     #[default]
     All,
     /// None.
@@ -134,7 +135,7 @@ impl CommitBuilder {
         self.proposal(Proposal::add(key_package))
     }
 
-    /// Removes a member.
+    /// Removes a member. If it removes itself by a proposal that the commit takes in, that one does it.
     pub fn remove(self, leaf: LeafIndex) -> Self {
         self.proposal(Proposal::remove(leaf))
     }
@@ -406,9 +407,14 @@ impl CommitBuilder {
         by_value: &[Proposal],
         ctx: &mut Context<'_>,
     ) -> Result<Gathered, Error> {
+        let leaving = self.leaving(references);
         let references = references.iter().cloned().map(ProposalOrRef::Reference);
+        // Beside a SelfRemove, a Remove of the same leaf is not valid
+        // (draft-ietf-mls-extensions, section 6.3).
+        let is_left_out = |proposal: &&Proposal| matches!(proposal, Proposal::Remove(remove) if leaving.contains(&remove.removed));
         let by_value = by_value
             .iter()
+            .filter(|proposal| !is_left_out(proposal))
             .map(|proposal| ProposalOrRef::Proposal(Box::new(proposal.clone())));
         let proposals: Vec<_> = references.chain(by_value).collect();
         let own = Sender::Member(self.group.own_index());
@@ -420,6 +426,18 @@ impl CommitBuilder {
             sourced,
             applied,
         })
+    }
+
+    /// Who removes itself by one of these.
+    fn leaving(&self, references: &[ProposalRef]) -> BTreeSet<LeafIndex> {
+        let known = &self.group.state().proposals;
+        let pending = references.iter().filter_map(|one| known.get(one));
+        pending
+            .filter_map(|pending| match (pending.sender, &pending.proposal) {
+                (Sender::Member(leaf), Proposal::SelfRemove) => Some(leaf),
+                _ => None,
+            })
+            .collect()
     }
 
     /// The pending proposals that do not exclude each other or those by value, in the order in which
@@ -437,6 +455,16 @@ impl CommitBuilder {
         }
         let mut touched = BTreeSet::from([own]);
         let mut has_extensions = false;
+        let mut chosen = Vec::new();
+        // A SelfRemove makes any other change of its leaf invalid, by value too.
+        for (reference, pending) in &pending {
+            if let (Sender::Member(leaf), Proposal::SelfRemove) =
+                (pending.sender, &pending.proposal)
+                && touched.insert(leaf)
+            {
+                chosen.push((pending.number, (*reference).clone()));
+            }
+        }
         // Components with updates, and with removals.
         let (mut updated, mut cleared) = (BTreeSet::new(), BTreeSet::new());
         for proposal in by_value {
@@ -454,16 +482,6 @@ impl CommitBuilder {
                     };
                 }
                 _ => {}
-            }
-        }
-        let mut chosen = Vec::new();
-        // A SelfRemove makes any other change of its leaf invalid.
-        for (reference, pending) in &pending {
-            if let (Sender::Member(leaf), Proposal::SelfRemove) =
-                (pending.sender, &pending.proposal)
-                && touched.insert(leaf)
-            {
-                chosen.push((pending.number, (*reference).clone()));
             }
         }
         for (reference, pending) in &pending {

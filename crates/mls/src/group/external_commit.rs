@@ -3,6 +3,8 @@
 //! Whoever has a GroupInfo with an `external_pub` can make a commit that adds itself, and can remove an
 //! earlier leaf of its own with it. The members read it as they read any commit.
 
+use std::collections::BTreeMap;
+
 use super::commit::PendingCommit;
 use super::epoch::{Past, PublicState, Transition};
 use super::error::{CommitError, JoinError};
@@ -24,7 +26,7 @@ use crate::group_info::GroupInfo;
 use crate::key_schedule::external_init;
 use crate::leaf_node::LeafParameters;
 use crate::message::MlsMessage;
-use crate::proposal::{ExternalInit, Proposal, ProposalOrRef};
+use crate::proposal::{ExternalInit, Proposal, ProposalOrRef, ProposalRef};
 use crate::psk::PreSharedKeyID;
 use crate::records::Changes;
 use crate::transcript::confirmation_tag;
@@ -99,7 +101,8 @@ impl ExternalCommitBuilder {
     }
 
     /// Takes in the SelfRemove of a member, a message that the delivery service gives out with the
-    /// GroupInfo (draft-ietf-mls-extensions, section 6.3).
+    /// GroupInfo (draft-ietf-mls-extensions, section 6.3). Of one member only the first is taken in. Where
+    /// our own earlier leaf removes itself, no Remove of it is made.
     pub fn self_remove(mut self, message: MlsMessage) -> Self {
         self.self_removes.push(message);
         self
@@ -133,7 +136,9 @@ impl ExternalCommitBuilder {
     /// - [`Error::UnsupportedCipherSuite`]: nobody's fault.
     /// - [`JoinError::MissingTree`], [`JoinError::NoFormerLeaf`],
     ///   [`ProposalError::UnknownPsk`](super::ProposalError::UnknownPsk): the caller's.
-    /// - [`JoinError::SelfRemove`]: a message is no SelfRemove of this epoch, or not its sender's.
+    /// - [`JoinError::SelfRemove`]: a message is no SelfRemove that members of this epoch take, or not its
+    ///   sender's.
+    /// - [`InvalidMessage::SafeAad`](crate::error::InvalidMessage::SafeAad): the caller's.
     /// - any other [`JoinError`]: the fault of whoever made the GroupInfo.
     /// - [`Error::Commit`], [`Error::Proposal`]: the group does not take our leaf, or what it replaces is
     ///   no leaf of ours.
@@ -151,9 +156,14 @@ impl ExternalCommitBuilder {
         let (kem_output, init_secret) =
             external_init(suite, &external_pub, ctx.rng).map_err(JoinError::ExternalPub)?;
         let sender = Sender::NewMemberCommit;
-        let mut sourced = self.proposals(kem_output, signer, &public.tree, ctx)?;
+        let leaving = self.self_removes(&public)?;
+        let mut sourced = self.proposals(kem_output, signer, &public.tree, &leaving, ctx)?;
         let by_value = sourced.len();
-        let references = self.self_removes(&public, &mut sourced)?;
+        sourced.extend(leaving.keys().map(|leaf| Sourced {
+            sender: Sender::Member(*leaf),
+            proposal: Proposal::SelfRemove,
+            own_leaf_key: None,
+        }));
         let mut applied = public.apply(sender, &sourced, None, ctx)?;
         let psks = psk_secrets(&applied.psks, &[ctx.psks])?;
 
@@ -173,7 +183,7 @@ impl ExternalCommitBuilder {
         let proposals = sourced[..by_value]
             .iter()
             .map(|item| ProposalOrRef::Proposal(Box::new(item.proposal.clone())))
-            .chain(references);
+            .chain(leaving.into_values().map(ProposalOrRef::Reference));
         let commit = Commit {
             proposals: proposals.collect(),
             path: Some(path),
@@ -235,12 +245,14 @@ impl ExternalCommitBuilder {
         Ok(PublicState::new(suite, context.clone(), tree, tag))
     }
 
-    /// What the commit holds: ExternalInit, the Remove of our earlier leaf, the PSKs.
+    /// What the commit holds by value: ExternalInit, the Remove of our earlier leaf unless it is
+    /// `leaving`, the PSKs.
     fn proposals(
         &self,
         kem_output: Bytes,
         signer: &SignatureKeyPair,
         tree: &Tree,
+        leaving: &BTreeMap<LeafIndex, ProposalRef>,
         ctx: &Context<'_>,
     ) -> Result<Vec<Sourced>, Error> {
         let former = match self.former {
@@ -251,6 +263,8 @@ impl ExternalCommitBuilder {
                 Some(found.ok_or(JoinError::NoFormerLeaf)?)
             }
         };
+        // Beside a SelfRemove, a Remove of the same leaf is not valid.
+        let former = former.filter(|leaf| !leaving.contains_key(leaf));
         let init = Proposal::ExternalInit(ExternalInit { kem_output });
         let psks = self.psks.iter().cloned().map(Proposal::psk);
         let proposals = std::iter::once(init)
@@ -266,13 +280,14 @@ impl ExternalCommitBuilder {
             .collect())
     }
 
-    /// The SelfRemoves, each checked but for its membership tag, for which a joiner has no key yet.
+    /// Who removes itself, by what. Each message is checked but for its membership tag, for which a joiner
+    /// has no key yet.
     fn self_removes(
         &self,
         public: &PublicState,
-        sourced: &mut Vec<Sourced>,
-    ) -> Result<Vec<ProposalOrRef>, JoinError> {
-        let mut references = Vec::with_capacity(self.self_removes.len());
+    ) -> Result<BTreeMap<LeafIndex, ProposalRef>, JoinError> {
+        let safe_aad = safe_aad::is_used(&public.context.extensions);
+        let mut leaving = BTreeMap::new();
         for message in &self.self_removes {
             let MlsMessage::PublicMessage(message) = message else {
                 return Err(JoinError::SelfRemove);
@@ -287,8 +302,8 @@ impl ExternalCommitBuilder {
                 group_id,
                 epoch,
                 sender: Sender::Member(leaf),
+                authenticated_data,
                 content: Content::Proposal(proposal),
-                ..
             } = &content.content
             else {
                 return Err(JoinError::SelfRemove);
@@ -299,18 +314,15 @@ impl ExternalCommitBuilder {
                 let key = sender.signature_key();
                 content.verify(public.suite, key, context).is_ok()
             });
-            if !ours || !signed || **proposal != Proposal::SelfRemove {
+            let taken = safe_aad::check(safe_aad, authenticated_data).is_ok();
+            if !ours || !signed || !taken || **proposal != Proposal::SelfRemove {
                 return Err(JoinError::SelfRemove);
             }
-            sourced.push(Sourced {
-                sender: Sender::Member(*leaf),
-                proposal: Proposal::SelfRemove,
-                own_leaf_key: None,
-            });
-            let reference = content.proposal_ref(public.suite);
-            references.push(ProposalOrRef::Reference(reference.into()));
+            leaving
+                .entry(*leaf)
+                .or_insert_with(|| content.proposal_ref(public.suite).into());
         }
-        Ok(references)
+        Ok(leaving)
     }
 
     fn find_former(

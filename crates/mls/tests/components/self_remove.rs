@@ -6,9 +6,10 @@ use crate::group_harness::{
 use crate::{client, clients};
 use folkmoot_mls::code_point::WireFormat;
 use folkmoot_mls::commit::Commit;
+use folkmoot_mls::component::{AppDataDictionary, SafeAadComponents};
 use folkmoot_mls::error::{Error, InvalidMessage};
 use folkmoot_mls::extension::Extensions;
-use folkmoot_mls::framing::{AuthenticatedContent, Content, FramedContent, Sender};
+use folkmoot_mls::framing::{AuthenticatedContent, Content, FramedContent, PublicMessage, Sender};
 use folkmoot_mls::group::{
     CommitError, ExternalCommitBuilder, Group, GroupInfoOptions, IncludeProposals, JoinError,
     PendingCommit, ProposalError,
@@ -19,6 +20,24 @@ use folkmoot_mls::tree_math::LeafIndex;
 
 const CLEAR: WireFormat = WireFormat::PUBLIC_MESSAGE;
 const PRIVATE: WireFormat = WireFormat::PRIVATE_MESSAGE;
+
+/// Another SelfRemove of a member, made by hand, in clear, with this in the authenticated data.
+fn leave_again(client: &Client, authenticated_data: &[u8]) -> MlsMessage {
+    let group = client.group();
+    let content = FramedContent {
+        group_id: group.group_id().into(),
+        epoch: group.epoch(),
+        sender: Sender::Member(group.own_index()),
+        authenticated_data: authenticated_data.into(),
+        content: Content::Proposal(Box::new(Proposal::SelfRemove)),
+    };
+    let (suite, context) = (suite(client.suite), group.group_context());
+    let content =
+        AuthenticatedContent::sign(suite, &client.signer, CLEAR, content, context).unwrap();
+    // The joiner has no key for the membership tag.
+    let message = PublicMessage::protect(suite, &[], context, content).unwrap();
+    MlsMessage::PublicMessage(Box::new(message))
+}
 
 fn leave(clients: &mut [Client], leaver: usize) -> MlsMessage {
     let proposed = clients[leaver].propose(Proposal::SelfRemove, CLEAR);
@@ -139,6 +158,105 @@ fn somebody_comes_again_while_another_leaves() {
     let before = clients[2].group().clone();
     let judged = before.judge_again(&pending.effects, &context(now, &mut rng));
     assert_eq!(judged, Ok(()));
+}
+
+#[test]
+fn a_joiner_takes_one_leave_of_each_member() {
+    let mut clients = clients(Extensions::default());
+    let left = leave(&mut clients, 1);
+    let again = leave_again(&clients[1], b"again");
+    let mut newcomer = client("newcomer");
+    let pending = join(&mut newcomer, &clients[0], |commit| {
+        let commit = commit.self_remove(left.clone()).self_remove(again);
+        commit.self_remove(left)
+    });
+    let pending = pending.unwrap();
+    let leaver = Sender::Member(LeafIndex(1));
+    let leaves = pending.effects.proposals.iter();
+    let leaves = leaves.filter(|(_, proposal)| *proposal == Proposal::SelfRemove);
+    assert!(leaves.map(|(sender, _)| *sender).eq([leaver]));
+    // The first is the one that the members know.
+    assert!(matches!(
+        clients[0].receive(&pending.message).unwrap(),
+        Received::Commit(_)
+    ));
+    newcomer.enter(pending.group, pending.keys, &pending.changes);
+    assert_agreement([&clients[0], &newcomer]);
+}
+
+#[test]
+fn who_left_comes_again() {
+    let mut clients = clients(Extensions::default());
+    let left = leave(&mut clients, 2);
+    let mut again = client("again");
+    again.leaf = clients[2].leaf.clone();
+    again.signer = clients[2].signer.clone();
+    for change in [
+        ExternalCommitBuilder::resync_own,
+        |commit: ExternalCommitBuilder| commit.resync(LeafIndex(2)),
+    ] {
+        let left = left.clone();
+        let pending = join(&mut again, &clients[0], |commit| {
+            change(commit.self_remove(left))
+        });
+        let pending = pending.unwrap();
+        let removals = pending.effects.proposals[1..].iter();
+        let leaver = Sender::Member(LeafIndex(2));
+        assert!(removals.eq(&[(leaver, Proposal::SelfRemove)]));
+        clients[0].peek(&pending.message).unwrap();
+        again.member = None;
+        again.enter(pending.group, pending.keys, &pending.changes);
+        assert_eq!(again.group().own_index(), LeafIndex(2), "it is free");
+    }
+}
+
+#[test]
+fn a_joiner_takes_no_leave_that_members_refuse() {
+    let dictionary = AppDataDictionary::default().with(&SafeAadComponents::default());
+    let mut clients = clients(Extensions::default().with(&dictionary));
+    let mut newcomer = client("newcomer");
+    let refused = leave_again(&clients[1], b"anything");
+    let joined = join(&mut newcomer, &clients[0], |commit| {
+        commit.self_remove(refused)
+    });
+    assert_eq!(joined.unwrap_err(), Error::Join(JoinError::SelfRemove));
+    let left = leave(&mut clients, 1);
+    let pending = join(&mut newcomer, &clients[0], |commit| {
+        commit.self_remove(left)
+    });
+    clients[0].receive(&pending.unwrap().message).unwrap();
+}
+
+#[test]
+fn a_remove_by_value_of_who_leaves_is_left_out() {
+    let mut clients = clients(Extensions::default());
+    let left = clients[1].propose(Proposal::SelfRemove, CLEAR).unwrap();
+    broadcast(&mut clients, 1, &left.message);
+    let of_leaver = LeafIndex(1);
+    let leave = (Sender::Member(of_leaver), Proposal::SelfRemove);
+    for include in [
+        IncludeProposals::All,
+        IncludeProposals::AllOf(vec![left.reference.clone()]),
+        IncludeProposals::Only(vec![left.reference]),
+    ] {
+        let pending = clients[0]
+            .commit(|commit| commit.remove(of_leaver).include_proposals(include))
+            .unwrap();
+        assert_eq!(pending.effects.proposals, [leave.clone()]);
+    }
+    // Who does not take the SelfRemove in removes the member itself.
+    let pending = clients[0].commit(|commit| {
+        commit
+            .remove(of_leaver)
+            .include_proposals(IncludeProposals::None)
+    });
+    let own = (Sender::Member(LeafIndex(0)), Proposal::remove(of_leaver));
+    assert_eq!(pending.unwrap().effects.proposals, [own]);
+    let pending = clients[2]
+        .commit(|commit| commit.remove(of_leaver).remove(LeafIndex(0)))
+        .unwrap();
+    assert_eq!(pending.effects.proposals.len(), 2);
+    assert_eq!(pending.effects.removed.len(), 2);
 }
 
 #[test]
