@@ -8,6 +8,10 @@
 //! GroupContext's dictionary what it requires. The application's own part is a [`ComponentLogic`] in each
 //! [`Context`](crate::context::Context):
 //!
+//! The draft's own components need no logic: an AppDataUpdate of `app_components`, `safe_aad` or
+//! `content_media_types` puts a well-formed value in the place of the one before, and an AppEphemeral of
+//! `app_ack` is a well-formed [`AppAck`]. An application that allows less knows them and decides itself.
+//!
 //! [`LeafParameters::with_components`]: crate::leaf_node::LeafParameters::with_components
 //!
 //! ```
@@ -60,11 +64,12 @@
 //! | 4.9: authenticated data | [`SafeAAD`] |
 //! | 5: negotiation | [`AppComponents`], [`SafeAadComponents`], [`RequiredWireFormats`] |
 //! | 6.1: AppAck | [`AppAck`] |
-//! | 6.2: content advertisement | [`MediaTypeList`], [`ApplicationFraming`] |
+//! | 6.2: content advertisement | [`MediaTypeList`], [`ApplicationFraming`]: the forms only. To compare what a group requires with what its members support, before it adds somebody or requires more, and to put application data into the framing and take it out, is the application's |
 //! | 6.3: SelfRemove | [`proposal`](crate::proposal) |
 //! | 6.4: KeyPackages of last resort | [`LastResortKeyPackage`] |
 
 mod app_ack;
+pub(crate) mod built_in;
 mod dictionary;
 mod labels;
 mod media;
@@ -137,7 +142,8 @@ pub struct ComponentInput<'a> {
 /// What an application's components decide about proposals for them. Members who answer differently
 /// do not follow each other's commits: so answers depend on the arguments only.
 pub trait ComponentLogic: Send + Sync {
-    /// Whether the application knows the component. Proposals for others are refused.
+    /// Whether the application knows the component. Proposals for others are refused, but for those that
+    /// this crate judges itself, see [the module](self).
     fn knows(&self, component_id: ComponentID) -> bool;
 
     /// What a component's data in the group becomes by the updates of one commit, in their order.

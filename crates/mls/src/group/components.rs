@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::error::ProposalError;
-use crate::component::{AppDataDictionary, ComponentID, ComponentInput, ComponentLogic};
+use crate::component::{AppDataDictionary, ComponentID, ComponentInput, ComponentLogic, built_in};
 use crate::extension::{ExtensionContent, ExtensionType, Extensions, RequiredCapabilities};
 use crate::framing::Sender;
 use crate::proposal::{AppDataUpdateOperation, Proposal, ProposalType};
@@ -32,10 +32,16 @@ pub(super) fn apply<'a>(
                 committer,
                 data: &ephemeral.data,
             };
-            check_known(id, logic)?;
-            logic
-                .ephemeral(id, input)
-                .map_err(|_| ProposalError::ComponentRefuses(id))?;
+            check_known_ephemeral(id, logic)?;
+            if built_in::is_ephemeral(id) {
+                let checked = built_in::check_ephemeral(input.data);
+                checked.map_err(|_| ProposalError::MalformedComponentData(id))?;
+            }
+            if logic.knows(id) {
+                logic
+                    .ephemeral(id, input)
+                    .map_err(|_| ProposalError::ComponentRefuses(id))?;
+            }
         }
     }
     let changes = changes(committer, proposals)?;
@@ -53,7 +59,14 @@ pub(super) fn apply<'a>(
                 if dictionary.remove(id).is_none() {
                     return Err(ProposalError::NoComponentData(id));
                 }
-                logic.remove(id, by).map_err(refuses)?;
+                if logic.knows(id) {
+                    logic.remove(id, by).map_err(refuses)?;
+                }
+            }
+            Change::Update(updates) if !logic.knows(id) => {
+                let data = built_in::replaced(id, &updates);
+                let data = data.map_err(|_| ProposalError::MalformedComponentData(id))?;
+                dictionary.set_data(id, data);
             }
             Change::Update(updates) => {
                 let data = dictionary.data(id).map(|data| &**data);
@@ -118,12 +131,24 @@ pub(super) fn check_replaced(before: &Extensions, new: &Extensions) -> Result<()
     }
 }
 
-/// Refuses a proposal for a component that the application does not know.
+/// Refuses an AppDataUpdate of a component that neither the application nor this crate knows.
 pub(super) fn check_known(
     component_id: ComponentID,
     logic: &dyn ComponentLogic,
 ) -> Result<(), ProposalError> {
-    if logic.knows(component_id) {
+    if built_in::is_replaced(component_id) || logic.knows(component_id) {
+        Ok(())
+    } else {
+        Err(ProposalError::UnknownComponent(component_id))
+    }
+}
+
+/// Refuses an AppEphemeral of a component that neither the application nor this crate knows.
+pub(super) fn check_known_ephemeral(
+    component_id: ComponentID,
+    logic: &dyn ComponentLogic,
+) -> Result<(), ProposalError> {
+    if built_in::is_ephemeral(component_id) || logic.knows(component_id) {
         Ok(())
     } else {
         Err(ProposalError::UnknownComponent(component_id))

@@ -107,9 +107,12 @@ pub enum ProposalError {
     /// A second SelfRemove of ours in one epoch. The caller is to blame.
     #[error("we remove ourselves twice")]
     SecondSelfRemove,
-    /// A proposal for a component that the application does not know.
+    /// A proposal for a component that neither the application nor this crate knows.
     #[error("component {0} is not known")]
     UnknownComponent(ComponentID),
+    /// What is proposed for a component of the draft's own does not have the component's form.
+    #[error("the data that is proposed for component {0} is malformed")]
+    MalformedComponentData(ComponentID),
     /// A component has no data that could be removed.
     #[error("component {0} has no data in the group")]
     NoComponentData(ComponentID),

@@ -1,6 +1,6 @@
 //! Proposing a change without making it (RFC 9420, section 12.1).
 
-use super::components::check_known;
+use super::components::{check_known, check_known_ephemeral};
 use super::error::ProposalError;
 use super::list::{check_psks, check_reinit};
 use super::proposals::{Signatures, check_key_package, known};
@@ -71,7 +71,9 @@ impl Group {
             Proposal::ExternalInit(_) => return Err(ProposalError::ExternalInit.into()),
             Proposal::ReInit(reinit) => check_reinit(reinit, self.group_context())?,
             Proposal::AppDataUpdate(update) => check_known(update.component_id, ctx.components)?,
-            Proposal::AppEphemeral(data) => check_known(data.component_id, ctx.components)?,
+            Proposal::AppEphemeral(data) => {
+                check_known_ephemeral(data.component_id, ctx.components)?
+            }
             Proposal::SelfRemove if wire_format != WireFormat::PUBLIC_MESSAGE => {
                 return Err(InvalidMessage::EncryptedSelfRemove.into());
             }

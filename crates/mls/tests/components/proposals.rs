@@ -3,8 +3,11 @@
 use crate::group_harness::{COUNTER, Client, Received, broadcast, context, deliver};
 use crate::{client, clients};
 use folkmoot_mls::code_point::WireFormat;
-use folkmoot_mls::codec::Bytes;
-use folkmoot_mls::component::{AppComponents, AppDataDictionary, ComponentID, NoComponents};
+use folkmoot_mls::codec::{Bytes, Encode};
+use folkmoot_mls::component::{
+    AppAck, AppComponents, AppDataDictionary, ComponentID, ComponentInput, ComponentLogic,
+    MediaType, MediaTypeList, NoComponents, Refused, SafeAadComponents,
+};
 use folkmoot_mls::context::Context;
 use folkmoot_mls::error::{Error, InvalidMessage};
 use folkmoot_mls::extension::{
@@ -207,6 +210,125 @@ fn a_list_of_updates_is_refused_for_its_reason() {
         refused.unwrap_err(),
         Error::Proposal(ProposalError::KeyPackage(lacks.into()))
     );
+}
+
+/// Knows one component and takes nothing for it.
+struct Refusing(ComponentID);
+
+impl ComponentLogic for Refusing {
+    fn knows(&self, component_id: ComponentID) -> bool {
+        component_id == self.0
+    }
+    fn update(
+        &self,
+        _: ComponentID,
+        _: Option<&[u8]>,
+        _: &[ComponentInput<'_>],
+    ) -> Result<Bytes, Refused> {
+        Err(Refused)
+    }
+    fn remove(&self, _: ComponentID, _: ComponentInput<'_>) -> Result<(), Refused> {
+        Err(Refused)
+    }
+    fn ephemeral(&self, _: ComponentID, _: ComponentInput<'_>) -> Result<(), Refused> {
+        Err(Refused)
+    }
+}
+
+#[test]
+fn the_drafts_own_components_are_replaced() {
+    let mut clients = clients(Extensions::default());
+    let required = AppComponents {
+        component_ids: vec![COUNTER],
+    };
+    let media = MediaTypeList::new(MediaType::new("text/plain"));
+    let dictionary = AppDataDictionary::default()
+        .with(&required)
+        .with(&SafeAadComponents::default())
+        .with(&media);
+    let values = || dictionary.iter().map(|(id, data)| (id, data.clone()));
+    for (number, (id, data)) in values().enumerate() {
+        let proposer = number % 3;
+        let before = AppComponents::default();
+        let pending = if id == ComponentID::APP_COMPONENTS {
+            // The last one counts.
+            clients[0].commit(|commit| {
+                let commit = commit.app_data_update(id, before.to_bytes());
+                commit.app_data_update(id, data)
+            })
+        } else {
+            let update = Proposal::app_data_update(id, data);
+            let proposed = clients[proposer].propose(update, FORMAT).unwrap();
+            broadcast(&mut clients, proposer, &proposed.message);
+            clients[0].commit(|commit| commit)
+        };
+        let pending = pending.unwrap();
+        assert!(!pending.effects.proposals.is_empty());
+        deliver(&mut clients, 0, pending);
+    }
+    for client in &clients {
+        assert_eq!(
+            client.group().extensions().get(),
+            Ok(Some(dictionary.clone()))
+        );
+    }
+    // From now on authenticated data is shared.
+    let unframed = clients[0].commit(|commit| commit.authenticated_data(*b"anything"));
+    assert!(unframed.is_err());
+
+    let alice = &mut clients[0];
+    let lacks = AppComponents {
+        component_ids: vec![UNKNOWN],
+    };
+    let ack = AppAck::of([(LeafIndex(1), 0)]).to_bytes();
+    let malformed = |id| Err(ProposalError::MalformedComponentData(id));
+    for (id, _) in values() {
+        let update = |data: &[u8]| Proposal::app_data_update(id, data);
+        assert_eq!(commit_by(alice, vec![update(b"\x02\x90")]), malformed(id));
+        let good = dictionary.data(id).unwrap();
+        let list = vec![update(b"\x02\x90"), update(good)];
+        assert_eq!(commit_by(alice, list), malformed(id), "even if replaced");
+        let removal = Proposal::app_data_removal(id);
+        assert_eq!(commit_by(alice, vec![removal]), Ok(()));
+        let unknown = Err(ProposalError::UnknownComponent(id));
+        let ephemeral = Proposal::app_ephemeral(id, good.clone());
+        assert_eq!(commit_by(alice, vec![ephemeral.clone()]), unknown);
+        let proposed = alice.propose(ephemeral, FORMAT).map(drop);
+        assert_eq!(proposed, unknown.map_err(Error::Proposal));
+    }
+    let id = ComponentID::APP_ACK;
+    for (proposal, expected) in [
+        (Proposal::app_ephemeral(id, ack.clone()), Ok(())),
+        (Proposal::app_ephemeral(id, [1, 0]), malformed(id)),
+        (
+            Proposal::app_data_update(id, ack),
+            Err(ProposalError::UnknownComponent(id)),
+        ),
+        (
+            Proposal::app_data_update(ComponentID::APP_COMPONENTS, lacks.to_bytes()),
+            Err(ProposalError::MemberLacks(Capability::Component(UNKNOWN))),
+        ),
+    ] {
+        assert_eq!(commit_by(alice, vec![proposal]), expected);
+    }
+
+    // Where the application knows one of them, it decides.
+    let member = alice.member.as_mut().unwrap();
+    let ack = Proposal::app_ephemeral(id, AppAck::default().to_bytes());
+    let all = values().flat_map(|(id, data)| {
+        let update = Proposal::app_data_update(id, data);
+        [(id, update), (id, Proposal::app_data_removal(id))]
+    });
+    for (id, proposal) in all.chain([(id, ack)]) {
+        let mut ctx = Context {
+            components: &Refusing(id),
+            ..context(None, &mut alice.rng)
+        };
+        let commit = member.group.commit().proposal(proposal);
+        let refused = commit.build(&mut member.keys, &alice.signer, &mut ctx);
+        let error = ProposalError::ComponentRefuses(id);
+        assert_eq!(refused.unwrap_err(), Error::Proposal(error));
+    }
 }
 
 #[test]
