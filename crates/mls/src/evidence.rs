@@ -35,6 +35,7 @@
 //! [`Opened::content`]: crate::message_keys::Opened
 
 use crate::code_point::ProtocolVersion;
+use crate::codec::Bytes;
 use crate::context::{AuthenticationService, CredentialError};
 use crate::credential::Credential;
 use crate::crypto::{CipherSuite, CryptoError, CryptoProvider, SignaturePublicKey};
@@ -69,7 +70,8 @@ crate::tls_struct! {
         pub leaf_node: LeafNode,
         /// That the leaf is in the tree of the context.
         pub leaf_proof: LeafProof,
-        /// The message, decrypted, with its signature.
+        /// The message, decrypted, with its signature. A commit's confirmation tag is empty, since nobody
+        /// without the new epoch's secrets can check it.
         pub content: AuthenticatedContent,
     }
 }
@@ -112,6 +114,12 @@ pub enum EvidenceError {
     /// The leaf is not in the tree of the context.
     #[error("the leaf is not in the group's tree")]
     NotInTree,
+    /// The leaf's key is a point of small order, under which anybody can sign anything.
+    #[error("the signature key of the leaf is of small order")]
+    SmallOrderKey,
+    /// The content comes with a confirmation tag, which the signature does not cover.
+    #[error("the content has a confirmation tag, which proves nothing")]
+    ConfirmationTag,
     /// The leaf was not signed by its own key.
     #[error("the signature of the leaf is not valid: {0}")]
     LeafSignature(CryptoError),
@@ -149,7 +157,13 @@ impl Evidence {
         let Sender::Member(sender) = content.sender else {
             return Err(EvidenceError::NotByMember);
         };
+        if self.content.auth.confirmation_tag != cleared_tag(&content.content) {
+            return Err(EvidenceError::ConfirmationTag);
+        }
         let leaf = &self.leaf_node;
+        if has_small_order(&leaf.signature_key) {
+            return Err(EvidenceError::SmallOrderKey);
+        }
         let tree_hash = self.leaf_proof.tree_hash(sender, leaf, suite);
         if tree_hash.is_none_or(|hash| *hash != *context.tree_hash) {
             return Err(EvidenceError::NotInTree);
@@ -180,6 +194,61 @@ impl Evidence {
     }
 }
 
+/// The one confirmation tag that evidence has, so that one message has one evidence.
+fn cleared_tag(content: &Content) -> Option<Bytes> {
+    matches!(content, Content::Commit(_)).then(Bytes::default)
+}
+
+/// Whether a key is a point of small order on the curve of Ed25519 or Ed448, whose keys are told by their
+/// length. Members may have such keys, but a signature under one proves nothing to others.
+fn has_small_order(key: &[u8]) -> bool {
+    // The sign of x is the highest bit, and of no matter: these are all values of y, among them those
+    // that are not reduced.
+    match key {
+        [y @ .., last] if y.len() == 31 => {
+            let last = last & 0x7f;
+            let is_end = |low: &[u8], middle: u8| {
+                low.contains(&y[0]) && y[1..].iter().all(|byte| *byte == middle)
+            };
+            (last == 0 && is_end(&[0, 1], 0))
+                || (last == 0x7f && is_end(&[0xec, 0xed, 0xee], 0xff))
+                || ORDER_8
+                    .iter()
+                    .any(|(start, end)| *start == y && *end == last)
+        }
+        [y @ .., last] if y.len() == 56 && last & 0x7f == 0 => {
+            let (low, high) = y.split_at(28);
+            let is = |part: &[u8], first: u8, rest: u8| {
+                part[0] == first && part[1..].iter().all(|byte| *byte == rest)
+            };
+            ((is(low, 0, 0) || is(low, 1, 0)) && is(high, 0, 0))
+                || ((is(low, 0xfe, 0xff) || is(low, 0xff, 0xff)) && is(high, 0xfe, 0xff))
+                || (is(low, 0, 0) && is(high, 0xff, 0xff))
+        }
+        _ => false,
+    }
+}
+
+/// The y of the points of order 8 of edwards25519, as all but the last byte and the last.
+const ORDER_8: [([u8; 31], u8); 2] = [
+    (
+        [
+            0x26, 0xe8, 0x95, 0x8f, 0xc2, 0xb2, 0x27, 0xb0, 0x45, 0xc3, 0xf4, 0x89, 0xf2, 0xef,
+            0x98, 0xf0, 0xd5, 0xdf, 0xac, 0x05, 0xd3, 0xc6, 0x33, 0x39, 0xb1, 0x38, 0x02, 0x88,
+            0x6d, 0x53, 0xfc,
+        ],
+        0x05,
+    ),
+    (
+        [
+            0xc7, 0x17, 0x6a, 0x70, 0x3d, 0x4d, 0xd8, 0x4f, 0xba, 0x3c, 0x0b, 0x76, 0x0d, 0x10,
+            0x67, 0x0f, 0x2a, 0x20, 0x53, 0xfa, 0x2c, 0x39, 0xcc, 0xc6, 0x4e, 0xc7, 0xfd, 0x77,
+            0x92, 0xac, 0x03,
+        ],
+        0x7a,
+    ),
+];
+
 impl Group {
     /// Evidence that a message of this epoch is its sender's: application data, a proposal or a commit.
     /// `keys` are the epoch's message keys, of which none is used up; so it is made before the message is
@@ -197,7 +266,7 @@ impl Group {
     /// # Errors
     /// The caller's: [`Error::WrongGroup`], [`Error::WrongEpoch`], [`InvalidMessage::SenderType`] for a
     /// content from outside of the group, [`InvalidMessage::UnknownSender`].
-    pub fn evidence_of(&self, content: AuthenticatedContent) -> Result<Evidence, Error> {
+    pub fn evidence_of(&self, mut content: AuthenticatedContent) -> Result<Evidence, Error> {
         let context = self.group_context();
         if content.content.group_id != context.group_id {
             return Err(Error::WrongGroup);
@@ -211,6 +280,7 @@ impl Group {
         };
         let leaf_node = self.member(sender).ok_or(InvalidMessage::UnknownSender)?;
         let leaf_proof = self.prove_leaf(sender);
+        content.auth.confirmation_tag = cleared_tag(&content.content.content);
         Ok(Evidence {
             version: EvidenceVersion::One,
             group_context: context.clone(),

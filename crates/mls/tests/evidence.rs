@@ -10,11 +10,12 @@ use folkmoot_mls::credential::Credential;
 use folkmoot_mls::crypto::{CipherSuite, CryptoError, aws_lc::PROVIDER};
 use folkmoot_mls::error::{Error, InvalidMessage};
 use folkmoot_mls::evidence::{Evidence, EvidenceError, Proven};
+use folkmoot_mls::extension::Extensions;
 use folkmoot_mls::framing::{Content, ContentType, Sender};
 use folkmoot_mls::message::MlsMessage;
 use folkmoot_mls::proposal::Proposal;
 use folkmoot_mls::tree_math::LeafIndex;
-use group_harness::{Client, deliver, group_of};
+use group_harness::{Client, SUITE, deliver, group_of};
 
 fn evidence(client: &Client, message: &MlsMessage) -> Result<Evidence, Error> {
     let member = client.member();
@@ -74,6 +75,13 @@ fn handshakes_are_reported_too_encrypted_or_not() {
         let proven = judged(&report).unwrap();
         assert_eq!(proven.sender, LeafIndex(0));
         assert_eq!(proven.content.content_type(), ContentType::Commit);
+        // Its confirmation tag, which no signature covers, makes no second evidence of it.
+        assert_eq!(report.content.auth.confirmation_tag, Some(Bytes::default()));
+        for tag in [None, Some(Bytes::from([0; 32]))] {
+            let mut other = report.clone();
+            other.content.auth.confirmation_tag = tag;
+            assert_eq!(judged(&other), Err(EvidenceError::ConfirmationTag));
+        }
     }
 }
 
@@ -231,6 +239,97 @@ fn an_invented_leaf_does_not_pass_for_anothers() {
     invented.content = content.unwrap();
     let error = EvidenceError::LeafSignature(CryptoError::InvalidSignature);
     assert_eq!(judged(&invented), Err(error));
+}
+
+/// Little-endian, as long as the keys of the curve.
+fn bytes(length: usize, from: u8, fill: u8, change: impl FnOnce(&mut [u8])) -> Vec<u8> {
+    let mut bytes = vec![fill; length];
+    bytes[0] = from;
+    change(&mut bytes);
+    bytes
+}
+
+#[test]
+fn a_key_under_which_anybody_signs_proves_nothing() {
+    let none = |_: &mut [u8]| {};
+    let top = |bytes: &mut [u8]| bytes[31] = 0x7f;
+    let of_order_8 = "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05";
+    let of_order_8: Vec<u8> = (0..64)
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&of_order_8[at..at + 2], 16).unwrap())
+        .collect();
+    // The other y of order 8 is its negative: p - y.
+    let mut negative = bytes(32, 0xed, 0xff, top);
+    let mut borrow = 0;
+    for (byte, y) in negative.iter_mut().zip(&of_order_8) {
+        let difference = i32::from(*byte) - i32::from(*y) - borrow;
+        borrow = i32::from(difference < 0);
+        *byte = difference.rem_euclid(256) as u8;
+    }
+    let of_25519 = vec![
+        bytes(32, 0, 0, none),
+        bytes(32, 1, 0, none),
+        bytes(32, 0xec, 0xff, top),
+        bytes(32, 0xed, 0xff, top),
+        bytes(32, 0xee, 0xff, top),
+        of_order_8,
+        negative,
+    ];
+    // The last byte is the sign only, and 2^448 - 2^224 - 1 has one bit in the middle unset.
+    let prime = |bytes: &mut [u8]| (bytes[28], bytes[56]) = (0xfe, 0);
+    let above = |bytes: &mut [u8]| {
+        bytes[..28].fill(0);
+        bytes[56] = 0;
+    };
+    let of_448 = vec![
+        bytes(57, 0, 0, none),
+        bytes(57, 1, 0, none),
+        bytes(57, 0xfe, 0xff, prime),
+        bytes(57, 0xff, 0xff, prime),
+        bytes(57, 0, 0xff, above),
+    ];
+    let ed448 = CipherSuite::MLS_256_DHKEMX448_AES256GCM_SHA512_ED448;
+    for (suite, keys) in [(SUITE, of_25519), (ed448, of_448)] {
+        let mut clients = ["mallory", "alice"].map(|name| Client::with_suite(name, suite));
+        clients[0].create(Extensions::default());
+        let package = clients[1].key_package();
+        let pending = clients[0].commit(|commit| commit.add(package)).unwrap();
+        deliver(&mut clients, 0, pending);
+        let (word, _) = clients[0].send(b"word");
+        let good = evidence(&clients[1], &word).unwrap();
+        judged(&good).unwrap();
+        let suite = group_harness::suite(suite);
+        let judge_key = |key: Vec<u8>| {
+            // The neutral point as R and zero as S: no private key is needed.
+            let length = key.len();
+            let mut signature = vec![0; 2 * length];
+            signature[0] = 1;
+            let mut invented = good.clone();
+            invented.leaf_node.signature_key = key.into();
+            invented.leaf_node.signature = signature.clone().into();
+            let hash = invented
+                .leaf_proof
+                .tree_hash(LeafIndex(0), &invented.leaf_node, suite);
+            invented.group_context.tree_hash = hash.unwrap().into();
+            invented.content.auth.signature = signature.into();
+            judged(&invented).map(drop)
+        };
+        for key in keys {
+            for sign in [0, 0x80] {
+                let mut key = key.clone();
+                *key.last_mut().unwrap() |= sign;
+                let refused = judge_key(key.clone());
+                assert_eq!(refused, Err(EvidenceError::SmallOrderKey), "{key:02x?}");
+            }
+            // Any other key gets as far as its signature.
+            let mut other = key;
+            other[9] ^= 4;
+            assert!(matches!(
+                judge_key(other),
+                Err(EvidenceError::LeafSignature(_))
+            ));
+        }
+    }
 }
 
 #[test]
