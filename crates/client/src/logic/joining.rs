@@ -211,7 +211,7 @@ impl Step<'_> {
         if group.group_id() != invitation.log.as_ref() {
             return Ok(Err("the Welcome is for another group".into()));
         }
-        if let Err(reason) = check_rules(&group) {
+        if let Err(reason) = check_rules(group.extensions()) {
             return Ok(Err(reason));
         }
         let accepted: AcceptedKeys = group.extensions().get().ok().flatten().unwrap_or_default();

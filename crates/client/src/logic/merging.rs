@@ -1,6 +1,7 @@
 //! Commits, as they are read: ours are merged, those of others followed, and the group moves on.
 
-use folkmoot_credential::{AcceptedKeys, DeviceCredential, Policy, UserId};
+use folkmoot_credential::{AcceptedKeys, DeviceCredential, EXTENSION_TYPES, Policy, UserId};
+use folkmoot_mls::extension::{ExtensionType, Extensions};
 use folkmoot_mls::framing::Sender;
 use folkmoot_mls::group::{CommitEffects, Group, Processed};
 use folkmoot_mls::leaf_node::LeafNode;
@@ -118,14 +119,11 @@ impl Step<'_> {
             }) => {
                 let (fence, exported) = derive_fence(&mut keys)?;
                 changes.append(exported);
-                let removes = !effects.removed.is_empty();
-                match declared.map(|declared| check_declared(declared, &fence.public().0, removes))
-                {
-                    Some(Ok(())) => {}
-                    Some(Err(reason)) => return self.give_back(reader, held, reason),
-                    None => return self.give_back(reader, held, "it declares nothing".into()),
-                }
-                if let Err(reason) = check_effects(&effects).and_then(|()| check_rules(&group)) {
+                let judged = check_declared(declared, &effects)
+                    .and_then(|declared| check_fence(declared, &fence.public().0))
+                    .and_then(|()| check_effects(&effects))
+                    .and_then(|()| check_rules(group.extensions()));
+                if let Err(reason) = judged {
                     return self.give_back(reader, held, reason);
                 }
                 let changed = Changed::of(&held.group, &effects, &reader.row.leaving);
@@ -146,7 +144,18 @@ impl Step<'_> {
                 self.write_changes(&reader.row, place, &changed)?;
                 return Ok(Ok(()));
             }
-            Ok(Processed::Removed { by }) => {
+            Ok(Processed::Removed {
+                by,
+                effects,
+                extensions,
+            }) => {
+                // What the others refuse removes nobody.
+                let judged = check_declared(declared, &effects)
+                    .and_then(|_| check_effects(&effects))
+                    .and_then(|()| check_rules(&extensions));
+                if let Err(reason) = judged {
+                    return self.give_back(reader, held, reason);
+                }
                 let user = self.account()?.user;
                 let row = &mut reader.row;
                 let wanted = self.check_staying(row).is_err();
@@ -245,13 +254,19 @@ impl Step<'_> {
     }
 }
 
-/// What every group of ours says about itself: rules that we know, and whom it trusts.
-pub(super) fn check_rules(group: &Group) -> Result<(), String> {
-    let policy = group.extensions().get::<Policy>();
-    let accepted = group.extensions().get::<AcceptedKeys>();
-    match (policy, accepted) {
-        (Ok(Some(_)), Ok(Some(_))) => Ok(()),
-        _ => Err("the group's rules are missing, or of a version that is not known here".into()),
+/// What every group of ours says about itself, and nothing else: rules that we know, and whom it trusts.
+pub(super) fn check_rules(extensions: &Extensions) -> Result<(), String> {
+    let policy = extensions.get::<Policy>();
+    let accepted = extensions.get::<AcceptedKeys>();
+    let known = |kind: ExtensionType| {
+        kind == ExtensionType::REQUIRED_CAPABILITIES || EXTENSION_TYPES.contains(&kind)
+    };
+    if !matches!((policy, accepted), (Ok(Some(_)), Ok(Some(_)))) {
+        Err("the group's rules are missing, or of a version that is not known here".into())
+    } else if let Some(unknown) = extensions.types().find(|kind| !known(*kind)) {
+        Err(format!("extension {unknown} has no place in this group"))
+    } else {
+        Ok(())
     }
 }
 
@@ -306,32 +321,54 @@ fn unique(users: impl Iterator<Item = UserId>) -> Vec<UserId> {
     found
 }
 
-/// Compares what a commit declares with what follows from it.
-fn check_declared(
-    declared: &CommitDeclaration,
-    fence: &[u8; 32],
-    removes: bool,
-) -> Result<(), String> {
-    if declared.next_fence_key.0 != *fence {
-        Err("its declared fence key is not that of its epoch".into())
-    } else if removes && !declared.cut {
+/// Compares what a commit declares with what it does.
+fn check_declared<'d>(
+    declared: Option<&'d CommitDeclaration>,
+    effects: &CommitEffects,
+) -> Result<&'d CommitDeclaration, String> {
+    let Some(declared) = declared else {
+        return Err("it declares nothing".into());
+    };
+    if !effects.removed.is_empty() && !declared.cut {
         Err("it removes somebody and is no cut".into())
     } else if !declared.pages.is_empty() {
         Err("it declares tree pages where there are none".into())
     } else {
-        Ok(())
+        Ok(declared)
     }
 }
 
-/// What no commit in a group of ours does: end it in favour of another one, or be from outside.
-fn check_effects(effects: &CommitEffects) -> Result<(), String> {
-    let ends = effects
-        .proposals
-        .iter()
-        .any(|(_, proposal)| matches!(proposal, Proposal::ReInit(_) | Proposal::ExternalInit(_)));
-    if ends || !matches!(effects.sender, Sender::Member(_)) {
-        Err("it does what no commit in this group may".into())
-    } else {
+/// Compares the fence that a commit declares with that of its epoch, which who is removed cannot know.
+fn check_fence(declared: &CommitDeclaration, fence: &[u8; 32]) -> Result<(), String> {
+    if declared.next_fence_key.0 == *fence {
         Ok(())
+    } else {
+        Err("its declared fence key is not that of its epoch".into())
+    }
+}
+
+/// What a commit in a group of ours may do. Above all it names no pre-shared key: of an epoch that some
+/// members never knew, only the others could follow. It does not end the group in favour of another one,
+/// and is not from outside.
+fn check_effects(effects: &CommitEffects) -> Result<(), String> {
+    let allowed = |proposal: &Proposal| {
+        matches!(
+            proposal,
+            Proposal::Add(_)
+                | Proposal::Update(_)
+                | Proposal::Remove(_)
+                | Proposal::GroupContextExtensions(_)
+        )
+    };
+    let from_members = |sender: &Sender| matches!(sender, Sender::Member(_));
+    if from_members(&effects.sender)
+        && effects
+            .proposals
+            .iter()
+            .all(|(sender, proposal)| from_members(sender) && allowed(proposal))
+    {
+        Ok(())
+    } else {
+        Err("it does what no commit in this group may".into())
     }
 }

@@ -99,7 +99,7 @@
 //! let removal = again.commit().remove(bob_group.own_index());
 //! let removal = removal.build(&mut keys, &alice, &mut ctx)?;
 //! let processed = bob_group.process(&mut bob_keys, &removal.message, &mut ctx)?;
-//! assert!(matches!(processed, Processed::Removed { by } if by == Sender::Member(again.own_index())));
+//! assert!(matches!(processed, Processed::Removed { by, .. } if by == Sender::Member(again.own_index())));
 //! # Ok::<(), Error>(())
 //! ```
 //!

@@ -12,7 +12,7 @@ use crate::component::safe_aad;
 use crate::context::Context;
 use crate::crypto::{Secret, SignaturePublicKey};
 use crate::error::{Error, InvalidMessage};
-use crate::extension::ExternalSenders;
+use crate::extension::{Extensions, ExternalSenders};
 use crate::framing::{
     AuthenticatedContent, Content, ContentType, FramedContent, PrivateMessage, PublicMessage,
     Sender,
@@ -76,6 +76,10 @@ pub enum Processed {
     Removed {
         /// Who committed.
         by: Sender,
+        /// What the commit did.
+        effects: CommitEffects,
+        /// The GroupContext's extensions after it.
+        extensions: Extensions,
     },
 }
 
@@ -121,6 +125,13 @@ impl CommitEffects {
             updated: applied.updated,
         }
     }
+}
+
+/// Where a commit leads.
+#[allow(clippy::large_enum_variant)] // One value for each commit, taken apart at once.
+enum Followed {
+    Next(CommitEffects, Group, MessageKeys, Changes),
+    Removed(CommitEffects, Extensions),
 }
 
 impl Group {
@@ -288,10 +299,18 @@ impl Group {
                 })
             }
             Content::Commit(commit) => {
-                let Some((effects, group, next_keys, next_changes)) =
-                    self.process_commit(sender, content, commit, ctx)?
-                else {
-                    return Ok(Processed::Removed { by: sender });
+                let followed = self.process_commit(sender, content, commit, ctx)?;
+                let (effects, group, next_keys, next_changes) = match followed {
+                    Followed::Next(effects, group, keys, changes) => {
+                        (effects, group, keys, changes)
+                    }
+                    Followed::Removed(effects, extensions) => {
+                        return Ok(Processed::Removed {
+                            by: sender,
+                            effects,
+                            extensions,
+                        });
+                    }
                 };
                 let mut changes = consume()?;
                 changes.append(next_changes);
@@ -313,7 +332,7 @@ impl Group {
         content: &AuthenticatedContent,
         commit: &Commit,
         ctx: &mut Context<'_>,
-    ) -> Result<Option<(CommitEffects, Self, MessageKeys, Changes)>, Error> {
+    ) -> Result<Followed, Error> {
         let (suite, public) = (self.suite(), self.public());
         let sourced = self.resolve(committer, &commit.proposals)?;
         let mut applied = public.apply(committer, &sourced, None, ctx)?;
@@ -339,7 +358,10 @@ impl Group {
         };
         let own = self.own_index();
         if applied.removed.iter().any(|(leaf, _)| *leaf == own) {
-            return Ok(None);
+            let extensions = std::mem::take(&mut applied.extensions);
+            let path = commit.path.as_ref().map(|path| path.leaf_node.clone());
+            let effects = CommitEffects::new(committer, path, sourced, applied);
+            return Ok(Followed::Removed(effects, extensions));
         }
         own_keys.retain_current(&tree);
         let provisional =
@@ -381,7 +403,7 @@ impl Group {
         group.record_changes(Some(self), &mut changes);
         let path = commit.path.as_ref().map(|path| path.leaf_node.clone());
         let effects = CommitEffects::new(committer, path, sourced, applied);
-        Ok(Some((effects, group, keys, changes)))
+        Ok(Followed::Next(effects, group, keys, changes))
     }
 
     pub(super) fn check_keys(&self, keys: &MessageKeys) -> Result<(), Error> {

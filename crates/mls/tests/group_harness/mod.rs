@@ -332,7 +332,7 @@ impl Client {
                     member.advance(group, keys, &changes);
                     Received::Commit(Box::new(effects))
                 }
-                Processed::Removed { by } => {
+                Processed::Removed { by, .. } => {
                     self.member = None;
                     Received::Removed(by)
                 }
