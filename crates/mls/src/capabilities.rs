@@ -94,7 +94,7 @@ impl Capabilities {
 }
 
 /// Puts a value somewhere into a list, unless it is there.
-fn insert<T: PartialEq>(list: &mut Vec<T>, value: T, rng: &mut dyn CryptoRng) {
+pub(crate) fn insert<T: PartialEq>(list: &mut Vec<T>, value: T, rng: &mut dyn CryptoRng) {
     if !list.contains(&value) {
         let mut random = [0];
         rng.fill_bytes(&mut random);

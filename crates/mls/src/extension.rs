@@ -6,6 +6,7 @@ use rand_core::CryptoRng;
 
 use crate::code_point::{code_points, random_data, random_grease};
 use crate::codec::{Bytes, Decode, DecodeError, Encode, Reader};
+use crate::component::AppDataDictionary;
 use crate::credential::{Credential, CredentialType};
 use crate::crypto::{HpkePublicKey, SignaturePublicKey};
 use crate::proposal::ProposalType;
@@ -125,10 +126,14 @@ impl Extensions {
     }
 
     /// The same list with one content more that means nothing, at random: for KeyPackages and
-    /// GroupInfos, so that nobody refuses what it does not know (RFC 9420, section 13.5). A GroupContext
-    /// holds none.
+    /// GroupInfos, so that nobody refuses what it does not know (RFC 9420, section 13.5). So has an
+    /// `app_data_dictionary` that is there (draft-ietf-mls-extensions, section 5.1). A GroupContext holds
+    /// none.
     #[must_use]
     pub fn with_grease(mut self, rng: &mut dyn CryptoRng) -> Self {
+        if let Ok(Some(dictionary)) = self.get::<AppDataDictionary>() {
+            self.set(&dictionary.with_grease(rng));
+        }
         self.set_data(ExtensionType(random_grease(rng)), random_data(rng));
         self
     }

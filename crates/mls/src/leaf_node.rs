@@ -99,10 +99,14 @@ impl LeafParameters {
 
 impl LeafParameters {
     /// The same with values that mean nothing, at random, among the capabilities and the extensions
-    /// (section 13.5).
+    /// (section 13.5), and among the components that are listed, if there are such lists
+    /// (draft-ietf-mls-extensions, section 5.1).
     #[must_use]
     pub fn with_grease(mut self, rng: &mut dyn CryptoRng) -> Self {
         self.extensions = self.extensions.with_grease(rng);
+        if let Ok(Some(dictionary)) = self.extensions.get::<AppDataDictionary>() {
+            self.extensions.set(&dictionary.with_grease_in_lists(rng));
+        }
         self.capabilities = self.capabilities.with_grease(rng);
         let listed = &mut self.capabilities.extensions;
         for kind in self.extensions.types().filter(|kind| kind.is_grease()) {

@@ -104,6 +104,23 @@ impl PreSharedKeyID {
         Self::new(suite, PskType::Resumption(resumption), rng)
     }
 
+    /// Names a use of a key that a component of the application provides, with a fresh nonce. `suite` is
+    /// that of the group that the key comes into (draft-ietf-mls-extensions, section 4.5).
+    #[must_use]
+    pub fn application(
+        suite: &dyn Suite,
+        component_id: ComponentID,
+        psk_id: impl Into<Bytes>,
+        rng: &mut dyn CryptoRng,
+    ) -> Self {
+        let psk_id = psk_id.into();
+        let application = ApplicationPsk {
+            component_id,
+            psk_id,
+        };
+        Self::new(suite, PskType::Application(application), rng)
+    }
+
     fn new(suite: &dyn Suite, psktype: PskType, rng: &mut dyn CryptoRng) -> Self {
         let mut psk_nonce = vec![0; suite.hash_length()];
         rng.fill_bytes(&mut psk_nonce);

@@ -3,8 +3,11 @@
 
 use std::collections::BTreeMap;
 
+use rand_core::CryptoRng;
+
 use super::{ComponentID, MediaTypeList};
-use crate::code_point::WireFormat;
+use crate::capabilities::insert;
+use crate::code_point::{WireFormat, random_data};
 use crate::codec::{Bytes, Decode, DecodeError, Encode, Reader};
 use crate::extension::{ExtensionContent, ExtensionType, Extensions};
 use crate::key_package::KeyPackage;
@@ -73,6 +76,26 @@ impl AppDataDictionary {
     #[must_use]
     pub fn with_data(mut self, component_id: ComponentID, data: impl Into<Bytes>) -> Self {
         self.set_data(component_id, data);
+        self
+    }
+}
+
+impl AppDataDictionary {
+    /// The same with an entry more that means nothing, at random (section 5.1).
+    pub(crate) fn with_grease(self, rng: &mut dyn CryptoRng) -> Self {
+        self.with_data(ComponentID::grease(rng), random_data(rng))
+    }
+
+    /// The same with an id more that means nothing in each list of components.
+    pub(crate) fn with_grease_in_lists(mut self, rng: &mut dyn CryptoRng) -> Self {
+        if let Ok(Some(mut list)) = self.get::<AppComponents>() {
+            insert(&mut list.component_ids, ComponentID::grease(rng), rng);
+            self.set(&list);
+        }
+        if let Ok(Some(mut list)) = self.get::<SafeAadComponents>() {
+            insert(&mut list.component_ids, ComponentID::grease(rng), rng);
+            self.set(&list);
+        }
         self
     }
 }

@@ -266,3 +266,58 @@ fn a_key_package_of_last_resort_says_so_and_joins_twice() {
         assert_eq!(newcomer.group().member_count(), 4);
     }
 }
+
+#[test]
+fn components_without_a_meaning_are_ignored() {
+    let is_grease = |id: &ComponentID| (0..8).any(|n| id.0 == 0x0a0a | n << 12 | n << 4);
+    let supported = dictionary().with(&safe_aad(&[COUNTER]));
+    let mut clients = clients(Extensions::default());
+    let mut newcomer = client("newcomer");
+    let plain = leaf("newcomer", &supported);
+    let greased = plain.clone().with_grease(&mut newcomer.rng);
+    let of_leaf: AppDataDictionary = greased.extensions.get().unwrap().unwrap();
+    assert!(of_leaf.iter().any(|(id, _)| is_grease(&id)));
+    let listed = of_leaf.get::<AppComponents>().unwrap().unwrap();
+    assert!(
+        listed
+            .component_ids
+            .iter()
+            .filter(|id| **id != ComponentID(0x3a3a))
+            .any(is_grease)
+    );
+    let listed = of_leaf.get::<SafeAadComponents>().unwrap().unwrap();
+    assert!(listed.component_ids.iter().any(is_grease));
+    assert!(listed.component_ids.contains(&COUNTER));
+    newcomer.leaf = Some(greased);
+
+    let mark = AppDataDictionary::default().with(&LastResortKeyPackage::default());
+    let extensions = Extensions::default().with(&mark);
+    newcomer.key_package_extensions = extensions.clone().with_grease(&mut newcomer.rng);
+    let package = newcomer.key_package();
+    assert!(package.is_last_resort());
+    let greased = extensions.with_grease(&mut newcomer.rng);
+    for extensions in [&package.extensions, &greased] {
+        let dictionary: AppDataDictionary = extensions.get().unwrap().unwrap();
+        assert!(dictionary.iter().any(|(id, _)| is_grease(&id)));
+        assert_eq!(
+            dictionary.get::<AppComponents>(),
+            Ok(None),
+            "no list is made"
+        );
+    }
+    clients.push(newcomer);
+    let pending = clients[0]
+        .commit(|commit| commit.add(package).group_info_extensions(greased))
+        .unwrap();
+    deliver(&mut clients, 0, pending);
+    let pending = clients[3].commit(|commit| commit).unwrap();
+    deliver(&mut clients, 3, pending);
+    assert_agreement(&clients);
+    // Where there is no dictionary, none is made.
+    let none = Extensions::default().with_grease(&mut clients[0].rng);
+    assert!(
+        !none
+            .types()
+            .any(|kind| kind == ExtensionType::APP_DATA_DICTIONARY)
+    );
+}

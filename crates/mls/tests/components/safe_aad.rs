@@ -3,7 +3,7 @@
 use crate::clients;
 use crate::group_harness::{COUNTER, Client, broadcast, context, deliver, suite};
 use folkmoot_mls::code_point::WireFormat;
-use folkmoot_mls::codec::{Bytes, DecodeError, Encode};
+use folkmoot_mls::codec::{DecodeError, Encode};
 use folkmoot_mls::component::{AppDataDictionary, SafeAAD, SafeAadComponents};
 use folkmoot_mls::context::{Context, PskStore};
 use folkmoot_mls::crypto::Secret;
@@ -13,7 +13,7 @@ use folkmoot_mls::framing::{AuthenticatedContent, Content, FramedContent, Sender
 use folkmoot_mls::group::{Destination, Processed, propose_as_external_sender, propose_join};
 use folkmoot_mls::message::MlsMessage;
 use folkmoot_mls::proposal::Proposal;
-use folkmoot_mls::psk::{ApplicationPsk, PreSharedKeyID, PskType};
+use folkmoot_mls::psk::{PreSharedKeyID, PskType};
 use folkmoot_mls::tree_math::LeafIndex;
 
 fn extensions() -> Extensions {
@@ -151,23 +151,21 @@ impl PskStore for OfComponent {
 #[test]
 fn a_component_brings_a_pre_shared_key_in() {
     let mut clients = clients(Extensions::default());
-    let id = |component_id| PreSharedKeyID {
-        psktype: PskType::Application(ApplicationPsk {
-            component_id,
-            psk_id: Bytes::from(*b"file"),
-        }),
-        psk_nonce: Bytes::from([1; 32]),
-    };
-    let encoded = b"\x03\x80\x01\x04file";
-    assert_eq!(id(COUNTER).to_bytes()[..encoded.len()], *encoded);
     let mut rng = clients[0].rng.clone();
+    let suite = suite(clients[0].suite);
+    let id = PreSharedKeyID::application(suite, COUNTER, *b"file", &mut rng);
+    let encoded = b"\x03\x80\x01\x04file";
+    assert_eq!(id.to_bytes()[..encoded.len()], *encoded);
+    assert_eq!(id.psk_nonce.len(), 32);
+    let again = PreSharedKeyID::application(suite, COUNTER, *b"file", &mut rng);
+    assert_ne!(id.psk_nonce, again.psk_nonce);
     let mut ctx = Context {
         psks: &OfComponent,
         ..context(None, &mut rng)
     };
     let Client { member, signer, .. } = &mut clients[0];
     let alice = member.as_mut().unwrap();
-    let commit = alice.group.commit().psk(id(COUNTER));
+    let commit = alice.group.commit().psk(id);
     let pending = commit.build(&mut alice.keys, signer, &mut ctx).unwrap();
     assert!(
         clients[1].receive(&pending.message).is_err(),
