@@ -242,7 +242,7 @@ fn a_remove_by_value_of_who_leaves_is_left_out() {
         let pending = clients[0]
             .commit(|commit| commit.remove(of_leaver).include_proposals(include))
             .unwrap();
-        assert_eq!(pending.effects.proposals, [leave.clone()]);
+        assert_eq!(pending.effects.proposals, std::slice::from_ref(&leave));
     }
     // Who does not take the SelfRemove in removes the member itself.
     let pending = clients[0].commit(|commit| {
