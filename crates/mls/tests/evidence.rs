@@ -1,5 +1,5 @@
 //! Evidence for somebody outside of the group: what it proves, and that nothing of it can be changed.
-#![cfg(feature = "aws-lc")]
+#![cfg(any(feature = "aws-lc", feature = "rust-crypto"))]
 
 mod group_harness;
 
@@ -7,7 +7,7 @@ use folkmoot_mls::code_point::{ProtocolVersion, WireFormat};
 use folkmoot_mls::codec::{Bytes, Decode, Encode};
 use folkmoot_mls::context::{BasicCredentials, ByCredentialType, CredentialError};
 use folkmoot_mls::credential::Credential;
-use folkmoot_mls::crypto::{CipherSuite, CryptoError, aws_lc::PROVIDER};
+use folkmoot_mls::crypto::{CipherSuite, CryptoError, PROVIDER};
 use folkmoot_mls::error::{Error, InvalidMessage};
 use folkmoot_mls::evidence::{Evidence, EvidenceError, Proven};
 use folkmoot_mls::extension::Extensions;

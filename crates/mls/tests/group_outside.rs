@@ -1,6 +1,6 @@
 //! Those outside a group: who join by an external commit, and who only propose (RFC 9420, sections
 //! 12.1.8 and 12.4.3.2).
-#![cfg(feature = "aws-lc")]
+#![cfg(any(feature = "aws-lc", feature = "rust-crypto"))]
 
 mod group_harness;
 

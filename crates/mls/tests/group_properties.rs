@@ -1,12 +1,12 @@
 //! Laws: all members of a group agree, whatever happens to it; who was removed knows nothing more,
 //! who was added nothing from before; what was stored is what was in memory.
-#![cfg(feature = "aws-lc")]
+#![cfg(any(feature = "aws-lc", feature = "rust-crypto"))]
 
 mod group_harness;
 
 use folkmoot_mls::code_point::WireFormat;
 use folkmoot_mls::codec::Encode;
-use folkmoot_mls::crypto::{CipherSuite, aws_lc};
+use folkmoot_mls::crypto::{CipherSuite, PROVIDER};
 use folkmoot_mls::error::Error;
 use folkmoot_mls::extension::{ExtensionType, Extensions};
 use folkmoot_mls::group::{Group, IncludeProposals};
@@ -306,10 +306,8 @@ impl World {
 fn snapshot(client: &Client) -> Member {
     let member = client.member();
     let records = member.records.clone();
-    let group = Group::load(&aws_lc::PROVIDER, &records).unwrap();
-    let keys: MessageKeys = group
-        .load_keys(&aws_lc::PROVIDER, group.epoch(), &records)
-        .unwrap();
+    let group = Group::load(&PROVIDER, &records).unwrap();
+    let keys: MessageKeys = group.load_keys(&PROVIDER, group.epoch(), &records).unwrap();
     Member {
         group,
         keys,
@@ -364,8 +362,8 @@ fn damaged_records_are_an_error_and_never_a_panic() {
         .map(|(key, value)| (key.clone(), value.to_vec()))
         .collect();
     let load = |records: &MemoryRecords| {
-        let group = Group::load(&aws_lc::PROVIDER, records)?;
-        let keys = group.load_keys(&aws_lc::PROVIDER, group.epoch(), records)?;
+        let group = Group::load(&PROVIDER, records)?;
+        let keys = group.load_keys(&PROVIDER, group.epoch(), records)?;
         Ok::<_, Error>((group, keys))
     };
     for (key, value) in &records {

@@ -1,5 +1,5 @@
 //! What happens to groups: who does what, and what has to hold.
-#![cfg(feature = "aws-lc")]
+#![cfg(any(feature = "aws-lc", feature = "rust-crypto"))]
 
 mod group_harness;
 
@@ -7,7 +7,7 @@ use folkmoot_mls::code_point::WireFormat;
 use folkmoot_mls::codec::{Bytes, Decode, Encode};
 use folkmoot_mls::component::ComponentID;
 use folkmoot_mls::context::{Context, PskStore};
-use folkmoot_mls::crypto::{Secret, aws_lc};
+use folkmoot_mls::crypto::{PROVIDER, Secret};
 use folkmoot_mls::error::Error;
 use folkmoot_mls::extension::{ExtensionType, Extensions, ExternalPub};
 use folkmoot_mls::framing::Sender;
@@ -196,8 +196,8 @@ fn late_messages_are_read_with_the_keys_of_their_epoch() {
         }
     }
     // After a restart the stored keys read the other, and neither of those read before.
-    let group = Group::load(&aws_lc::PROVIDER, &kept).unwrap();
-    let mut keys = group.load_keys(&aws_lc::PROVIDER, epoch, &kept).unwrap();
+    let group = Group::load(&PROVIDER, &kept).unwrap();
+    let mut keys = group.load_keys(&PROVIDER, epoch, &kept).unwrap();
     for (message, expected) in [(&in_time, false), (&late, false), (&later, true)] {
         let MlsMessage::PrivateMessage(message) = message else {
             panic!()
@@ -206,7 +206,7 @@ fn late_messages_are_read_with_the_keys_of_their_epoch() {
     }
     kept.apply(&keys.deletion());
     assert!(matches!(
-        group.load_keys(&aws_lc::PROVIDER, epoch, &kept),
+        group.load_keys(&PROVIDER, epoch, &kept),
         Err(Error::DamagedRecord(_))
     ));
 }

@@ -1,6 +1,6 @@
 //! Epochs that prove something later: resumption PSKs, groups that take another one's place, branches
 //! (RFC 9420, sections 8.6, 11.2 and 11.3).
-#![cfg(feature = "aws-lc")]
+#![cfg(any(feature = "aws-lc", feature = "rust-crypto"))]
 
 mod group_harness;
 

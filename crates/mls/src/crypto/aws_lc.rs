@@ -38,7 +38,7 @@ impl CryptoProvider for AwsLc {
         if cfg!(feature = "rust-crypto") {
             &parts::ALL
         } else {
-            &parts::ALL[..5]
+            &parts::ALL[..parts::COMMON]
         }
     }
 
@@ -98,6 +98,9 @@ const fn dhkem(kind: Kind, kdf: Sha2) -> DhKem<Curve, Sha2> {
     }
 }
 
+/// What a MAC is over that is longer than this, in bytes, is a message and its MAC no key.
+const LONGEST_DERIVATION: usize = 4096;
+
 #[derive(Clone, Copy)]
 enum Sha2 {
     Sha256,
@@ -149,9 +152,18 @@ impl Kdf for Sha2 {
     }
 
     fn hmac_parts(&self, key: &[u8], parts: &[&[u8]]) -> Hash {
-        let mut context = hmac::Context::with_key(&hmac::Key::new(self.hmac_algorithm(), key));
-        parts.iter().for_each(|part| context.update(part));
-        Hash::from_slice(context.sign().as_ref()).expect("at most 64 bytes")
+        let key = hmac::Key::new(self.hmac_algorithm(), key);
+        if parts.iter().map(|part| part.len()).sum::<usize>() > LONGEST_DERIVATION {
+            let mut context = hmac::Context::with_key(&key);
+            parts.iter().for_each(|part| context.update(part));
+            return Hash::from_slice(context.sign().as_ref()).expect("at most 64 bytes");
+        }
+        // The output may be a key: into a buffer of ours, since the library does not wipe its `Tag`.
+        let data = Zeroizing::new(parts.concat());
+        let mut output = Zeroizing::new([0; 64]);
+        let output = hmac::sign_to_buffer(&key, &data, &mut output[..self.hash_length()])
+            .expect("the buffer is as long as the hash");
+        Hash::from_slice(output).expect("at most 64 bytes")
     }
 }
 

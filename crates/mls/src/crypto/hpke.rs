@@ -76,7 +76,8 @@ impl dyn Suite + '_ {
     /// section 8.3).
     ///
     /// # Errors
-    /// [`CryptoError::InvalidPublicKey`], its publisher's.
+    /// [`CryptoError::InvalidPublicKey`], its publisher's; [`CryptoError::OutputTooLong`] above 255 times
+    /// the hash length, the caller's.
     pub fn hpke_export_sender(
         &self,
         public_key: &[u8],
@@ -86,16 +87,15 @@ impl dyn Suite + '_ {
         rng: &mut dyn CryptoRng,
     ) -> Result<(Bytes, Secret), CryptoError> {
         let (shared_secret, kem_output) = self.kem_encap(public_key, rng)?;
-        Ok((
-            kem_output.into(),
-            export(self, &shared_secret, info, exporter_context, length),
-        ))
+        let exported = export(self, &shared_secret, info, exporter_context, length)?;
+        Ok((kem_output.into(), exported))
     }
 
     /// `SetupBaseR` and one export.
     ///
     /// # Errors
-    /// [`CryptoError::InvalidPublicKey`], the sender's; [`CryptoError::InvalidPrivateKey`], ours.
+    /// [`CryptoError::InvalidPublicKey`], the sender's; [`CryptoError::InvalidPrivateKey`], ours;
+    /// [`CryptoError::OutputTooLong`] above 255 times the hash length, the caller's.
     pub fn hpke_export_receiver(
         &self,
         key_pair: &HpkeKeyPair,
@@ -105,7 +105,7 @@ impl dyn Suite + '_ {
         length: usize,
     ) -> Result<Secret, CryptoError> {
         let shared_secret = self.kem_decap(key_pair, kem_output)?;
-        Ok(export(self, &shared_secret, info, exporter_context, length))
+        export(self, &shared_secret, info, exporter_context, length)
     }
 
     /// A fresh key pair of the KEM.
@@ -139,20 +139,18 @@ fn export(
     info: &HpkeInfo,
     exporter_context: &[u8],
     length: usize,
-) -> Secret {
+) -> Result<Secret, CryptoError> {
+    if length > 255 * suite.hash_length() {
+        return Err(CryptoError::OutputTooLong);
+    }
     let id = hpke_suite_id(suite);
     let secret = labeled_extract(suite, &id, shared_secret, b"secret", &[]);
     let context = &info.key_schedule_context;
     let exporter_secret =
         labeled_expand(suite, &id, &secret, b"exp", &[context], suite.hash_length());
-    labeled_expand(
-        suite,
-        &id,
-        &exporter_secret,
-        b"sec",
-        &[exporter_context],
-        length,
-    )
+    let context = [exporter_context];
+    let exported = labeled_expand(suite, &id, &exporter_secret, b"sec", &context, length);
+    Ok(exported)
 }
 
 /// `suite_id` of HPKE itself.
@@ -178,6 +176,9 @@ pub fn labeled_extract<K: Kdf + ?Sized>(
 }
 
 /// `LabeledExpand`.
+///
+/// # Panics
+/// As [`Kdf::expand`]: if `length` exceeds 255 times the hash length.
 pub fn labeled_expand<K: Kdf + ?Sized>(
     kdf: &K,
     suite_id: &[u8],

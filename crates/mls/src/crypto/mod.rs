@@ -23,6 +23,20 @@
 //!
 //! Suites 4 and 6 stand on pre-releases that nobody has audited (`x448`, `ed448-goldilocks`).
 //!
+//! # Preference
+//!
+//! [`CryptoProvider::suites`] is in the order of preference. Both providers have the same, and whoever
+//! wants another one writes it (see [`Preference`](crate::negotiation::Preference)):
+//!
+//! 1. 7, then 5: those of RFC 9420 with 256-bit keys. P-384 is the faster one, and more have it.
+//! 2. 1, 3, 2: those with 128-bit security. 1 is the one that everybody must implement.
+//! 3. 0x004e, 0x004d, 0x004f: post-quantum, but by a draft that may still change, at values that nobody
+//!    has registered.
+//! 4. 4, 6: on pre-releases. 65100: without a specification.
+//!
+//! So what is not standard or not settled is chosen only by who asks for it, or between clients who
+//! have nothing else in common.
+//!
 //! Randomness is an argument. Where a provider cannot take it, its documentation says so.
 
 #[cfg(feature = "aws-lc")]

@@ -80,67 +80,44 @@ pub(super) trait Library {
     const ED448: Option<&'static dyn SignatureScheme>;
 }
 
-/// All suites, in the order of [`suites`].
+/// All suites, in the order of [`suites`]: that of preference, as the providers' documentation gives it.
+/// The first [`COMMON`] need nothing that a library may lack.
 pub(super) const ALL: [CipherSuite; 11] = [
+    CipherSuite::MLS_256_DHKEMP384_AES256GCM_SHA384_P384,
+    CipherSuite::MLS_256_DHKEMP521_AES256GCM_SHA512_P521,
     CipherSuite::MLS_128_DHKEMX25519_AES128GCM_SHA256_ED25519,
     CipherSuite::MLS_128_DHKEMX25519_CHACHA20POLY1305_SHA256_ED25519,
     CipherSuite::MLS_128_DHKEMP256_AES128GCM_SHA256_P256,
-    CipherSuite::MLS_256_DHKEMP384_AES256GCM_SHA384_P384,
-    CipherSuite::MLS_256_DHKEMP521_AES256GCM_SHA512_P521,
-    CipherSuite::MLS_256_DHKEMX448_AES256GCM_SHA512_ED448,
-    CipherSuite::MLS_256_DHKEMX448_CHACHA20POLY1305_SHA512_ED448,
-    CipherSuite::MLS_128_MLKEM768X25519_AES128GCM_SHA256_ED25519,
     CipherSuite::MLS_128_MLKEM768X25519_AES256GCM_SHA384_ED25519,
     CipherSuite::MLS_256_XWING_CHACHA20POLY1305_SHA256_ED25519,
+    CipherSuite::MLS_128_MLKEM768X25519_AES128GCM_SHA256_ED25519,
+    CipherSuite::MLS_256_DHKEMX448_AES256GCM_SHA512_ED448,
+    CipherSuite::MLS_256_DHKEMX448_CHACHA20POLY1305_SHA512_ED448,
     CipherSuite::ML_KEM_768_X25519,
 ];
+
+/// How many suites each library has.
+#[cfg(feature = "aws-lc")]
+pub(super) const COMMON: usize = 5;
 
 /// The suites of a library, `None` where it lacks an algorithm.
 pub(super) const fn suites<L: Library>() -> [Option<Composed>; 11] {
     let x25519 = Some(L::DHKEM_X25519);
+    let (p256, p384, p521) = (L::DHKEM_P256, L::DHKEM_P384, L::DHKEM_P521);
     let ed25519 = Some(L::ED25519);
+    let (aes_128, aes_256, chacha) = (L::AES_128_GCM, L::AES_256_GCM, L::CHACHA20_POLY1305);
     [
-        compose(ALL[0], x25519, L::SHA256, L::AES_128_GCM, ed25519),
-        compose(ALL[1], x25519, L::SHA256, L::CHACHA20_POLY1305, ed25519),
-        compose(
-            ALL[2],
-            Some(L::DHKEM_P256),
-            L::SHA256,
-            L::AES_128_GCM,
-            Some(L::ECDSA_P256),
-        ),
-        compose(
-            ALL[3],
-            Some(L::DHKEM_P384),
-            L::SHA384,
-            L::AES_256_GCM,
-            Some(L::ECDSA_P384),
-        ),
-        compose(
-            ALL[4],
-            Some(L::DHKEM_P521),
-            L::SHA512,
-            L::AES_256_GCM,
-            Some(L::ECDSA_P521),
-        ),
-        compose(ALL[5], L::DHKEM_X448, L::SHA512, L::AES_256_GCM, L::ED448),
-        compose(
-            ALL[6],
-            L::DHKEM_X448,
-            L::SHA512,
-            L::CHACHA20_POLY1305,
-            L::ED448,
-        ),
-        compose(ALL[7], L::X_WING, L::SHA256, L::AES_128_GCM, ed25519),
-        compose(ALL[8], L::X_WING, L::SHA384, L::AES_256_GCM, ed25519),
-        compose(ALL[9], L::X_WING, L::SHA256, L::CHACHA20_POLY1305, ed25519),
-        compose(
-            ALL[10],
-            L::ML_KEM_768_X25519,
-            L::SHA256,
-            L::AES_128_GCM,
-            ed25519,
-        ),
+        compose(ALL[0], Some(p384), L::SHA384, aes_256, Some(L::ECDSA_P384)),
+        compose(ALL[1], Some(p521), L::SHA512, aes_256, Some(L::ECDSA_P521)),
+        compose(ALL[2], x25519, L::SHA256, aes_128, ed25519),
+        compose(ALL[3], x25519, L::SHA256, chacha, ed25519),
+        compose(ALL[4], Some(p256), L::SHA256, aes_128, Some(L::ECDSA_P256)),
+        compose(ALL[5], L::X_WING, L::SHA384, aes_256, ed25519),
+        compose(ALL[6], L::X_WING, L::SHA256, chacha, ed25519),
+        compose(ALL[7], L::X_WING, L::SHA256, aes_128, ed25519),
+        compose(ALL[8], L::DHKEM_X448, L::SHA512, aes_256, L::ED448),
+        compose(ALL[9], L::DHKEM_X448, L::SHA512, chacha, L::ED448),
+        compose(ALL[10], L::ML_KEM_768_X25519, L::SHA256, aes_128, ed25519),
     ]
 }
 

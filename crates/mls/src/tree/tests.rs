@@ -11,7 +11,7 @@ use crate::code_point::ProtocolVersion;
 use crate::codec::{Bytes, Encode, encode_bytes};
 use crate::context::BasicCredentials;
 use crate::credential::Credential;
-use crate::crypto::{CryptoProvider, HpkeKeyPair, SignatureKeyPair, aws_lc};
+use crate::crypto::{CipherSuite, CryptoProvider, HpkeKeyPair, SignatureKeyPair, aws_lc};
 use crate::extension::Extensions;
 use crate::leaf_node::{LeafNode, LeafNodeSource, LeafParameters, Lifetime};
 use crate::records::{Changes, MemoryRecords};
@@ -27,7 +27,7 @@ struct Member {
 
 fn suite() -> &'static dyn Suite {
     aws_lc::PROVIDER
-        .suite(aws_lc::PROVIDER.suites()[0])
+        .suite(CipherSuite::MLS_128_DHKEMX25519_AES128GCM_SHA256_ED25519)
         .unwrap()
 }
 

@@ -1,5 +1,5 @@
 //! Scenarios of draft-ietf-mls-extensions, and the exact error where a rule is broken.
-#![cfg(feature = "aws-lc")]
+#![cfg(any(feature = "aws-lc", feature = "rust-crypto"))]
 
 #[path = "../group_harness/mod.rs"]
 mod group_harness;

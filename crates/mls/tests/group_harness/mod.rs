@@ -7,7 +7,7 @@ use folkmoot_mls::codec::{Bytes, Decode, Encode};
 use folkmoot_mls::component::{ComponentID, ComponentInput, ComponentLogic, Refused};
 use folkmoot_mls::context::{BasicCredentials, Context, NoPsks};
 use folkmoot_mls::credential::{Credential, CredentialType};
-use folkmoot_mls::crypto::{CipherSuite, CryptoProvider, SignatureKeyPair, Suite, aws_lc};
+use folkmoot_mls::crypto::{CipherSuite, CryptoProvider, PROVIDER, SignatureKeyPair, Suite};
 use folkmoot_mls::error::Error;
 use folkmoot_mls::extension::Extensions;
 use folkmoot_mls::framing::Sender;
@@ -24,7 +24,7 @@ use rand_core::SeedableRng;
 pub const SUITE: CipherSuite = CipherSuite::MLS_128_DHKEMX25519_AES128GCM_SHA256_ED25519;
 
 pub fn suite(suite: CipherSuite) -> &'static dyn Suite {
-    aws_lc::PROVIDER.suite(suite).unwrap()
+    PROVIDER.suite(suite).unwrap()
 }
 
 /// One client: its key, and its group if it is in one.
@@ -96,7 +96,7 @@ impl ComponentLogic for Counter {
 /// The context of a call.
 pub fn context(now: Option<u64>, rng: &mut ChaCha20Rng) -> Context<'_> {
     Context {
-        provider: &aws_lc::PROVIDER,
+        provider: &PROVIDER,
         authentication_service: &BasicCredentials,
         psks: &NoPsks,
         components: &Counter,
@@ -108,7 +108,7 @@ pub fn context(now: Option<u64>, rng: &mut ChaCha20Rng) -> Context<'_> {
 pub fn capabilities() -> Capabilities {
     Capabilities {
         versions: vec![ProtocolVersion::MLS10],
-        cipher_suites: aws_lc::PROVIDER.suites().to_vec(),
+        cipher_suites: PROVIDER.suites().to_vec(),
         extensions: Vec::new(),
         proposals: Vec::new(),
         credentials: vec![CredentialType::BASIC],
@@ -357,7 +357,7 @@ impl Client {
         let member = self.member.as_mut().unwrap();
         let (group, records) = (member.group.clone(), member.records.clone());
         let received = self.receive(message);
-        let keys = group.load_keys(&aws_lc::PROVIDER, group.epoch(), &records);
+        let keys = group.load_keys(&PROVIDER, group.epoch(), &records);
         self.member = Some(Member {
             group,
             keys: keys.unwrap(),
@@ -369,9 +369,9 @@ impl Client {
     /// Forgets all but what was stored, as a restart does.
     pub fn restart(&mut self) {
         let member = self.member.as_mut().unwrap();
-        let group = Group::load(&aws_lc::PROVIDER, &member.records).unwrap();
+        let group = Group::load(&PROVIDER, &member.records).unwrap();
         member.keys = group
-            .load_keys(&aws_lc::PROVIDER, group.epoch(), &member.records)
+            .load_keys(&PROVIDER, group.epoch(), &member.records)
             .unwrap();
         member.group = group;
     }

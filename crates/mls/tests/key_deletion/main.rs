@@ -4,7 +4,7 @@
 //!
 //! Each test asks the same of the state before, where the attacker does succeed. That memory holds no more
 //! than storage is for `secrets_in_memory` to say.
-#![cfg(feature = "aws-lc")]
+#![cfg(any(feature = "aws-lc", feature = "rust-crypto"))]
 
 #[path = "../group_harness/mod.rs"]
 mod group_harness;

@@ -6,7 +6,7 @@ use folkmoot_mls::codec::{Bytes, Decode, Encode};
 use folkmoot_mls::component::NoComponents;
 use folkmoot_mls::context::{BasicCredentials, Context, NoPsks};
 use folkmoot_mls::credential::{Credential, CredentialType};
-use folkmoot_mls::crypto::{CipherSuite, CryptoProvider, SignatureKeyPair, Suite, aws_lc};
+use folkmoot_mls::crypto::{CipherSuite, CryptoProvider, PROVIDER, SignatureKeyPair, Suite};
 use folkmoot_mls::error::Error;
 use folkmoot_mls::extension::Extensions;
 use folkmoot_mls::group::{Group, GroupParameters, PendingCommit, Processed};
@@ -58,7 +58,7 @@ pub const FIRST: Provider = Provider {
 };
 
 pub fn suite(cipher_suite: CipherSuite) -> &'static dyn Suite {
-    aws_lc::PROVIDER.suite(cipher_suite).unwrap()
+    PROVIDER.suite(cipher_suite).unwrap()
 }
 
 pub struct Client {

@@ -4,7 +4,7 @@
 //! There is one version of MLS. The second one here is made up: the first under another number, which
 //! only the clients of this file implement. They bring what the engine leaves to a client: KeyPackages
 //! of that version, and the version in front of each message.
-#![cfg(feature = "aws-lc")]
+#![cfg(any(feature = "aws-lc", feature = "rust-crypto"))]
 
 mod client;
 mod moves;

@@ -1,7 +1,10 @@
 //! What one provider makes, every other one takes: a group's members need not have the same.
 
+use folkmoot_mls::capabilities::Capabilities;
+use folkmoot_mls::code_point::ProtocolVersion;
 use folkmoot_mls::codec::Bytes;
-use folkmoot_mls::crypto::{CipherSuite, CryptoError, SignatureKeyPair, Suite};
+use folkmoot_mls::crypto::{CipherSuite, CryptoError, CryptoProvider, SignatureKeyPair, Suite};
+use folkmoot_mls::negotiation::{NegotiationError, Preference};
 
 use super::{PROVIDERS, rng, suite, suites};
 
@@ -40,6 +43,42 @@ fn every_provider_has_the_suites_of_the_library_that_has_most() {
             let listed = provider.suites().contains(&CipherSuite(number));
             assert_eq!(provider.suite(CipherSuite(number)).is_some(), listed);
         }
+    }
+}
+
+#[test]
+fn the_best_suite_is_the_strongest_of_those_that_are_settled() {
+    let numbers = |provider: &dyn CryptoProvider| -> Vec<u16> {
+        let preference = Preference::from(provider);
+        preference
+            .cipher_suites
+            .iter()
+            .map(|suite| suite.0)
+            .collect()
+    };
+    for provider in PROVIDERS {
+        let numbers = numbers(*provider);
+        let all = [7, 5, 1, 3, 2, 0x4e, 0x4d, 0x4f, 4, 6, 65100];
+        assert_eq!(numbers, all[..numbers.len()]);
+        let best = |numbers: &[u16]| {
+            let client = Capabilities {
+                versions: vec![ProtocolVersion::MLS10],
+                cipher_suites: numbers.iter().copied().map(CipherSuite).collect(),
+                ..Capabilities::default()
+            };
+            let choice = Preference::from(*provider).best_for([&client]);
+            choice.map(|choice| choice.cipher_suite.0)
+        };
+        assert_eq!(best(&numbers), Ok(7));
+        assert_eq!(best(&[1, 2, 3, 4, 5, 6, 65100]), Ok(5));
+        assert_eq!(best(&[65100, 6, 4, 0x4e, 2, 3, 1]), Ok(1));
+        // The rest only where there is nothing else.
+        let rest = if numbers.contains(&4) {
+            Ok(4)
+        } else {
+            Err(NegotiationError::NoCommonCipherSuite)
+        };
+        assert_eq!(best(&[65100, 6, 4]), rest);
     }
 }
 

@@ -134,6 +134,27 @@ fn both_sides_export_the_same_secret() {
     }
 }
 
+#[test]
+fn an_export_that_is_too_long_is_refused() {
+    for suite in suites() {
+        let pair = suite.kem_key_pair(&mut rng(1));
+        let info = suite.hpke_info(&[]);
+        let most = 255 * suite.hash_length();
+        let sender = |length| {
+            suite.hpke_export_sender(&pair.public_key, &info, b"context", length, &mut rng(2))
+        };
+        let (kem_output, sent) = sender(most).unwrap();
+        assert_eq!(sent.len(), most);
+        let receiver =
+            |length| suite.hpke_export_receiver(&pair, &kem_output, &info, b"context", length);
+        assert_eq!(receiver(most), Ok(sent));
+        for length in [most + 1, usize::MAX] {
+            assert_eq!(sender(length).err(), Some(CryptoError::OutputTooLong));
+            assert_eq!(receiver(length), Err(CryptoError::OutputTooLong));
+        }
+    }
+}
+
 /// A key whose Diffie-Hellman is zero for everybody (RFC 9180, section 7.1.4).
 #[test]
 fn a_point_of_small_order_is_no_key() {

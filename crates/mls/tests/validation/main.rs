@@ -4,7 +4,7 @@
 //! Alice is the receiver. Mallory is a member who keeps to no rule ([`insider`]): what she sends is
 //! right in all but the rule in question, down to signatures, MACs and tags, so that without the check
 //! Alice would take it.
-#![cfg(feature = "aws-lc")]
+#![cfg(any(feature = "aws-lc", feature = "rust-crypto"))]
 
 #[path = "../group_harness/mod.rs"]
 mod group_harness;

@@ -4,7 +4,7 @@
 use folkmoot_mls::code_point::{ProtocolVersion, WireFormat};
 use folkmoot_mls::codec::Bytes;
 use folkmoot_mls::context::Context;
-use folkmoot_mls::crypto::{CipherSuite, CryptoError, CryptoProvider, Secret, Suite, aws_lc};
+use folkmoot_mls::crypto::{CipherSuite, CryptoError, CryptoProvider, PROVIDER, Secret, Suite};
 use folkmoot_mls::error::{Error, InvalidMessage};
 use folkmoot_mls::extension::{Extensions, RequiredCapabilities};
 use folkmoot_mls::framing::Content;
@@ -364,11 +364,11 @@ impl CryptoProvider for TwoVersions {
     }
 
     fn suites(&self) -> &'static [CipherSuite] {
-        aws_lc::PROVIDER.suites()
+        PROVIDER.suites()
     }
 
     fn suite(&self, cipher_suite: CipherSuite) -> Option<&'static dyn Suite> {
-        aws_lc::PROVIDER.suite(cipher_suite)
+        PROVIDER.suite(cipher_suite)
     }
 }
 

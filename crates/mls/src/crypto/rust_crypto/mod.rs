@@ -11,12 +11,13 @@ mod weierstrass;
 
 use super::dhkem::DhKem;
 use super::parts::{self, Aead, Composed, Kem, Library, SignatureScheme};
-use super::{CipherSuite, CryptoProvider, Kdf, Suite};
+use super::{CipherSuite, CryptoError, CryptoProvider, Kdf, Suite};
 use edwards::{Ed448, Ed25519};
 use montgomery::{X448, X25519};
 use pq::{MlKem768X25519, XWing};
 use symmetric::{Cipher, Sha2};
 use weierstrass::{Ecdsa, P256, P384, P521};
+use zeroize::Zeroizing;
 
 /// The provider.
 pub static PROVIDER: RustCrypto = RustCrypto;
@@ -64,4 +65,15 @@ impl Library for RustCrypto {
 
 const fn dhkem<G: Copy>(group: G, kdf: Sha2) -> DhKem<G, Sha2> {
     DhKem { group, kdf }
+}
+
+/// The bytes of a private key as an array. It stands on the heap, so that moving it leaves no copies of the
+/// key on the stack. The libraries take their argument by value: that copy is theirs.
+fn key_bytes<const N: usize>(bytes: &[u8]) -> Result<Box<Zeroizing<[u8; N]>>, CryptoError> {
+    if bytes.len() != N {
+        return Err(CryptoError::InvalidPrivateKey);
+    }
+    let mut array = Box::new(Zeroizing::new([0; N]));
+    array.copy_from_slice(bytes);
+    Ok(array)
 }

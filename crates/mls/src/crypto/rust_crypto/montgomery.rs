@@ -18,9 +18,7 @@ impl Group for X25519 {
     }
 
     fn private_key(&self, bytes: &[u8]) -> Result<StaticSecret, CryptoError> {
-        <[u8; 32]>::try_from(bytes)
-            .map(|bytes| StaticSecret::from(*Zeroizing::new(bytes)))
-            .map_err(|_| CryptoError::InvalidPrivateKey)
+        super::key_bytes::<32>(bytes).map(|bytes| StaticSecret::from(**bytes))
     }
 
     fn public_key(&self, private_key: &StaticSecret) -> HpkePublicKey {
@@ -44,20 +42,18 @@ impl Group for X25519 {
 pub(super) struct X448;
 
 impl Group for X448 {
-    type PrivateKey = Zeroizing<[u8; 56]>;
+    type PrivateKey = Box<Zeroizing<[u8; 56]>>;
 
     fn kind(&self) -> Kind {
         Kind::X448
     }
 
     fn private_key(&self, bytes: &[u8]) -> Result<Self::PrivateKey, CryptoError> {
-        <[u8; 56]>::try_from(bytes)
-            .map(Zeroizing::new)
-            .map_err(|_| CryptoError::InvalidPrivateKey)
+        super::key_bytes(bytes)
     }
 
     fn public_key(&self, private_key: &Self::PrivateKey) -> HpkePublicKey {
-        let public_key = x448::x448_unchecked(**private_key, x448::X448_BASEPOINT_BYTES);
+        let public_key = x448::x448_unchecked(***private_key, x448::X448_BASEPOINT_BYTES);
         HpkePublicKey::from(public_key.as_slice())
     }
 
@@ -65,7 +61,7 @@ impl Group for X448 {
         let public_key =
             <[u8; 56]>::try_from(public_key).map_err(|_| CryptoError::InvalidPublicKey)?;
         // The library's own check of the point knows the canonical encodings only; the result tells.
-        let dh = Zeroizing::new(x448::x448_unchecked(**private_key, public_key));
+        let dh = Zeroizing::new(x448::x448_unchecked(***private_key, public_key));
         if dh.ct_eq(&[0; 56]).into() {
             Err(CryptoError::InvalidPublicKey)
         } else {

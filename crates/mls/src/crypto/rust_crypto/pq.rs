@@ -22,9 +22,7 @@ use crate::crypto::{CryptoError, HpkeKeyPair, HpkePublicKey, Secret};
 pub(super) struct XWing;
 
 fn x_wing_key(private_key: &[u8]) -> Result<x_wing::DecapsulationKey, CryptoError> {
-    <[u8; 32]>::try_from(private_key)
-        .map(|seed| x_wing::DecapsulationKey::from(*Zeroizing::new(seed)))
-        .map_err(|_| CryptoError::InvalidPrivateKey)
+    super::key_bytes::<32>(private_key).map(|seed| x_wing::DecapsulationKey::from(**seed))
 }
 
 fn x_wing_public_key(public_key: &[u8]) -> Result<x_wing::EncapsulationKey, CryptoError> {
@@ -96,8 +94,11 @@ impl MlKem768X25519 {
         private_key
             .split_at_checked(Self::SEED)
             .and_then(|(seed, x25519)| {
-                let seed = Zeroizing::new(ml_kem::Seed::try_from(seed).ok()?);
-                Some((ml_kem_768::DecapsulationKey::from_seed(*seed), x25519))
+                let seed = super::key_bytes::<{ Self::SEED }>(seed).ok()?;
+                Some((
+                    ml_kem_768::DecapsulationKey::from_seed((**seed).into()),
+                    x25519,
+                ))
             })
             .ok_or(CryptoError::InvalidPrivateKey)
     }
