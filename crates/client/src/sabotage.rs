@@ -2,6 +2,26 @@
 //! `sabotage`, which nothing that is shipped has; and also then everything is guarded unless a test
 //! says otherwise.
 
+#[cfg(feature = "sabotage")]
+use folkmoot_mls::crypto::SignatureKeyPair;
+
+#[cfg(feature = "sabotage")]
+use crate::Error;
+#[cfg(feature = "sabotage")]
+use crate::logic::rows::{self, AccountRow};
+#[cfg(feature = "sabotage")]
+use crate::store::{Table, Transaction};
+
+/// What a device signs MLS messages with, for a test in which it does not keep the rules.
+///
+/// # Errors
+/// [`Error::NotRegistered`], or the store's.
+#[cfg(feature = "sabotage")]
+pub fn signer(tx: &dyn Transaction) -> Result<SignatureKeyPair, Error> {
+    let account: Option<AccountRow> = rows::get(tx, Table::Account, rows::ACCOUNT)?;
+    Ok(account.ok_or(Error::NotRegistered)?.signer())
+}
+
 /// What can be taken away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Guard {

@@ -21,7 +21,7 @@ use crate::transport::ServiceAddress;
 
 impl AccountRow {
     /// What this device signs MLS messages with.
-    pub(super) fn signer(&self) -> SignatureKeyPair {
+    pub(crate) fn signer(&self) -> SignatureKeyPair {
         SignatureKeyPair {
             private_key: secret_from(self.device.0.seed().as_ref()),
             public_key: self.device.0.public().0.into(),

@@ -21,7 +21,7 @@ use folkmoot_protocol::{Refusal, VERSION};
 use super::groups::{load_group, members};
 use super::rows::{self, AddWish, ConversationRow, Key, OutboxRow, Target, TargetDevice, Wish};
 use super::session::{Asked, Task};
-use super::shelf::{DAY, LAST_RESORT, SUITE, lane};
+use super::shelf::{DAY, SUITE, lane};
 use super::{Ask, IntentId, Standing, Step, address};
 use crate::error::{BadPackage, BadService, Error};
 use crate::store::Table;
@@ -363,7 +363,7 @@ fn check_package(
         && key_package.version == ProtocolVersion::MLS10
         && key_package.cipher_suite == SUITE
         && package.expires == lifetime.not_after
-        && package.last_resort == key_package.extensions.data(LAST_RESORT).is_some();
+        && package.last_resort == key_package.is_last_resort();
     if !declared {
         return Err(BadPackage::Undeclared);
     }

@@ -71,7 +71,7 @@ pub(super) fn due(group: &Group, row: &ConversationRow) -> Due {
 }
 
 /// Whether members take in what somebody proposed, or pass it over. Any member may propose any removal.
-fn is_taken(proposal: &Proposal) -> bool {
+pub(super) fn is_taken(proposal: &Proposal) -> bool {
     matches!(proposal, Proposal::Remove(_) | Proposal::Update(_))
 }
 

@@ -14,7 +14,7 @@ use folkmoot_protocol::plaintext::{MessageId, Plaintext, Position};
 
 use super::chain::Place;
 use super::groups::{context, member};
-use super::proposals::concerns;
+use super::proposals::{concerns, is_taken};
 use super::reading::{Fault, Reader, blame, group_message, restored};
 use super::rows::{self, AttemptRow, ConversationRow, Leaver, OutboxRow, Wish};
 use super::{APPLICATION, Event, PROPOSAL, Step};
@@ -110,6 +110,11 @@ impl Step<'_> {
                 }
                 held.group = group;
                 self.apply(log, &changes)?;
+                if !is_taken(&proposal) {
+                    let reason = "it proposes what nobody here commits".into();
+                    let what = What::Unreadable(Unreadable { reason });
+                    self.write_history_at(&reader.row, place, 0, what)?;
+                }
             }
             // The DS compared the header with what is declared.
             Ok(_) => return Ok(Err(Fault::Service(BadService::Order(log)))),

@@ -4,14 +4,18 @@ use folkmoot_credential::{BACKDATE_SECONDS, CREDENTIAL_TYPE, EXTENSION_TYPES, Ve
 use folkmoot_mls::capabilities::Capabilities;
 use folkmoot_mls::code_point::ProtocolVersion;
 use folkmoot_mls::codec::{Bytes, Encode};
+use folkmoot_mls::component::{
+    AppComponents, AppDataDictionary, ComponentID, LastResortKeyPackage,
+};
 use folkmoot_mls::crypto::CipherSuite;
-use folkmoot_mls::extension::{ExtensionType, Extensions};
+use folkmoot_mls::extension::Extensions;
 use folkmoot_mls::key_package::KeyPackage;
 use folkmoot_mls::leaf_node::{LeafParameters, Lifetime};
 use folkmoot_mls::message::MlsMessage;
 use folkmoot_protocol::Refusal;
 use folkmoot_protocol::call::Call;
 use folkmoot_protocol::delivery::{CountRequest, CountResponse, Lane, Package, StockRequest};
+use folkmoot_protocol::fence;
 use folkmoot_protocol::proof::Method;
 use folkmoot_protocol::sealed::{seal_package, suite};
 
@@ -45,8 +49,14 @@ const AT_ONCE: usize = 100;
 
 pub(super) const DAY: u64 = 24 * 3600;
 
-/// Marks a KeyPackage that is used more than once (draft-ietf-mls-extensions, `last_resort`).
-pub(super) const LAST_RESORT: ExtensionType = ExtensionType(0x000a);
+/// The components that our leaves say we support. Who supports any supports the first two
+/// (draft-ietf-mls-extensions, section 4.6).
+const COMPONENTS: [ComponentID; 4] = [
+    ComponentID::APP_COMPONENTS,
+    ComponentID::SAFE_AAD,
+    ComponentID::LAST_RESORT_KEY_PACKAGE,
+    fence::COMPONENT,
+];
 
 /// The suite that clients use.
 pub(super) const SUITE: CipherSuite = CipherSuite::MLS_128_DHKEMX25519_AES128GCM_SHA256_ED25519;
@@ -66,19 +76,24 @@ pub(super) fn lane() -> Lane {
     }
 }
 
-/// What our leaves say.
+/// What our leaves say. A KeyPackage may hold no extension that its leaf does not list, so they list that
+/// with which we mark those of last resort.
 pub(super) fn leaf_parameters(account: &AccountRow) -> Result<LeafParameters, Error> {
-    Ok(LeafParameters {
+    let components = AppDataDictionary::default().with(&AppComponents {
+        component_ids: COMPONENTS.to_vec(),
+    });
+    let parameters = LeafParameters {
         credential: account.credential()?.to_credential(),
         capabilities: Capabilities {
             versions: vec![ProtocolVersion::MLS10],
             cipher_suites: SUITES.to_vec(),
-            extensions: EXTENSION_TYPES.into_iter().chain([LAST_RESORT]).collect(),
+            extensions: EXTENSION_TYPES.to_vec(),
             proposals: Vec::new(),
             credentials: vec![CREDENTIAL_TYPE],
         },
         extensions: Extensions::default(),
-    })
+    };
+    Ok(parameters.with_components(components))
 }
 
 /// A KeyPackage as it is sealed.
@@ -108,7 +123,8 @@ impl Step<'_> {
             };
             let mut extensions = Extensions::default();
             if last_resort {
-                extensions.set_data(LAST_RESORT, Bytes::default());
+                let mark = LastResortKeyPackage::default();
+                extensions.set(&AppDataDictionary::default().with(&mark));
             }
             let leaf = leaf_parameters(account)?;
             let signer = account.signer();
