@@ -547,7 +547,7 @@ mod tests {
             check_link(link, Some(&old))
         };
         assert_eq!(check(&link(1)), Ok(()));
-        // Only the epoch that the ReInit led to tells that there was one.
-        assert_eq!(check(&link(0)), Err(SuccessorError::NotReinitialized));
+        // After the ReInit there is no other epoch than the one that it led to.
+        assert_eq!(check(&link(0)), Err(SuccessorError::PskEpoch(0)));
     }
 }
