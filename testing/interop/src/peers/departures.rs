@@ -73,7 +73,7 @@ pub const DEPARTURES: &[Departure] = &[
     },
     Departure {
         peer: Peer::OpenMls,
-        section: "RFC 9420, 12.1.7",
+        section: "RFC 9420, 12.1.7 and 13.4",
         what: "A GroupContextExtensions proposal is refused if an extension in it is not listed in the \
                required_capabilities beside it, where the RFC asks that all members support it. Groups \
                with OpenMLS here always list theirs.",
@@ -110,21 +110,15 @@ pub const DEPARTURES: &[Departure] = &[
     },
     Departure {
         peer: Peer::MlsRs,
-        section: "none (suite 65100)",
-        what: "The provider that has this post-quantum suite asks for one exact release of aws-lc-rs, which is \
-               not the one we stand on; so mls-rs is here with OpenSSL, without it.",
-        lacks: &[],
-    },
-    Departure {
-        peer: Peer::MlsRs,
-        section: "RFC 9420, 15.3",
+        section: "RFC 9420, 12.4.2 and 15.3",
         what: "A message of a past epoch is refused if its sender has left since or has another signature \
-               key, though the epoch's keys are still there. Members on mls-rs get no such message here.",
+               key, though the epoch's keys are still there. The RFC lets members keep keys for late messages, \
+               but does not ask for it. Members on mls-rs get no such message here.",
         lacks: &[],
     },
     Departure {
         peer: Peer::MlsRs,
-        section: "draft-ietf-mls-extensions, 7 (SelfRemove)",
+        section: "draft-ietf-mls-extensions, 6.3",
         what: "SelfRemove has the private value 0xf003 instead of 0x000a, so nobody else can read it.",
         lacks: &[
             (Operation::SelfRemove, Role::Makes),

@@ -1,4 +1,7 @@
 //! mls-rs as a member.
+//!
+//! It stands on two of its providers: AWS-LC has the post-quantum suite, OpenSSL has Curve448. A client
+//! has one of them, so the suites are split by their hash: a ReInit never asks mls-rs to change that.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,6 +29,7 @@ use ::mls_rs::{
     CipherSuite, CipherSuiteProvider, Client, CryptoProvider, Extension, ExtensionList, Group,
     MlsMessage, MlsRules,
 };
+use mls_rs_crypto_awslc::AwsLcCryptoProvider;
 use mls_rs_crypto_openssl::OpensslCryptoProvider;
 
 use super::member::{
@@ -36,9 +40,18 @@ use super::member::{
 const LIFETIME: Duration = Duration::from_secs(28 * 24 * 3600);
 const PAST_EPOCHS: usize = 8;
 
-/// The suites of its provider.
+/// Those with SHA-512: the two on Curve448, and what they may be reinitialised to.
+const OPENSSL_SUITES: [CipherSuite; 3] = [
+    CipherSuite::CURVE448_AES256,
+    CipherSuite::P521_AES256,
+    CipherSuite::CURVE448_CHACHA,
+];
+
+/// The suites of its providers.
 pub fn suites() -> Vec<u16> {
-    let suites = OpensslCryptoProvider::new().supported_cipher_suites();
+    let mut suites = AwsLcCryptoProvider::new().supported_cipher_suites();
+    suites.retain(|suite| !OPENSSL_SUITES.contains(suite));
+    suites.extend(OPENSSL_SUITES);
     suites.into_iter().map(u16::from).collect()
 }
 
@@ -47,7 +60,17 @@ pub fn suites() -> Vec<u16> {
 /// # Errors
 /// If it does not have the suite.
 pub fn client(name: &str, settings: &Settings) -> Result<Box<dyn Member>, PeerError> {
-    let crypto = OpensslCryptoProvider::new();
+    match OPENSSL_SUITES.contains(&CipherSuite::from(settings.suite)) {
+        true => client_on(OpensslCryptoProvider::new(), name, settings),
+        false => client_on(AwsLcCryptoProvider::new(), name, settings),
+    }
+}
+
+fn client_on<P: CryptoProvider + Clone + 'static>(
+    crypto: P,
+    name: &str,
+    settings: &Settings,
+) -> Result<Box<dyn Member>, PeerError> {
     let suite = CipherSuite::from(settings.suite);
     let signing = signing_identity(&crypto, suite, name.as_bytes())?;
     let rules = Rules(Arc::new(Mutex::new(Options {
@@ -99,9 +122,9 @@ pub fn client(name: &str, settings: &Settings) -> Result<Box<dyn Member>, PeerEr
 /// A signature key and whose it is.
 type Signing = (SignatureSecretKey, SigningIdentity);
 
-struct MlsRs<C: MlsConfig> {
+struct MlsRs<P, C: MlsConfig> {
     name: Vec<u8>,
-    crypto: OpensslCryptoProvider,
+    crypto: P,
     suite: CipherSuite,
     identity: SigningIdentity,
     /// What becomes the signature key with the next merge or group, and its suite.
@@ -174,7 +197,7 @@ fn now() -> Option<MlsTime> {
     Some(MlsTime::now())
 }
 
-impl<C: MlsConfig> MlsRs<C> {
+impl<P: CryptoProvider, C: MlsConfig> MlsRs<P, C> {
     fn group(&self) -> Result<&Group<C>, PeerError> {
         self.group.as_ref().ok_or(()).map_err(at("find its group"))
     }
@@ -225,7 +248,7 @@ impl<C: MlsConfig> MlsRs<C> {
     }
 }
 
-impl<C: MlsConfig> Member for MlsRs<C> {
+impl<P: CryptoProvider, C: MlsConfig> Member for MlsRs<P, C> {
     fn peer(&self) -> Peer {
         Peer::MlsRs
     }
@@ -556,7 +579,7 @@ impl<C: MlsConfig> Member for MlsRs<C> {
 
 /// mls-rs outside of a group, as an external sender.
 pub struct Outsider {
-    crypto: OpensslCryptoProvider,
+    suite: CipherSuite,
     secret: SignatureSecretKey,
     identity: SigningIdentity,
 }
@@ -567,11 +590,13 @@ impl Outsider {
     /// # Errors
     /// If it does not have the suite.
     pub fn new(name: &str, suite: u16) -> Result<Self, PeerError> {
-        let crypto = OpensslCryptoProvider::new();
-        let suite = CipherSuite::from(suite);
-        let (secret, identity) = signing_identity(&crypto, suite, name.as_bytes())?;
+        let (suite, name) = (CipherSuite::from(suite), name.as_bytes());
+        let (secret, identity) = match OPENSSL_SUITES.contains(&suite) {
+            true => signing_identity(&OpensslCryptoProvider::new(), suite, name)?,
+            false => signing_identity(&AwsLcCryptoProvider::new(), suite, name)?,
+        };
         Ok(Self {
-            crypto,
+            suite,
             secret,
             identity,
         })
@@ -592,8 +617,21 @@ impl Outsider {
         tree: &[u8],
         change: &Change,
     ) -> Result<Vec<u8>, PeerError> {
+        match OPENSSL_SUITES.contains(&self.suite) {
+            true => self.propose_on(OpensslCryptoProvider::new(), group_info, tree, change),
+            false => self.propose_on(AwsLcCryptoProvider::new(), group_info, tree, change),
+        }
+    }
+
+    fn propose_on<P: CryptoProvider + Clone>(
+        &self,
+        crypto: P,
+        group_info: &[u8],
+        tree: &[u8],
+        change: &Change,
+    ) -> Result<Vec<u8>, PeerError> {
         let client = ExternalClient::builder()
-            .crypto_provider(self.crypto.clone())
+            .crypto_provider(crypto)
             .identity_provider(BasicIdentityProvider::new())
             .extension_type(ExtensionType::from(CUSTOM_EXTENSION))
             .signer(self.secret.clone(), self.identity.clone())
@@ -618,7 +656,7 @@ impl Outsider {
 }
 
 fn signing_identity(
-    crypto: &OpensslCryptoProvider,
+    crypto: &impl CryptoProvider,
     suite: CipherSuite,
     name: &[u8],
 ) -> Result<Signing, PeerError> {
