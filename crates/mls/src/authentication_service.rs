@@ -61,7 +61,10 @@ pub trait AuthenticationService: Send + Sync {
         false
     }
 
-    /// Whether both are of the same client. Both are valid.
+    /// Whether both are of the same client. Both are valid. The engine asks where a group follows from
+    /// another one. An Add is refused as one of a client that is a member (RFC 9420, section 12.2, which
+    /// leaves to the application what the same client is) by equal signature keys alone: who wants no
+    /// second leaf of a client that comes with another key has to see to that itself.
     fn is_same_client(&self, one: &Credential, other: &Credential) -> bool {
         one == other
     }

@@ -8,7 +8,7 @@ use crate::crypto::{CipherSuite, CryptoError};
 use crate::framing::ContentType;
 use crate::group::{CommitError, JoinError, ProposalError};
 use crate::proposal::ProposalType;
-use crate::records::DamagedRecord;
+use crate::records::{DamagedRecord, RecordVersion};
 use crate::tree_math::LeafIndex;
 
 /// Any failure of the engine. A failed call changes nothing.
@@ -27,14 +27,18 @@ pub enum Error {
     /// A stored record cannot be read: our own storage is damaged.
     #[error(transparent)]
     DamagedRecord(#[from] DamagedRecord),
+    /// A stored record is of another version of this crate, which this one does not read: nobody's fault.
+    #[error(transparent)]
+    RecordVersion(#[from] RecordVersion),
     /// The message is an invalid one: the sender's fault.
     #[error("the sender misbehaved: {0}")]
     InvalidMessage(#[from] InvalidMessage),
-    /// The proposals cannot be committed: the committer's fault, but for
-    /// [`ProposalError::UnknownPsk`] and [`ProposalError::UnknownResumptionPsk`].
+    /// The proposals cannot be committed: the committer's fault, but for [`ProposalError::UnknownPsk`],
+    /// [`ProposalError::UnknownResumptionPsk`] and [`ProposalError::UnknownReference`], which may be ours.
     #[error(transparent)]
     Proposal(#[from] ProposalError),
-    /// The commit is not valid: the committer's fault.
+    /// The commit is not valid: the committer's fault, but for
+    /// [`PathError::NoKey`](crate::tree::path::PathError::NoKey), which may be ours.
     #[error(transparent)]
     Commit(#[from] CommitError),
     /// The group cannot be joined: the inviter's fault, unless the variant says otherwise.
@@ -88,6 +92,10 @@ pub enum Error {
     /// We do not have the key that is asked for: the caller's fault.
     #[error("there is no such key, or it is not ours")]
     NoKey,
+    /// As many proposals wait as may in one epoch: 1,024 of one member, or of all outside the group
+    /// together, and 65,536 in all. Somebody has to commit first.
+    #[error("no more proposals can wait in this epoch")]
+    TooManyProposals,
     /// A sender ratchet is at its end (2^32 - 1 messages in one epoch): the caller has to commit.
     #[error("no more messages can be sent in this epoch")]
     RatchetExhausted,
@@ -135,6 +143,9 @@ pub enum InvalidMessage {
     /// The group ended by a ReInit, and nobody may send in it any more (RFC 9420, section 12.4.2).
     #[error("the group was reinitialized, and nothing is sent in it any more")]
     GroupSuspended,
+    /// More than 1,024 proposals of one member, or of all outside the group together, in one epoch.
+    #[error("too many proposals of one sender in one epoch")]
+    TooManyProposals,
     /// A commit carries no confirmation tag.
     #[error("the commit has no confirmation tag")]
     MissingConfirmationTag,

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use zeroize::Zeroizing;
 
 use crate::codec::{Bytes, Decode, DecodeError, Encode, Reader, encode_bytes, encode_prefixed};
+use crate::error::Error;
 
 /// What a record is. The numbers are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -88,6 +89,56 @@ pub trait Records {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the stored record {0:?} is missing or damaged")]
 pub struct DamagedRecord(pub RecordKey);
+
+/// A record was written by a version of this crate with another layout.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the stored record {key:?} is of version {version}, which cannot be read")]
+pub struct RecordVersion {
+    /// Which record.
+    pub key: RecordKey,
+    /// Its version.
+    pub version: u8,
+}
+
+/// The version of the layout of all records but the tree's.
+const VERSION: u8 = 2;
+
+/// A record: the version and the structure. It is written into one allocation of `capacity` bytes and
+/// must fit, so that no copy of a secret is left behind by growing.
+pub(crate) fn versioned(value: &impl Encode, capacity: usize) -> Vec<u8> {
+    let mut out = Vec::with_capacity(capacity);
+    VERSION.encode(&mut out);
+    value.encode(&mut out);
+    debug_assert!(out.len() <= capacity, "{} of {capacity} bytes", out.len());
+    out
+}
+
+/// Reads what [`versioned`] wrote, if it is there.
+pub(crate) fn find<T: Decode>(records: &dyn Records, key: &RecordKey) -> Result<Option<T>, Error> {
+    let Some(bytes) = records.get(key) else {
+        return Ok(None);
+    };
+    match bytes.split_first() {
+        Some((&VERSION, value)) => match T::from_bytes(value) {
+            Ok(value) => Ok(Some(value)),
+            Err(_) => Err(DamagedRecord(key.clone()).into()),
+        },
+        Some((&version, _)) => Err(RecordVersion {
+            key: key.clone(),
+            version,
+        }
+        .into()),
+        None => Err(DamagedRecord(key.clone()).into()),
+    }
+}
+
+/// The same for a record that has to be there.
+pub(crate) fn load<T: Decode>(records: &dyn Records, key: RecordKey) -> Result<T, Error> {
+    match find(records, &key)? {
+        Some(value) => Ok(value),
+        None => Err(DamagedRecord(key).into()),
+    }
+}
 
 /// What an operation changes in the stored records. Deletions come first, then the puts.
 #[derive(Clone, Default, PartialEq)]

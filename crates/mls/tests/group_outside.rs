@@ -7,6 +7,7 @@ mod group_harness;
 use folkmoot_mls::code_point::{ProtocolVersion, WireFormat};
 use folkmoot_mls::codec::Bytes;
 use folkmoot_mls::commit::Commit;
+use folkmoot_mls::component::{AppDataDictionary, ComponentID};
 use folkmoot_mls::credential::Credential;
 use folkmoot_mls::crypto::CryptoError;
 use folkmoot_mls::error::{Error, InvalidMessage};
@@ -232,6 +233,12 @@ fn a_group_info_that_nobody_can_join_by() {
     });
     let error = JoinError::MalformedExtension(ExtensionType::EXTERNAL_PUB);
     refuse(malformed, error);
+    // What components keep in a GroupContext is another thing in a GroupInfo.
+    let components = changed(&|info| {
+        let data = AppDataDictionary::default().with_data(ComponentID::APP_COMPONENTS, [7]);
+        info.extensions.set(&data);
+    });
+    join(&mut Client::new("emma"), components, |commit| commit).unwrap();
     let tree = group_of(&["somebody", "else"])[0].group().tree_bytes();
     let other_tree = changed(&|info| {
         info.extensions

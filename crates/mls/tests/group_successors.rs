@@ -375,7 +375,9 @@ fn a_group_moves_to_another_suite_in_one_call() {
 fn some_members_branch_off() {
     let mut clients = group_of(&["alice", "bob", "charlie", "dora"]);
     let (mut people, packages) = offers(&clients, SUITE);
-    let builder = clients[3].group().branch(*b"the branch");
+    let old_id = clients[3].group().branch(*b"group").map(drop);
+    assert_eq!(old_id, Err(refused(SuccessorError::OldGroupId)));
+    let builder = clients[3].group().branch(*b"the branch").unwrap();
     let founded = found(&mut people[3], builder.clone(), [packages[1].clone()]).unwrap();
     let welcome = founded.pending.welcome.clone().unwrap();
     people[3].enter(

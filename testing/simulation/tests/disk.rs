@@ -14,7 +14,6 @@ use folkmoot_mls::codec::{Bytes, Decode, Reader};
 use folkmoot_mls::crypto::{Secret, Suite};
 use folkmoot_mls::group_context::GroupContext;
 use folkmoot_mls::key_package::KeyPackageBundle;
-use folkmoot_mls::proposal::ProposalRef;
 use folkmoot_mls::ratchet::{Ratchet, RatchetKind};
 use folkmoot_mls::records::RecordKind;
 use folkmoot_mls::secret_tree::SecretTree;
@@ -155,7 +154,7 @@ fn group_secrets(value: &[u8]) -> (u64, Vec<&[u8]>) {
         Bytes::decode(&mut reader).unwrap();
     }
     u8::decode(&mut reader).unwrap();
-    Vec::<ProposalRef>::decode(&mut reader).unwrap();
+    u32::decode(&mut reader).unwrap();
     (context.epoch, strings(reader.rest()))
 }
 

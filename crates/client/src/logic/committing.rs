@@ -75,7 +75,9 @@ impl Step<'_> {
         let mut ctx = context(self.now / 1000, self.rng);
         let pending = match builder.build(&mut held.keys, &account.signer(), &mut ctx) {
             Ok(pending) => pending,
-            Err(error @ EngineError::DamagedRecord(_)) => return Err(error.into()),
+            Err(error @ (EngineError::DamagedRecord(_) | EngineError::RecordVersion(_))) => {
+                return Err(error.into());
+            }
             Err(error) => {
                 self.keep(&mut row, held)?;
                 return Ok(Built::Failed(error.into()));

@@ -200,7 +200,9 @@ impl Step<'_> {
         let mut ctx = context(head.entry_time / 1000, self.rng);
         let joined = match Group::join(&mut ctx, welcome, &package.bundle, None) {
             Ok(joined) => joined,
-            Err(error @ EngineError::DamagedRecord(_)) => return Err(error.into()),
+            Err(error @ (EngineError::DamagedRecord(_) | EngineError::RecordVersion(_))) => {
+                return Err(error.into());
+            }
             Err(error) => return Ok(Err(error.to_string())),
         };
         let (group, mut keys, mut changes) = (joined.group, joined.keys, joined.changes);

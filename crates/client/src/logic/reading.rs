@@ -333,7 +333,9 @@ pub(super) fn restored() -> String {
 /// Why a member's message is refused; an error of our own storage is passed on.
 pub(super) fn blame(error: EngineError) -> Result<String, Error> {
     match error {
-        EngineError::DamagedRecord(_) | EngineError::UnsupportedCipherSuite(_) => Err(error.into()),
+        EngineError::DamagedRecord(_)
+        | EngineError::RecordVersion(_)
+        | EngineError::UnsupportedCipherSuite(_) => Err(error.into()),
         EngineError::OwnMessage => Ok(restored()),
         error => Ok(error.to_string()),
     }

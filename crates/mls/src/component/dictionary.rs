@@ -221,11 +221,13 @@ impl ExtensionContent for RequiredWireFormats {
     const EXTENSION_TYPE: ExtensionType = ExtensionType::REQUIRED_WIRE_FORMATS;
 }
 
-/// Whether what a leaf node holds of this draft can be read, or which extension cannot. The data of
+/// Whether what a leaf node holds of this draft can be read, or which extensions cannot. The data of
 /// components is theirs to judge.
-pub(crate) fn check_leaf(extensions: &Extensions) -> Result<(), ExtensionType> {
-    readable::<AppDataDictionary>(extensions)?;
-    readable::<SupportedWireFormats>(extensions)
+pub(crate) fn unreadable_in_leaf(extensions: &Extensions) -> impl Iterator<Item = ExtensionType> {
+    let dictionary = readable::<AppDataDictionary>(extensions).err();
+    dictionary
+        .into_iter()
+        .chain(readable::<SupportedWireFormats>(extensions).err())
 }
 
 /// Whether what a GroupContext holds of this draft can be read, or which extension cannot.

@@ -80,7 +80,7 @@ pub use dictionary::{
     AppComponents, AppDataDictionary, ComponentContent, ComponentData, LastResortKeyPackage,
     RequiredWireFormats, SafeAadComponents, SupportedWireFormats,
 };
-pub(crate) use dictionary::{check_group, check_leaf};
+pub(crate) use dictionary::{check_group, unreadable_in_leaf};
 pub use labels::{BASE_LABEL, ComponentOperationLabel};
 pub use media::{ApplicationFraming, MediaType, MediaTypeList, Parameter};
 pub use safe_aad::{SafeAAD, SafeAADItem};

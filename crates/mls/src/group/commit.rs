@@ -39,10 +39,14 @@ use crate::tree_math::LeafIndex;
 use crate::welcome::{EncryptedGroupSecrets, GroupSecrets, PathSecret, WELCOME, Welcome};
 
 /// Which of the pending proposals a commit takes in.
+///
+/// All that are valid wait, whoever made them: those from outside the group, and a ReInit, which ends it,
+/// among them. A caller with rules of its own about who may propose what looks at each by
+/// [`Group::pending_proposals`] and names those that it lets pass with `AllOf` or `Only`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum IncludeProposals {
-    /// All that can be committed together. Where two exclude each other: a SelfRemove before a Remove,
-    /// even one by value, a Remove before an Update, a later Update before an earlier one, else the one
+    /// All that can be committed together, from members and from outside. Where two exclude each
+    /// other: a SelfRemove before a Remove, even one by value, a Remove before an Update, a later Update before an earlier one, else the one
     /// that came first.
     #[default]
     All,
@@ -98,8 +102,9 @@ pub struct PendingCommit {
 }
 
 impl Group {
-    /// Begins a commit. Unless told otherwise it takes in all pending proposals, has a path, is
-    /// encrypted, and puts the tree into the Welcome.
+    /// Begins a commit. Unless told otherwise it takes in all pending proposals (those from outside and,
+    /// if there is nothing else, a ReInit too, see [`IncludeProposals`]), has a path, is encrypted, and
+    /// puts the tree into the Welcome.
     pub fn commit(&self) -> CommitBuilder {
         CommitBuilder {
             group: self.clone(),
@@ -451,6 +456,7 @@ impl CommitBuilder {
         let own = self.group.own_index();
         let mut pending = self.group.pending_proposals();
         if let IncludeProposals::AllOf(chosen) = include {
+            let chosen: BTreeSet<_> = chosen.iter().collect();
             pending.retain(|(reference, _)| chosen.contains(reference));
         }
         let mut touched = BTreeSet::from([own]);

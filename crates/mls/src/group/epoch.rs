@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::error::{CommitError, ProposalError};
+use super::pending::Pending;
 use super::resumption::PastPsks;
 use super::{Group, Secrets, State};
 use crate::codec::Bytes;
@@ -152,7 +153,7 @@ impl Group {
             public,
             own_keys,
             secrets,
-            proposals: imbl::OrdMap::new(),
+            proposals: Pending::default(),
             past_psks: Arc::new(past.psks),
             reinit: past.reinit.map(Arc::new),
         }));

@@ -160,7 +160,7 @@ pub enum ProposalError {
     /// A proposal of another type than an external commit may hold.
     #[error("a proposal of type {0} in an external commit")]
     NotInExternalCommit(ProposalType),
-    /// A proposal by reference, which somebody outside the group cannot know.
+    /// A proposal by reference that is no SelfRemove: who joins cannot judge it.
     #[error("an external commit that refers to a proposal")]
     ReferenceInExternalCommit,
 }
@@ -219,6 +219,12 @@ pub enum SuccessorError {
     /// The group follows from another one than was given. The caller is to blame.
     #[error("the group follows from another one than was given")]
     WrongPredecessor,
+    /// The group is a branch of one that ended with a ReInit, which leads to one other group only.
+    #[error("a branch of a group that was reinitialized")]
+    BranchAfterReInit,
+    /// A branch has the id of the group that it is a branch of.
+    #[error("the branch has the id of the old group")]
+    OldGroupId,
     /// The last commit to the old group holds no ReInit.
     #[error("the old group was not reinitialized")]
     NotReinitialized,

@@ -10,7 +10,7 @@ use super::epoch::{Past, PublicState, Transition};
 use super::error::{CommitError, JoinError};
 use super::join::joined_tree;
 use super::process::CommitEffects;
-use super::proposals::{Sourced, known};
+use super::proposals::Sourced;
 use super::resumption::psk_secrets;
 use super::{Group, GroupInfoOptions};
 use crate::code_point::WireFormat;
@@ -149,8 +149,12 @@ impl ExternalCommitBuilder {
     ) -> Result<PendingCommit, Error> {
         let public = self.public_state(ctx)?;
         let suite = public.suite;
-        let external_pub = known::<ExternalPub>(&self.group_info.extensions)
-            .map_err(JoinError::MalformedExtension)?
+        let external_pub: Option<ExternalPub> = self
+            .group_info
+            .extensions
+            .get()
+            .map_err(|_| JoinError::MalformedExtension(ExtensionType::EXTERNAL_PUB))?;
+        let external_pub = external_pub
             .ok_or(JoinError::MissingExternalPub)?
             .external_pub;
         let (kem_output, init_secret) =

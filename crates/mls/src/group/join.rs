@@ -16,7 +16,7 @@ use crate::group_info::GroupInfo;
 use crate::key_package::{KeyPackage, KeyPackageBundle};
 use crate::key_schedule::{EpochSecrets, WelcomeKey, member_secret};
 use crate::message_keys::MessageKeys;
-use crate::psk::psk_secret;
+use crate::psk::{ResumptionPSKUsage, psk_secret};
 use crate::records::Changes;
 use crate::transcript::verify_confirmation_tag;
 use crate::tree::OwnKeys;
@@ -37,6 +37,8 @@ pub struct Joined {
     pub changes: Changes,
     /// What the inviter signed, with extensions that may be the application's.
     pub group_info: GroupInfo,
+    /// How the group follows from another one, if it does.
+    pub link: Option<ResumptionPSKUsage>,
 }
 
 impl Group {
@@ -153,6 +155,7 @@ impl Group {
             keys,
             changes,
             group_info,
+            link: usage,
         })
     }
 }

@@ -116,6 +116,7 @@ mod external_commit;
 mod join;
 mod list;
 mod outside;
+mod pending;
 mod process;
 mod proposals;
 mod propose;
@@ -138,6 +139,7 @@ pub use successor::{Successor, SuccessorBuilder, Upgrade, UpgradeBuilder};
 use std::sync::Arc;
 
 use epoch::PublicState;
+use pending::{Full, Pending};
 use resumption::PastPsks;
 
 use crate::context::Context;
@@ -166,7 +168,7 @@ struct State {
     public: PublicState,
     own_keys: OwnKeys,
     secrets: Secrets,
-    proposals: imbl::OrdMap<ProposalRef, Arc<PendingProposal>>,
+    proposals: Pending,
     past_psks: Arc<PastPsks>,
     reinit: Option<Arc<ReInit>>,
 }
@@ -353,14 +355,10 @@ impl Group {
     /// they came.
     #[must_use]
     pub fn pending_proposals(&self) -> Vec<(&ProposalRef, &PendingProposal)> {
-        let mut pending: Vec<_> = self
-            .0
-            .proposals
-            .iter()
-            .map(|(reference, pending)| (reference, &**pending))
-            .collect();
-        pending.sort_by_key(|(_, pending)| pending.number);
-        pending
+        let proposals = self.0.proposals.iter();
+        proposals
+            .map(|(reference, pending)| (reference, pending))
+            .collect()
     }
 
     /// A signed GroupInfo of this epoch (RFC 9420, section 12.4.3), for whoever may join by
@@ -385,20 +383,27 @@ impl Group {
         self.signed_group_info(signer, options.ratchet_tree, extensions)
     }
 
-    /// Proposals that wait are of no use in another epoch; this is how many there are.
-    fn next_number(&self) -> u32 {
-        self.0
-            .proposals
-            .values()
-            .map(|pending| pending.number.saturating_add(1))
-            .max()
-            .unwrap_or(0)
-    }
-
-    fn with_proposal(&self, reference: ProposalRef, pending: PendingProposal) -> Self {
+    /// The group that knows one proposal more; this one, if it knows it already.
+    fn with_proposal(
+        &self,
+        reference: ProposalRef,
+        sender: Sender,
+        proposal: Proposal,
+        own_leaf_key: Option<HpkeKeyPair>,
+    ) -> Result<Self, Full> {
+        if self.0.proposals.get(&reference).is_some() {
+            return Ok(self.clone());
+        }
+        self.0.proposals.room_for(sender)?;
+        let pending = PendingProposal {
+            number: self.0.proposals.count(),
+            sender,
+            proposal,
+            own_leaf_key,
+        };
         let mut state = State::clone(&self.0);
-        state.proposals.insert(reference, Arc::new(pending));
-        Self(Arc::new(state))
+        state.proposals.push(reference, pending);
+        Ok(Self(Arc::new(state)))
     }
 
     fn check_signer(&self, signer: &SignatureKeyPair) -> Result<(), Error> {

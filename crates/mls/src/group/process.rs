@@ -1,18 +1,19 @@
 //! Reading what others sent (RFC 9420, sections 6, 12.1 and 12.4.2).
 
+use super::Group;
 use super::epoch::{Past, PublicState, Transition};
-use super::error::{CommitError, ProposalError};
-use super::proposals::{Applied, Sourced, known};
+use super::error::CommitError;
+use super::pending::Full;
+use super::proposals::{Applied, Sourced};
 use super::resumption::{PastPsks, psk_secrets};
-use super::{Group, PendingProposal};
 use crate::code_point::WireFormat;
-use crate::codec::{Bytes, Encode};
+use crate::codec::{Bytes, Decode, DecodeError, Encode, Reader};
 use crate::commit::Commit;
 use crate::component::safe_aad;
 use crate::context::Context;
 use crate::crypto::{Secret, SignaturePublicKey};
 use crate::error::{Error, InvalidMessage};
-use crate::extension::{Extensions, ExternalSenders};
+use crate::extension::{ExtensionType, Extensions, ExternalSender};
 use crate::framing::{
     AuthenticatedContent, Content, ContentType, FramedContent, PrivateMessage, PublicMessage,
     Sender,
@@ -43,7 +44,9 @@ pub enum Processed {
         /// What to store: the key is used up.
         changes: Changes,
     },
-    /// A proposal. It is judged when it is committed.
+    /// A proposal. It is judged when it is committed, by the protocol's rules only: whether this sender
+    /// may propose this, the caller judges, and has its commits leave out what may not be (see
+    /// [`IncludeProposals`](super::IncludeProposals)).
     Proposal {
         /// Who proposes: a member or, in clear, somebody outside the group.
         sender: Sender,
@@ -149,8 +152,12 @@ impl Group {
     ///   are.
     /// - [`Error::KeyGone`]: it came before, or too late.
     /// - [`Error::UnexpectedWireFormat`]: it is no message to a group.
+    /// - [`Error::TooManyProposals`]: nobody's fault; [`InvalidMessage::TooManyProposals`] is the sender's.
     /// - [`Error::Decode`], [`Error::Crypto`], [`Error::InvalidMessage`]: the sender's fault.
-    /// - [`Error::Proposal`], [`Error::Commit`]: the committer's fault.
+    /// - [`Error::Proposal`], [`Error::Commit`]: the committer's fault, but where we may be the ones who
+    ///   lack something: [`ProposalError::UnknownPsk`] and [`ProposalError::UnknownResumptionPsk`], a PSK
+    ///   that we never had or did not keep; [`ProposalError::UnknownReference`], a proposal that did not
+    ///   reach us; [`PathError::NoKey`](crate::tree::path::PathError::NoKey), a private key.
     pub fn process(
         &self,
         keys: &mut MessageKeys,
@@ -234,14 +241,8 @@ impl Group {
                 Ok(leaf.signature_key().into())
             }
             (Sender::External(place), _) => {
-                let senders = known::<ExternalSenders>(self.extensions());
-                let senders = senders.map_err(ProposalError::MalformedExtension)?;
-                let mut senders = senders.unwrap_or_default().external_senders.into_iter();
-                let sender = usize::try_from(place)
-                    .ok()
-                    .and_then(|place| senders.nth(place));
-                let sender = sender.ok_or(InvalidMessage::UnknownExternalSender(place))?;
-                Ok(sender.signature_key)
+                let key = external_sender_key(self.extensions(), place);
+                Ok(key.ok_or(InvalidMessage::UnknownExternalSender(place))?)
             }
             (Sender::NewMemberProposal, Content::Proposal(proposal)) => match &**proposal {
                 Proposal::Add(add) => Ok(add.key_package.leaf_node.signature_key.clone()),
@@ -278,15 +279,11 @@ impl Group {
             Content::Proposal(proposal) => {
                 let proposal = (**proposal).clone();
                 let reference = ProposalRef::from(content.proposal_ref(self.suite()));
-                let group = self.with_proposal(
-                    reference.clone(),
-                    PendingProposal {
-                        number: self.next_number(),
-                        sender,
-                        proposal: proposal.clone(),
-                        own_leaf_key: None,
-                    },
-                );
+                let group = self.with_proposal(reference.clone(), sender, proposal.clone(), None);
+                let group = group.map_err(|full| match full {
+                    Full::OfSender => InvalidMessage::TooManyProposals.into(),
+                    Full::OfAll => Error::TooManyProposals,
+                })?;
                 let mut changes = consume()?;
                 group.record_changes(Some(self), &mut changes);
                 Ok(Processed::Proposal {
@@ -422,5 +419,58 @@ impl Group {
             return Err(Error::WrongGroup);
         }
         Ok(())
+    }
+}
+
+/// The key of the external sender at a place. Those before it are passed over unread: this comes before
+/// the signature, so anybody can ask for it.
+fn external_sender_key(extensions: &Extensions, place: u32) -> Option<SignaturePublicKey> {
+    let find = |list: &[u8]| -> Result<SignaturePublicKey, DecodeError> {
+        let mut list = Reader::new(Reader::new(list).prefixed()?);
+        for _ in 0..place {
+            list.prefixed()?; // The signature key.
+            list.array::<2>()?; // The credential's type, and its content.
+            list.prefixed()?;
+        }
+        Ok(ExternalSender::decode(&mut list)?.signature_key)
+    };
+    find(extensions.data(ExtensionType::EXTERNAL_SENDERS)?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::credential::{Credential, CredentialType};
+    use crate::extension::ExternalSenders;
+
+    #[test]
+    fn external_senders_are_found_by_their_places() {
+        let credentials = [
+            Credential::basic(*b"one"),
+            Credential::X509 {
+                certificates: vec![Bytes::from(vec![1; 300]), Bytes::default()],
+            },
+            Credential::Custom {
+                credential_type: CredentialType(0xf0f0),
+                data: Bytes::from(*b"three"),
+            },
+        ];
+        let keys =
+            [[1_u8; 32], [2; 32], [3; 32]].map(|key| SignaturePublicKey::from(key.as_slice()));
+        let senders = keys.clone().into_iter().zip(credentials);
+        let external_senders = senders.map(|(signature_key, credential)| ExternalSender {
+            signature_key,
+            credential,
+        });
+        let extensions = Extensions::default().with(&ExternalSenders {
+            external_senders: external_senders.collect(),
+        });
+        for (place, key) in keys.into_iter().enumerate() {
+            assert_eq!(external_sender_key(&extensions, place as u32), Some(key));
+        }
+        for place in [3, u32::MAX] {
+            assert_eq!(external_sender_key(&extensions, place), None);
+        }
+        assert_eq!(external_sender_key(&Extensions::default(), 0), None);
     }
 }

@@ -111,14 +111,13 @@ impl Group {
                 }),
                 ProposalOrRef::Reference(reference) => {
                     let pending = self.state().proposals.get(reference);
-                    let is_self_remove =
-                        pending.is_some_and(|pending| pending.proposal == Proposal::SelfRemove);
+                    // An unknown one may be a SelfRemove that did not reach us.
+                    let pending = pending.ok_or(ProposalError::UnknownReference)?;
+                    let is_self_remove = pending.proposal == Proposal::SelfRemove;
                     if committer == Sender::NewMemberCommit && !is_self_remove {
                         return Err(ProposalError::ReferenceInExternalCommit);
                     }
-                    Ok(Sourced::from(
-                        &**pending.ok_or(ProposalError::UnknownReference)?,
-                    ))
+                    Ok(Sourced::from(pending))
                 }
             })
             .collect()
@@ -459,7 +458,11 @@ pub(super) fn check_external_senders(
     let before: Option<ExternalSenders> = before.and_then(|before| known(before).ok().flatten());
     let before = before.unwrap_or_default().external_senders;
     let new = new.unwrap_or_default().external_senders;
-    for sender in new.iter().filter(|sender| !before.contains(sender)) {
+    let before: BTreeSet<_> = before.iter().map(Encode::to_bytes).collect();
+    for sender in new
+        .iter()
+        .filter(|sender| !before.contains(&sender.to_bytes()))
+    {
         let (credential, key) = (&sender.credential, &sender.signature_key);
         ctx.authentication_service
             .validate(credential, key, extensions, ctx.now)

@@ -1,10 +1,10 @@
 //! Proposing a change without making it (RFC 9420, section 12.1).
 
+use super::Group;
 use super::components::{check_known, check_known_ephemeral};
 use super::error::ProposalError;
 use super::list::{check_psks, check_reinit};
 use super::proposals::{Signatures, check_key_package, known};
-use super::{Group, PendingProposal};
 use crate::code_point::WireFormat;
 use crate::component::safe_aad;
 use crate::context::Context;
@@ -41,7 +41,7 @@ impl Group {
     ///
     /// # Errors
     /// All the caller's: [`Error::GroupSuspended`], [`Error::WrongSigner`], [`Error::WrongEpoch`], [`Error::WrongGroup`],
-    /// [`Error::RatchetExhausted`], [`Error::UnexpectedWireFormat`],
+    /// [`Error::RatchetExhausted`], [`Error::UnexpectedWireFormat`], [`Error::TooManyProposals`],
     /// [`ProposalError::UpdateOfCommitter`] for an Update, [`ProposalError::NoSuchMember`] for a
     /// Remove of nobody, [`ProposalError::KeyPackage`] for an Add that is not valid, what a commit
     /// would be refused for with a GroupContextExtensions, a PSK or a ReInit that is not valid,
@@ -103,8 +103,9 @@ impl Group {
     /// Whether a SelfRemove of ours waits.
     fn removes_itself(&self) -> bool {
         let own = Sender::Member(self.own_index());
-        let mut proposals = self.state().proposals.values();
-        proposals.any(|pending| pending.proposal == Proposal::SelfRemove && pending.sender == own)
+        let mut proposals = self.state().proposals.iter();
+        proposals
+            .any(|(_, pending)| pending.sender == own && pending.proposal == Proposal::SelfRemove)
     }
 
     /// Proposes to replace our own leaf by one with fresh keys. The private key waits with the
@@ -220,14 +221,9 @@ impl Group {
         let content =
             AuthenticatedContent::sign(self.suite(), signer, wire_format, content, context)?;
         let reference = ProposalRef::from(content.proposal_ref(self.suite()));
-        let number = self.next_number();
-        let pending = PendingProposal {
-            number,
-            sender,
-            proposal,
-            own_leaf_key,
-        };
-        let group = self.with_proposal(reference.clone(), pending);
+        let group = self
+            .with_proposal(reference.clone(), sender, proposal, own_leaf_key)
+            .map_err(|_| Error::TooManyProposals)?;
         let (message, mut changes) = self.protect(content, keys, 0, ctx.rng)?;
         group.record_changes(Some(self), &mut changes);
         Ok(Proposed {

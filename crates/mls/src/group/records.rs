@@ -9,24 +9,22 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::epoch::PublicState;
+use super::pending::Pending;
 use super::resumption::PastPsks;
 use super::{Group, PendingProposal, Secrets, State};
-use crate::codec::{Bytes, Decode, DecodeError, Encode, Reader};
+use crate::codec::{Bytes, Encode};
 use crate::crypto::{CryptoProvider, SignaturePublicKey};
 use crate::error::Error;
 use crate::group_context::GroupContext;
 use crate::message_keys::{MessageKeys, SignatureKeys};
 use crate::proposal::{ProposalRef, ReInit};
-use crate::records::{Changes, DamagedRecord, RecordKey, RecordKind, Records};
+use crate::records::{Changes, DamagedRecord, RecordKey, RecordKind, Records, load, versioned};
 use crate::tree::OwnKeys;
 use crate::tree::Tree;
 use crate::tree_math::LeafIndex;
 
-/// The version of the records below.
-const VERSION: u8 = 1;
-
-/// More than the secrets of any record take: key pairs of 25 nodes, of at most 200 bytes each.
-const SECRETS: usize = 8 * 1024;
+/// More than a group's record takes beside what its fields of any length take: six secrets, hashes.
+const REST: usize = 1024;
 
 /// More than the PSK of a past epoch takes.
 const PAST_PSK: usize = 80;
@@ -38,7 +36,8 @@ crate::tls_struct! {
         confirmation_tag: Bytes,
         interim_transcript_hash: Bytes,
         tree_depth: u8,
-        proposals: Vec<ProposalRef>,
+        /// How many wait: each has a record of its own.
+        proposals: u32,
         secrets: Secrets,
         past_psks: PastPsks,
         reinit: Option<ReInit>,
@@ -55,20 +54,23 @@ impl Group {
             confirmation_tag: public.confirmation_tag.clone(),
             interim_transcript_hash: public.interim_transcript_hash.clone(),
             tree_depth: public.tree.depth() as u8,
-            proposals: state.proposals.keys().cloned().collect(),
+            proposals: state.proposals.count(),
             reinit: self.reinit().cloned(),
             past_psks: PastPsks::clone(&state.past_psks),
             secrets: state.secrets.clone(),
         };
-        let size = stored.context.to_bytes().len()
-            + stored.proposals.to_bytes().len()
+        let size = REST
+            + stored.context.to_bytes().len()
             + stored.reinit.to_bytes().len()
             + stored.past_psks.past.len() * PAST_PSK;
         changes.put(group_key(), versioned(&stored, size));
         let before_group = before;
         let before = before.map(Self::state);
         if before.is_none_or(|before| !before.own_keys.is_same(&state.own_keys)) {
-            changes.put(own_keys_key(), versioned(&state.own_keys, 0));
+            changes.put(
+                own_keys_key(),
+                versioned(&state.own_keys, state.own_keys.encoded_capacity()),
+            );
         }
         public
             .tree
@@ -76,16 +78,23 @@ impl Group {
         if let Some(before) = before_group.filter(|before| before.epoch() != self.epoch()) {
             self.record_old_signature_keys(before, changes);
         }
-        for reference in before.iter().flat_map(|before| before.proposals.keys()) {
-            if !state.proposals.contains_key(reference) {
-                changes.delete(proposal_key(reference));
+        // Within an epoch they only come, and with it they all go.
+        let stored = match before_group {
+            Some(before) if before.epoch() == self.epoch() => before.state().proposals.count(),
+            Some(before) => {
+                changes.append(before.proposals_deletion());
+                0
             }
-        }
-        for (reference, pending) in &state.proposals {
-            if before.is_none_or(|before| !before.proposals.contains_key(reference)) {
-                let size = pending.proposal.to_bytes().len();
-                changes.put(proposal_key(reference), versioned(&**pending, size));
-            }
+            None => 0,
+        };
+        for proposal in state.proposals.since(stored) {
+            let (reference, pending) = proposal;
+            let own_key = pending.own_leaf_key.as_ref();
+            let own_key = own_key.map(|pair| pair.private_key.len() + pair.public_key.len());
+            let public = reference.len() + pending.proposal.to_bytes().len();
+            let capacity = 64 + public + own_key.unwrap_or(0);
+            let key = proposal_key(self.epoch(), pending.number);
+            changes.put(key, versioned(proposal, capacity));
         }
     }
 
@@ -95,8 +104,8 @@ impl Group {
     #[must_use]
     pub fn proposals_deletion(&self) -> Changes {
         let mut changes = Changes::default();
-        for reference in self.state().proposals.keys() {
-            changes.delete(proposal_key(reference));
+        for number in 0..self.state().proposals.count() {
+            changes.delete(proposal_key(self.epoch(), number));
         }
         changes
     }
@@ -104,7 +113,10 @@ impl Group {
     /// Adds what makes messages of `before`'s epoch readable after a restart in a later one.
     fn record_old_signature_keys(&self, before: &Self, changes: &mut Changes) {
         let old = self.tree().replaced_signature_keys(before.tree());
-        changes.put(signature_keys_key(before.epoch()), versioned(&old, 0));
+        changes.put(
+            signature_keys_key(before.epoch()),
+            versioned(&old, 1 + old.to_bytes().len()),
+        );
     }
 
     /// Reads the message keys of an epoch back: of this one, or of a past one whose keys, and those
@@ -112,7 +124,7 @@ impl Group {
     ///
     /// # Errors
     /// [`Error::DamagedRecord`], our own storage's fault, or the caller's who deleted the epoch;
-    /// [`Error::UnsupportedCipherSuite`].
+    /// [`Error::RecordVersion`]; [`Error::UnsupportedCipherSuite`].
     pub fn load_keys(
         &self,
         provider: &dyn CryptoProvider,
@@ -137,7 +149,8 @@ impl Group {
     /// Reads the group back from its records.
     ///
     /// # Errors
-    /// [`Error::DamagedRecord`], our own storage's fault; [`Error::UnsupportedCipherSuite`].
+    /// [`Error::DamagedRecord`], our own storage's fault; [`Error::RecordVersion`];
+    /// [`Error::UnsupportedCipherSuite`].
     pub fn load(provider: &dyn CryptoProvider, records: &dyn Records) -> Result<Self, Error> {
         let stored: StoredGroup = load(records, group_key())?;
         let cipher_suite = stored.context.cipher_suite;
@@ -152,10 +165,14 @@ impl Group {
         if tree.leaf(own_keys.leaf_index()).is_none() {
             return Err(DamagedRecord(own_keys_key()).into());
         }
-        let mut proposals = imbl::OrdMap::new();
-        for reference in stored.proposals {
-            let pending: PendingProposal = load(records, proposal_key(&reference))?;
-            proposals.insert(reference, Arc::new(pending));
+        let mut proposals = Pending::default();
+        for number in 0..stored.proposals {
+            let key = proposal_key(stored.context.epoch, number);
+            let (reference, pending): (ProposalRef, PendingProposal) = load(records, key.clone())?;
+            if pending.number != number || proposals.get(&reference).is_some() {
+                return Err(DamagedRecord(key).into());
+            }
+            proposals.push(reference, pending);
         }
         let public = PublicState {
             suite,
@@ -205,8 +222,8 @@ fn own_keys_key() -> RecordKey {
     RecordKey::new(RecordKind::PrivateKeys, &Nothing)
 }
 
-fn proposal_key(reference: &ProposalRef) -> RecordKey {
-    RecordKey::new(RecordKind::Proposal, reference)
+fn proposal_key(epoch: u64, number: u32) -> RecordKey {
+    RecordKey::new(RecordKind::Proposal, &(epoch, number))
 }
 
 /// What tells the only record of a kind from others.
@@ -214,29 +231,4 @@ struct Nothing;
 
 impl Encode for Nothing {
     fn encode(&self, _out: &mut Vec<u8>) {}
-}
-
-/// A record: a version and the structure. `public` is the size of what is in it beside secrets: there
-/// is room for all from the start, so that no copy of a secret is left behind by growing.
-fn versioned(value: &impl Encode, public: usize) -> Vec<u8> {
-    let mut out = Vec::with_capacity(public + SECRETS);
-    VERSION.encode(&mut out);
-    value.encode(&mut out);
-    out
-}
-
-fn load<T: Decode>(records: &dyn Records, key: RecordKey) -> Result<T, DamagedRecord> {
-    let read = |bytes: &[u8]| -> Result<T, DecodeError> {
-        let mut reader = Reader::new(bytes);
-        if u8::decode(&mut reader)? != VERSION {
-            return Err(DecodeError::InvalidValue("version of a record"));
-        }
-        let value = T::decode(&mut reader)?;
-        reader.finish()?;
-        Ok(value)
-    };
-    match records.get(&key).map(|bytes| read(&bytes)) {
-        Some(Ok(value)) => Ok(value),
-        _ => Err(DamagedRecord(key)),
-    }
 }

@@ -118,18 +118,27 @@ impl Group {
 
     /// Begins a group beside this one, of the same version and suite, with us and those of our fellow
     /// members who are added.
-    pub fn branch(&self, group_id: impl Into<Bytes>) -> SuccessorBuilder {
-        SuccessorBuilder {
+    ///
+    /// # Errors
+    /// The caller's: [`Error::GroupSuspended`] after a ReInit, which only [`successor`](Self::successor)
+    /// follows; [`SuccessorError::OldGroupId`] for this group's own id.
+    pub fn branch(&self, group_id: impl Into<Bytes>) -> Result<SuccessorBuilder, Error> {
+        self.check_active()?;
+        let group_id = group_id.into();
+        if *group_id == *self.group_id() {
+            return Err(SuccessorError::OldGroupId.into());
+        }
+        Ok(SuccessorBuilder {
             predecessor: self.clone(),
             usage: ResumptionPSKUsage::Branch,
             parameters: GroupParameters {
                 version: self.group_context().version,
                 cipher_suite: self.cipher_suite(),
-                group_id: group_id.into(),
+                group_id,
                 extensions: Extensions::default(),
             },
             plan: Plan::default(),
-        }
+        })
     }
 
     /// Ends this group and begins the one that takes its place in one call; to move it to a stronger
@@ -339,6 +348,8 @@ pub(super) fn check_link(
             }
             Ok(())
         }
+        // Else a group that ended for a stronger one would be followed by one as weak as itself.
+        (Some(_), Some(old)) if old.reinit().is_some() => Err(SuccessorError::BranchAfterReInit),
         (Some(_), Some(_)) => Ok(()),
     }
 }
@@ -355,8 +366,10 @@ pub(super) fn check_successor(
         return Err(SuccessorError::Epoch(context.epoch));
     }
     let old_context = predecessor.group_context();
-    let (version, cipher_suite): (ProtocolVersion, CipherSuite) = match predecessor.reinit() {
-        Some(reinit) if usage == ResumptionPSKUsage::ReInit => {
+    let (version, cipher_suite): (ProtocolVersion, CipherSuite) = match usage {
+        ResumptionPSKUsage::ReInit => {
+            let reinit = predecessor.reinit();
+            let reinit = reinit.ok_or(SuccessorError::NotReinitialized)?;
             if context.group_id != reinit.group_id {
                 return Err(SuccessorError::GroupId);
             }
@@ -365,7 +378,12 @@ pub(super) fn check_successor(
             }
             (reinit.version, reinit.cipher_suite)
         }
-        _ => (old_context.version, old_context.cipher_suite),
+        _ => {
+            if context.group_id == old_context.group_id {
+                return Err(SuccessorError::OldGroupId);
+            }
+            (old_context.version, old_context.cipher_suite)
+        }
     };
     if context.version != version {
         return Err(SuccessorError::Version);
@@ -489,6 +507,8 @@ mod tests {
             change(&mut context);
             check_successor(&old, usage, &context, tree, &BasicCredentials)
         };
+        let old_id = |context: &mut GroupContext| context.group_id = Bytes::from(*b"old");
+        assert_eq!(check(Branch, &old_id), Err(SuccessorError::OldGroupId));
         for usage in [ReInit, Branch] {
             assert_eq!(check(usage, &|_| {}), Ok(()));
             let epoch = check(usage, &|context| context.epoch = 2);
@@ -549,5 +569,10 @@ mod tests {
         assert_eq!(check(&link(1)), Ok(()));
         // After the ReInit there is no other epoch than the one that it led to.
         assert_eq!(check(&link(0)), Err(SuccessorError::PskEpoch(0)));
+        // No branch is a way around what the ReInit leads to.
+        let branch = psk(ResumptionPSKUsage::Branch, 1);
+        assert_eq!(check(&branch), Err(SuccessorError::BranchAfterReInit));
+        let branch = old.branch(*b"branch").map(drop);
+        assert_eq!(branch, Err(Error::GroupSuspended));
     }
 }

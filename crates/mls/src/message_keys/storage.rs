@@ -5,31 +5,30 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{MessageKeys, SignatureKeys};
-use crate::codec::{Decode, DecodeError, Encode, Reader};
+use crate::codec::Encode;
 use crate::component::safe_aad;
 use crate::crypto::{CryptoProvider, Secret};
 use crate::error::Error;
 use crate::group_context::GroupContext;
 use crate::ratchet::{Ratchet, RatchetKind};
-use crate::records::{Changes, DamagedRecord, RecordKey, RecordKind, Records};
+use crate::records::{
+    Changes, DamagedRecord, RecordKey, RecordKind, Records, find, load, versioned,
+};
 use crate::secret_tree::SecretTree;
 use crate::tree_math::LeafIndex;
-
-/// The version of the records below.
-const VERSION: u8 = 1;
 
 impl MessageKeys {
     /// The keys of an epoch as they were stored. `signature_keys` is the epoch's tree.
     ///
     /// # Errors
-    /// [`Error::DamagedRecord`], [`Error::UnsupportedCipherSuite`].
+    /// [`Error::DamagedRecord`], [`Error::RecordVersion`], [`Error::UnsupportedCipherSuite`].
     pub fn load(
         provider: &dyn CryptoProvider,
         epoch: u64,
         records: &dyn Records,
         signature_keys: Arc<dyn SignatureKeys>,
     ) -> Result<Self, Error> {
-        let stored: StoredEpoch = load_record(records, epoch_key(epoch))?;
+        let stored: StoredEpoch = load(records, epoch_key(epoch))?;
         let cipher_suite = stored.context.cipher_suite;
         let suite = provider
             .suite(cipher_suite)
@@ -47,7 +46,7 @@ impl MessageKeys {
             sender_data_secret: stored.sender_data_secret,
             tree,
             ratchets,
-            exporter: load_record(records, exporter_key(epoch))?,
+            exporter: load(records, exporter_key(epoch))?,
             signature_keys,
         })
     }
@@ -137,37 +136,6 @@ fn ratchet_key(epoch: u64, sender: LeafIndex, kind: RatchetKind) -> RecordKey {
     RecordKey::new(RecordKind::Ratchet, &(epoch, (sender, kind as u8)))
 }
 
-/// A record's value: a version and the structure, written into one allocation of `capacity` bytes.
-fn versioned(value: &impl Encode, capacity: usize) -> Vec<u8> {
-    let mut out = Vec::with_capacity(capacity);
-    VERSION.encode(&mut out);
-    value.encode(&mut out);
-    out
-}
-
-fn load_record<T: Decode>(records: &dyn Records, key: RecordKey) -> Result<T, DamagedRecord> {
-    find_record(records, &key)?.ok_or(DamagedRecord(key))
-}
-
-fn find_record<T: Decode>(
-    records: &dyn Records,
-    key: &RecordKey,
-) -> Result<Option<T>, DamagedRecord> {
-    let Some(bytes) = records.get(key) else {
-        return Ok(None);
-    };
-    let read = || -> Result<T, DecodeError> {
-        let mut reader = Reader::new(&bytes);
-        if u8::decode(&mut reader)? != VERSION {
-            return Err(DecodeError::InvalidValue("version"));
-        }
-        let value = T::decode(&mut reader)?;
-        reader.finish()?;
-        Ok(value)
-    };
-    read().map(Some).map_err(|_| DamagedRecord(key.clone()))
-}
-
 type Ratchets = BTreeMap<(LeafIndex, RatchetKind), Ratchet>;
 
 /// Finds the secrets that are left by walking from the root. Below a node without a secret both
@@ -177,19 +145,19 @@ fn load_tree(
     records: &dyn Records,
     epoch: u64,
     height: u32,
-) -> Result<(SecretTree, Ratchets), DamagedRecord> {
+) -> Result<(SecretTree, Ratchets), Error> {
     let mut secrets = BTreeMap::new();
     let mut ratchets = BTreeMap::new();
     let mut open = vec![1_u32];
     while let Some(node) = open.pop() {
-        if let Some(secret) = find_record(records, &node_key(epoch, node))? {
+        if let Some(secret) = find(records, &node_key(epoch, node))? {
             secrets.insert(node, secret);
         } else if node >> height == 0 {
             open.extend([node << 1 | 1, node << 1]);
         } else {
             let sender = LeafIndex(node ^ 1 << height);
             for kind in RatchetKind::ALL {
-                let ratchet = load_record(records, ratchet_key(epoch, sender, kind))?;
+                let ratchet = load(records, ratchet_key(epoch, sender, kind))?;
                 ratchets.insert((sender, kind), ratchet);
             }
         }

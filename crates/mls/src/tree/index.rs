@@ -9,6 +9,7 @@ use imbl::OrdMap;
 use crate::code_point::{ProtocolVersion, WireFormat};
 use crate::component::{
     AppComponents, AppDataDictionary, ComponentID, SafeAadComponents, SupportedWireFormats,
+    unreadable_in_leaf,
 };
 use crate::credential::CredentialType;
 use crate::crypto::CipherSuite;
@@ -65,7 +66,12 @@ impl Capability {
             .iter()
             .copied()
             .map(Self::CipherSuite);
-        let extensions = capabilities.extensions.iter().copied().map(Self::Extension);
+        // Whoever cannot write it does not know it, should the group come to need it.
+        let unreadable: Vec<_> = unreadable_in_leaf(&leaf_node.extensions).collect();
+        let extensions = capabilities.extensions.iter().copied();
+        let extensions = extensions
+            .filter(|kind| !unreadable.contains(kind))
+            .map(Self::Extension);
         let proposals = capabilities.proposals.iter().copied().map(Self::Proposal);
         let credentials = capabilities
             .credentials

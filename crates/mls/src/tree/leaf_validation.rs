@@ -54,7 +54,7 @@ pub enum LeafNodeError {
     /// An extension of the leaf that its own capabilities do not list.
     #[error("extension {0} of the leaf is not in its own capabilities")]
     UnlistedExtension(ExtensionType),
-    /// An extension of the leaf that this crate knows has a content that cannot be read.
+    /// An extension of the leaf that every member has to know has a content that cannot be read.
     #[error("extension {0} of the leaf is malformed")]
     MalformedExtension(ExtensionType),
     /// The leaf's credential type is not in its own capabilities.
@@ -182,7 +182,13 @@ impl LeafRules<'_> {
         {
             return Err(LeafNodeError::UnlistedExtension(unlisted));
         }
-        component::check_leaf(&leaf_node.extensions).map_err(LeafNodeError::MalformedExtension)?;
+        // Where nobody has to know the type, other members cannot tell that it is malformed.
+        if let Some(malformed) = component::unreadable_in_leaf(&leaf_node.extensions).find(|kind| {
+            needed(self.extensions, self.required)
+                .any(|capability| capability == Capability::Extension(*kind))
+        }) {
+            return Err(LeafNodeError::MalformedExtension(malformed));
+        }
         let credential = leaf_node.credential.credential_type();
         if !capabilities.supports_credential(credential) {
             return Err(LeafNodeError::UnlistedCredential(credential));

@@ -66,6 +66,13 @@ impl OwnKeys {
         self.keys.get(&node)
     }
 
+    /// More than the encoding takes, in bytes.
+    pub(crate) fn encoded_capacity(&self) -> usize {
+        let pairs = self.keys.values();
+        let pairs = pairs.map(|pair| 16 + pair.private_key.len() + pair.public_key.len());
+        16 + pairs.sum::<usize>()
+    }
+
     /// Whether both are the same value in memory: a cheap test that never says yes wrongly.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         self.leaf == other.leaf && Arc::ptr_eq(&self.keys, &other.keys)

@@ -8,7 +8,7 @@ use folkmoot_mls::component::{
     RequiredWireFormats, SafeAadComponents, SupportedWireFormats,
 };
 use folkmoot_mls::error::Error;
-use folkmoot_mls::extension::{ExtensionType, Extensions};
+use folkmoot_mls::extension::{ExtensionType, Extensions, RequiredCapabilities};
 use folkmoot_mls::group::{KeyPackageError, ProposalError};
 use folkmoot_mls::tree::{Capability, LeafNodeError};
 
@@ -174,8 +174,36 @@ fn what_cannot_be_read_is_refused() {
         let mut leaf = leaf("newcomer", &AppDataDictionary::default());
         leaf.extensions.set_data(kind, bytes);
         newcomer.leaf = Some(leaf);
+        // Members who need not know the type cannot tell.
+        let package = newcomer.key_package();
+        let pending = clients[0].commit(|commit| commit.add(package.clone()));
+        let with_newcomer = pending.unwrap().group;
+        assert_eq!(
+            with_newcomer.member_count(),
+            clients[0].group().member_count() + 1
+        );
+        // Where they have to, they refuse it.
+        let required = RequiredCapabilities {
+            extension_types: vec![kind],
+            ..RequiredCapabilities::default()
+        };
+        let required = Extensions::default().with(&required);
+        let refused = clients[0].commit(|commit| {
+            let commit = commit.add(package);
+            commit.group_context_extensions(required.clone())
+        });
         let error = LeafNodeError::MalformedExtension(kind);
-        assert_eq!(add(&mut clients, newcomer), Err(error));
+        let error = ProposalError::KeyPackage(KeyPackageError::LeafNode(error));
+        assert_eq!(refused.unwrap_err(), Error::Proposal(error));
+        // And who is in already counts as one who does not know it.
+        let mut members = self::clients(Extensions::default());
+        let package = newcomer.key_package();
+        let pending = members[0].commit(|commit| commit.add(package)).unwrap();
+        members.push(newcomer);
+        deliver(&mut members, 0, pending);
+        let refused = members[0].commit(|c| c.group_context_extensions(required));
+        let lacks = ProposalError::MemberLacks(Capability::Extension(kind));
+        assert_eq!(refused.unwrap_err(), Error::Proposal(lacks));
     }
 }
 

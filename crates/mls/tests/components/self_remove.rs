@@ -378,7 +378,7 @@ fn a_leave_is_committed_by_reference_by_somebody_else_with_a_path() {
 }
 
 #[test]
-fn other_references_are_still_refused_in_an_external_commit() {
+fn a_reference_that_leads_nowhere_is_refused_in_an_external_commit() {
     let mut clients = clients(Extensions::default());
     let left = clients[1].propose(Proposal::SelfRemove, CLEAR);
     let left = left.unwrap().message;
@@ -391,7 +391,7 @@ fn other_references_are_still_refused_in_an_external_commit() {
     let message = pending.unwrap().message;
     assert_eq!(
         clients[2].receive(&message).unwrap_err(),
-        Error::Proposal(ProposalError::ReferenceInExternalCommit)
+        Error::Proposal(ProposalError::UnknownReference)
     );
     clients[0].receive(&message).unwrap();
 }

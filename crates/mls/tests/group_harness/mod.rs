@@ -34,6 +34,8 @@ pub struct Client {
     pub signer: SignatureKeyPair,
     pub rng: ChaCha20Rng,
     pub now: Option<u64>,
+    /// Of the group that it creates.
+    pub group_id: Bytes,
     /// Its leaf, if it is not the usual one.
     pub leaf: Option<LeafParameters>,
     pub key_package_extensions: Extensions,
@@ -134,6 +136,7 @@ impl Client {
             signer,
             rng,
             now,
+            group_id: Bytes::from(*b"group"),
             leaf: None,
             key_package_extensions: Extensions::default(),
             bundle: None,
@@ -158,7 +161,7 @@ impl Client {
         let parameters = GroupParameters {
             version: ProtocolVersion::MLS10,
             cipher_suite: self.suite,
-            group_id: Bytes::from(*b"group"),
+            group_id: self.group_id.clone(),
             extensions,
         };
         let created = Group::create(

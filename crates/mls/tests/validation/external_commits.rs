@@ -31,7 +31,8 @@ use crate::{
 
 rules! {
     "12.4.3.2" "an external commit has a path" => path;
-    "12.4.3.2" "an external commit refers to no proposal" => references;
+    "12.4.3.2" "an external commit refers to no proposal but SelfRemoves" => references;
+    "12.4.2" "what an external commit refers to is known" => unknown_reference;
     "12.4.3.2" "an external commit is signed by the key in its path" => signature;
     "6.1" "the signature of an external commit covers the GroupContext" => signature_covers_the_context;
     "12.2" "an external commit has an ExternalInit" => no_external_init;
@@ -159,6 +160,15 @@ fn references() {
     plan.proposals.push(ProposalOrRef::Reference(reference));
     plan.effects.push((mallory.own, remove(CHARLIE)));
     let error = ProposalError::ReferenceInExternalCommit;
+    refused_plan((clients, mallory, plan), error, Around::default());
+}
+
+/// It may be a SelfRemove that did not reach Alice.
+fn unknown_reference() {
+    let (clients, mallory, mut plan) = joining(Vec::new());
+    let reference = Bytes::from([7; 32]).into();
+    plan.proposals.push(ProposalOrRef::Reference(reference));
+    let error = ProposalError::UnknownReference;
     refused_plan((clients, mallory, plan), error, Around::default());
 }
 

@@ -119,7 +119,7 @@ impl Insider {
         let confirmation_tag = Bytes::decode(reader).unwrap();
         let interim_transcript_hash = Bytes::decode(reader).unwrap();
         u8::decode(reader).unwrap();
-        Vec::<Bytes>::decode(reader).unwrap();
+        u32::decode(reader).unwrap();
         let mut secret = || Secret::decode(reader).unwrap();
         let [_exporter, external_secret, membership_key] = [secret(), secret(), secret()];
         let [_resumption, _authenticator, init_secret] = [secret(), secret(), secret()];

@@ -48,8 +48,8 @@ rules! {
     "12.2" "no two Removes of one leaf" => two_removes;
     "12.2" "no two Updates of one leaf" => two_updates;
     "12.2" "no Update and Remove of one leaf" => update_and_remove;
-    "12.2" "no two Adds of the same client" => two_adds;
-    "12.2" "no Add of a member" => add_of_a_member;
+    "12.2" "no two Adds of the same client, which is one signature key" => two_adds;
+    "12.2" "no Add of a member, who is known by the signature key" => add_of_a_member;
     "12.2" "an Add of a member whom a Remove takes out" => add_of_a_removed_member;
     "12.2" "no PSK twice" => psk_twice;
     "8.4" "no more PSKs than their count can say" => too_many_psks;

@@ -8,7 +8,9 @@ use folkmoot_mls::crypto::{CipherSuite, CryptoError, CryptoProvider, PROVIDER, S
 use folkmoot_mls::error::{Error, InvalidMessage};
 use folkmoot_mls::extension::{Extensions, RequiredCapabilities};
 use folkmoot_mls::framing::Content;
-use folkmoot_mls::group::{Group, GroupParameters, JoinError, ProposalError, SuccessorError};
+use folkmoot_mls::group::{
+    Group, GroupParameters, JoinError, Joined, ProposalError, SuccessorError,
+};
 use folkmoot_mls::key_package::KeyPackageBundle;
 use folkmoot_mls::proposal::{PreSharedKey, Proposal, ReInit};
 use folkmoot_mls::psk::{PreSharedKeyID, PskType, ResumptionPSKUsage, ResumptionPsk};
@@ -36,6 +38,8 @@ rules! {
     "11.2" "after a ReInit the cipher suite is the one in it" => cipher_suite;
     "11.2" "after a ReInit the extensions are those in it" => extensions;
     "12.4.3.1" "after a ReInit all old members are in the new group" => missing_member;
+    "11.2" "after a ReInit there is no branch" => branch_after_reinit;
+    "11.3" "a branch's group id is not the group's" => branch_group_id;
     "11.3" "a branch's epoch is 1" => branch_epoch;
     "11.3" "a branch's version is the group's" => branch_version;
     "11.3" "a branch's cipher suite is the group's" => branch_cipher_suite;
@@ -104,12 +108,24 @@ fn founding(
     extensions: Extensions,
     others: &[&str],
 ) -> Founding {
+    let group_id: &[u8] = if usage == BRANCH { b"branch" } else { b"group" };
+    founding_of(group_id, predecessor, usage, extensions, others)
+}
+
+fn founding_of(
+    group_id: &[u8],
+    predecessor: Group,
+    usage: ResumptionPSKUsage,
+    extensions: Extensions,
+    others: &[&str],
+) -> Founding {
     let renewed = |name: &str| {
         let mut client = Client::new(name);
         client.signer = Client::new(&format!("{name} again")).signer;
         client
     };
     let mut mallory = renewed("mallory");
+    mallory.group_id = Bytes::from(group_id);
     mallory.create(extensions);
     let psk = predecessor.resumption_psk().clone();
     let id = link(usage, predecessor.group_id(), predecessor.epoch());
@@ -145,7 +161,7 @@ impl Founding {
         &mut self,
         change: impl FnOnce(&mut Invitation),
         knows_predecessor: bool,
-    ) -> Result<Group, Error> {
+    ) -> Result<Joined, Error> {
         let forged = self.commit();
         let secrets: Vec<_> = self
             .links
@@ -158,12 +174,11 @@ impl Founding {
         let bundle: KeyPackageBundle = self.alice.bundle.clone().unwrap();
         let mut rng = self.alice.rng.clone();
         let ctx = &mut context(None, &mut rng);
-        let joined = if knows_predecessor {
+        if knows_predecessor {
             Group::join_successor(ctx, &welcome, &bundle, None, &self.predecessor)
         } else {
             Group::join(ctx, &welcome, &bundle, None)
-        };
-        Ok(joined?.group)
+        }
     }
 
     fn refused(mut self, change: impl FnOnce(&mut Invitation), error: impl Into<JoinError>) {
@@ -182,13 +197,15 @@ fn branch() -> Founding {
 
 #[test]
 fn what_follows_a_group_as_it_should_is_joined() {
-    for mut founding in [after(reinit()), branch()] {
-        let group = founding.join(|_| {}, true).unwrap();
+    for (mut founding, usage) in [(after(reinit()), REINIT), (branch(), BRANCH)] {
+        let Joined { group, link, .. } = founding.join(|_| {}, true).unwrap();
         assert_eq!((group.epoch(), group.member_count()), (1, 3));
+        assert_eq!(link, Some(usage));
     }
     // A branch may leave members out.
     let mut smaller = founding(going_on(), BRANCH, Extensions::default(), &[]);
-    assert_eq!(smaller.join(|_| {}, true).unwrap().member_count(), 2);
+    let smaller = smaller.join(|_| {}, true).unwrap().group;
+    assert_eq!(smaller.member_count(), 2);
     // After a ReInit others may be there as well.
     let mut larger = founding(
         ended(reinit()),
@@ -196,7 +213,8 @@ fn what_follows_a_group_as_it_should_is_joined() {
         Extensions::default(),
         &["charlie", "dave"],
     );
-    assert_eq!(larger.join(|_| {}, true).unwrap().member_count(), 4);
+    let larger = larger.join(|_| {}, true).unwrap().group;
+    assert_eq!(larger.member_count(), 4);
 }
 
 fn reinit_version() {
@@ -349,6 +367,32 @@ fn missing_member() {
     let founding = founding(ended(reinit()), REINIT, Extensions::default(), &["dave"]);
     let error = SuccessorError::MissingMember(LeafIndex(CHARLIE as u32));
     founding.refused(|_| {}, error);
+}
+
+/// As weak as the group that was to end for a stronger one, say.
+fn branch_after_reinit() {
+    let stronger = ReInit {
+        cipher_suite: CipherSuite(3),
+        ..reinit()
+    };
+    let old = ended(stronger);
+    let refused = old.branch(*b"branch").map(drop);
+    assert_eq!(refused, Err(Error::GroupSuspended));
+    let last = founding(old.clone(), BRANCH, Extensions::default(), &["charlie"]);
+    last.refused(|_| {}, SuccessorError::BranchAfterReInit);
+    // Nor with the PSK of an earlier epoch.
+    let mut earlier = founding(old, BRANCH, Extensions::default(), &["charlie"]);
+    let psk = earlier.predecessor.resumption_psk_of(1).unwrap().clone();
+    earlier.links = vec![(link(BRANCH, b"group", 1), psk)];
+    earlier.refused(|_| {}, SuccessorError::BranchAfterReInit);
+}
+
+fn branch_group_id() {
+    let same = going_on().branch(*b"group").map(drop);
+    let error = SuccessorError::OldGroupId;
+    assert_eq!(same, Err(error.clone().into()));
+    let same = founding_of(b"group", going_on(), BRANCH, Extensions::default(), &[]);
+    same.refused(|_| {}, error);
 }
 
 fn branch_epoch() {

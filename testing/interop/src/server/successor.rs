@@ -136,7 +136,7 @@ impl Client {
         let (group, wire_format) = (member.group.clone(), member.wire_format);
         let extensions = wire::extensions(&request.extensions)?;
         let builder = group
-            .branch(request.group_id.as_slice())
+            .branch(request.group_id.as_slice())?
             .extensions(extensions);
         let offer = self.offer(&group, group.cipher_suite())?;
         let plan = Plan {

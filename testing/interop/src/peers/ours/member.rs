@@ -387,6 +387,7 @@ impl Member for Ours {
         let mut builder = if branch {
             predecessor
                 .branch(next.group_id.as_slice())
+                .map_err(at("branch"))?
                 .extensions(raw_extensions(&next.extensions))
         } else {
             self.renew(next.suite)?;
