@@ -332,7 +332,7 @@ fn external_commits_that_members_refuse() {
                 .proposals
                 .push(ProposalOrRef::Reference(Bytes::from([1; 32])))
         },
-        ProposalError::ReferenceInExternalCommit.into(),
+        ProposalError::UnknownReference.into(),
     );
     refuse(
         &|commit| {
