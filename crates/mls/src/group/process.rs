@@ -440,7 +440,7 @@ fn external_sender_key(extensions: &Extensions, place: u32) -> Option<SignatureP
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::credential::{Credential, CredentialType};
+    use crate::credential::{Certificate, Credential, CredentialType};
     use crate::extension::ExternalSenders;
 
     #[test]
@@ -448,7 +448,12 @@ mod tests {
         let credentials = [
             Credential::basic(*b"one"),
             Credential::X509 {
-                certificates: vec![Bytes::from(vec![1; 300]), Bytes::default()],
+                certificates: vec![
+                    Certificate {
+                        cert_data: vec![1; 300].into()
+                    };
+                    2
+                ],
             },
             Credential::Custom {
                 credential_type: CredentialType(0xf0f0),

@@ -166,7 +166,7 @@ fn references() {
 /// It may be a SelfRemove that did not reach Alice.
 fn unknown_reference() {
     let (clients, mallory, mut plan) = joining(Vec::new());
-    let reference = Bytes::from([7; 32]).into();
+    let reference = Bytes::from([7; 32]);
     plan.proposals.push(ProposalOrRef::Reference(reference));
     let error = ProposalError::UnknownReference;
     refused_plan((clients, mallory, plan), error, Around::default());
