@@ -666,7 +666,7 @@ fn nobody_joins_a_branch_of_a_group() {
         let leaf = alice.group.own_leaf().parameters();
         let mut ctx = world(alice.now, &mut alice.rng);
         let extensions = alice.group.extensions().clone();
-        let mut branch = alice.group.branch([9; 32]).extensions(extensions);
+        let mut branch = alice.group.branch([9; 32]).unwrap().extensions(extensions);
         for package in packages {
             branch = branch.add(package);
         }
