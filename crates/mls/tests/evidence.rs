@@ -12,6 +12,7 @@ use folkmoot_mls::error::{Error, InvalidMessage};
 use folkmoot_mls::evidence::{Evidence, EvidenceError, Proven};
 use folkmoot_mls::extension::Extensions;
 use folkmoot_mls::framing::{Content, ContentType, Sender};
+use folkmoot_mls::inspect::inspect;
 use folkmoot_mls::message::MlsMessage;
 use folkmoot_mls::proposal::Proposal;
 use folkmoot_mls::tree_math::LeafIndex;
@@ -24,7 +25,11 @@ fn evidence(client: &Client, message: &MlsMessage) -> Result<Evidence, Error> {
 
 /// The moderator gets bytes, and knows nothing of the group.
 fn moderator(evidence: &Evidence) -> Evidence {
-    Evidence::from_bytes(&evidence.to_bytes()).unwrap()
+    let bytes = evidence.to_bytes();
+    let shown = inspect(&bytes).unwrap().to_string();
+    assert!(shown.starts_with("Evidence:"), "{shown}");
+    assert!(inspect(&bytes[1..]).is_err());
+    Evidence::from_bytes(&bytes).unwrap()
 }
 
 fn judged(evidence: &Evidence) -> Result<Proven<'_>, EvidenceError> {

@@ -1,4 +1,4 @@
-//! Any MLS message, field by field, for people and for programs that write it down.
+//! Any MLS message, and evidence of one, field by field, for people and for programs that write it down.
 //!
 //! [`inspect`] gives a [`Field`], which prints itself as indented text. Names are the RFC's. Nothing is
 //! decrypted or verified: it says what the bytes say.
@@ -13,6 +13,7 @@ mod structures;
 use std::fmt;
 
 use crate::codec::{DecodeError, Reader};
+use crate::evidence::Evidence;
 use crate::message::MlsMessage;
 
 /// A name and what it stands for.
@@ -84,10 +85,10 @@ impl<'a> Iterator for List<'a> {
     }
 }
 
-/// Gives an encoded `MLSMessage` field by field.
+/// Gives an encoded `MLSMessage`, or an [`Evidence`], field by field.
 ///
 /// # Errors
-/// [`DecodeError`]: the bytes are no MLS message.
+/// [`DecodeError`]: the bytes are neither; it says what they lack as a message.
 ///
 /// ```
 /// use folkmoot_mls::inspect::inspect;
@@ -95,10 +96,18 @@ impl<'a> Iterator for List<'a> {
 /// assert!(inspect(b"no message").is_err());
 /// ```
 pub fn inspect(bytes: &[u8]) -> Result<Field<'_>, DecodeError> {
+    whole::<MlsMessage>("MLSMessage", bytes)
+        .or_else(|error| whole::<Evidence>("Evidence", bytes).map_err(|_| error))
+}
+
+fn whole<'a, T: structures::Inspect>(
+    name: &'static str,
+    bytes: &'a [u8],
+) -> Result<Field<'a>, DecodeError> {
     let mut reader = Reader::new(bytes);
-    let message = structures::field::<MlsMessage>("MLSMessage", &mut reader)?;
+    let field = structures::field::<T>(name, &mut reader)?;
     reader.finish()?;
-    Ok(message)
+    Ok(field)
 }
 
 /// Bytes of a longer value that are shown in text.

@@ -12,13 +12,14 @@ use crate::commit::{Commit, HpkeCiphertext, UpdatePath, UpdatePathNode};
 use crate::component::{AppDataDictionary, ComponentID, RequiredWireFormats, SupportedWireFormats};
 use crate::credential::{Certificate, Credential, CredentialType};
 use crate::crypto::{CipherSuite, HpkePublicKey, SignaturePublicKey};
+use crate::evidence::{Evidence, EvidenceVersion};
 use crate::extension::{
     ApplicationId, Extension, ExtensionType, Extensions, ExternalPub, ExternalSender,
     ExternalSenders, RequiredCapabilities,
 };
 use crate::framing::{
-    Content, ContentType, FramedContent, FramedContentAuthData, PrivateMessage, PublicMessage,
-    Sender,
+    AuthenticatedContent, Content, ContentType, FramedContent, FramedContentAuthData,
+    PrivateMessage, PublicMessage, Sender,
 };
 use crate::group_context::GroupContext;
 use crate::group_info::GroupInfo;
@@ -33,6 +34,7 @@ use crate::proposal::{
 use crate::psk::{
     ApplicationPsk, ExternalPsk, PreSharedKeyID, PskType, ResumptionPSKUsage, ResumptionPsk,
 };
+use crate::tree::{LeafProof, ProofStep};
 use crate::tree_math::LeafIndex;
 use crate::welcome::{EncryptedGroupSecrets, Welcome};
 
@@ -86,6 +88,13 @@ inspect_structs! {
     }
     Certificate { cert_data: Bytes }
     Commit { proposals: Vec<ProposalOrRef>, path: Option<UpdatePath> }
+    Evidence {
+        version: EvidenceVersion,
+        group_context: GroupContext,
+        leaf_node: LeafNode,
+        leaf_proof: LeafProof,
+        content: AuthenticatedContent,
+    }
     EncryptedGroupSecrets { new_member: Bytes, encrypted_group_secrets: HpkeCiphertext }
     ExternalInit { kem_output: Bytes }
     ExternalPsk { psk_id: Bytes }
@@ -135,6 +144,8 @@ inspect_structs! {
         signature: Bytes,
     }
     Lifetime { not_before: u64, not_after: u64 }
+    LeafProof { steps: Vec<ProofStep> }
+    ProofStep { parent_node: Option<ParentNode>, sibling_hash: Bytes }
     ParentNode {
         encryption_key: HpkePublicKey,
         parent_hash: Bytes,
@@ -275,6 +286,14 @@ impl Inspect for ContentType {
     }
 }
 
+impl Inspect for EvidenceVersion {
+    fn read<'a>(reader: &mut Reader<'a>) -> Result<Value<'a>, DecodeError> {
+        Self::decode(reader).map(|version| match version {
+            Self::One => Value::Number(1),
+        })
+    }
+}
+
 impl Inspect for ResumptionPSKUsage {
     fn read<'a>(reader: &mut Reader<'a>) -> Result<Value<'a>, DecodeError> {
         let name = format!("{:?}", Self::decode(reader)?);
@@ -355,42 +374,67 @@ impl Inspect for MlsMessage {
     }
 }
 
-/// What is behind the content depends on who sends what.
 impl Inspect for PublicMessage {
     fn read<'a>(reader: &mut Reader<'a>) -> Result<Value<'a>, DecodeError> {
         const _: fn(PublicMessage) = |message| {
             let PublicMessage {
                 content: _,
-                auth,
+                auth: _,
                 membership_tag: _,
             } = message;
-            let FramedContentAuthData {
-                signature: _,
-                confirmation_tag: _,
-            } = auth;
         };
-        let mut ahead = reader.clone();
-        ahead.prefixed()?;
-        u64::decode(&mut ahead)?;
-        let sender = Sender::decode(&mut ahead)?;
-        ahead.prefixed()?;
-        let content_type = ContentType::decode(&mut ahead)?;
-
-        let content = field::<FramedContent>("content", reader)?;
-        let signature = field::<Bytes>("signature", reader)?;
-        let confirmation_tag = tag(
-            "confirmation_tag",
-            content_type == ContentType::Commit,
-            reader,
-        )?;
-        let auth = Field {
-            name: "auth",
-            value: Value::Fields(vec![signature, confirmation_tag]),
-        };
+        let (content, auth, sender) = signed_content(reader)?;
         let from_member = matches!(sender, Sender::Member(_));
         let membership_tag = tag("membership_tag", from_member, reader)?;
         Ok(Value::Fields(vec![content, auth, membership_tag]))
     }
+}
+
+impl Inspect for AuthenticatedContent {
+    fn read<'a>(reader: &mut Reader<'a>) -> Result<Value<'a>, DecodeError> {
+        const _: fn(AuthenticatedContent) = |content| {
+            let AuthenticatedContent {
+                wire_format: _,
+                content: _,
+                auth: _,
+            } = content;
+        };
+        let wire_format = field::<WireFormat>("wire_format", reader)?;
+        let (content, auth, _) = signed_content(reader)?;
+        Ok(Value::Fields(vec![wire_format, content, auth]))
+    }
+}
+
+/// Content and what proves it, and who says to have sent it. What is behind the content depends on what
+/// it is.
+fn signed_content<'a>(
+    reader: &mut Reader<'a>,
+) -> Result<(Field<'a>, Field<'a>, Sender), DecodeError> {
+    const _: fn(FramedContentAuthData) = |auth| {
+        let FramedContentAuthData {
+            signature: _,
+            confirmation_tag: _,
+        } = auth;
+    };
+    let mut ahead = reader.clone();
+    ahead.prefixed()?;
+    u64::decode(&mut ahead)?;
+    let sender = Sender::decode(&mut ahead)?;
+    ahead.prefixed()?;
+    let content_type = ContentType::decode(&mut ahead)?;
+
+    let content = field::<FramedContent>("content", reader)?;
+    let signature = field::<Bytes>("signature", reader)?;
+    let confirmation_tag = tag(
+        "confirmation_tag",
+        content_type == ContentType::Commit,
+        reader,
+    )?;
+    let auth = Field {
+        name: "auth",
+        value: Value::Fields(vec![signature, confirmation_tag]),
+    };
+    Ok((content, auth, sender))
 }
 
 /// A tag that is written as it is where it is present, and not at all elsewhere.
