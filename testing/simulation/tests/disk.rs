@@ -636,7 +636,7 @@ fn nothing_that_was_used_is_on_the_disk() {
 #[test]
 fn what_a_careless_disk_keeps_is_found() {
     // Free space is used again, a log is only written on.
-    let some = ["ratchets", "exporter trees", "init keys"];
+    let some = ["ratchets", "exporter trees"];
     let most = [
         "ratchets",
         "exporter trees",

@@ -167,8 +167,10 @@ fn epoch_secrets(client: &Client) -> [Secret; 6] {
     GroupContext::decode(&mut reader).unwrap();
     let _tag_and_transcript = [(); 2].map(|()| Secret::decode(&mut reader).unwrap());
     u8::decode(&mut reader).unwrap();
-    Vec::<Secret>::decode(&mut reader).unwrap();
-    [(); 6].map(|()| Secret::decode(&mut reader).unwrap())
+    let _waiting_proposals = u32::decode(&mut reader).unwrap();
+    let secrets = [(); 6].map(|()| Secret::decode(&mut reader).unwrap());
+    assert!(secrets.iter().all(|secret| secret.len() == 32));
+    secrets
 }
 
 fn init_secret(client: &Client) -> Secret {
