@@ -113,6 +113,8 @@ mod create;
 mod epoch;
 mod error;
 mod external_commit;
+#[cfg(feature = "testing")]
+mod filled;
 mod join;
 mod list;
 mod outside;
@@ -129,6 +131,8 @@ pub use commit::{CommitBuilder, IncludeProposals, PendingCommit};
 pub use create::{Created, GroupParameters};
 pub use error::{CommitError, JoinError, KeyPackageError, ProposalError, SuccessorError};
 pub use external_commit::ExternalCommitBuilder;
+#[cfg(feature = "testing")]
+pub use filled::FilledGroup;
 pub use join::Joined;
 pub use outside::{Destination, propose_as_external_sender, propose_join};
 pub use process::{CommitEffects, Processed};

@@ -16,6 +16,8 @@
 //! | 12.4.3.3: the ratchet tree as a message | `ratchet_tree` |
 
 mod chunk;
+#[cfg(feature = "testing")]
+pub(crate) mod filled;
 mod index;
 pub mod leaf_validation;
 mod node;
