@@ -150,7 +150,27 @@ fn messages_are_shown_in_little_memory(count: usize) {
     let mut group_info = context;
     encode_bytes(&[vec![0, 2], tree].concat(), &mut group_info);
     group_info.extend_from_slice(&[0, 0, 0, 0, 0, 0]);
-    for message in [commit, welcome, group_info] {
+    let framing = [many(&[0], &[0, 0], count), vec![0]].concat();
+    let mut word = [&[0, 1, 0, 1, 1, 7][..], &[0; 8], &[4, 0, 1]].concat();
+    encode_bytes(&framing, &mut word);
+    word.push(0);
+    // As many as there are components.
+    let items: Vec<u8> = (0..=u16::MAX)
+        .flat_map(|id| [id.to_be_bytes().as_slice(), &[0]].concat())
+        .collect();
+    let mut aad = Vec::new();
+    encode_bytes(&items, &mut aad);
+    let mut private = [&[0, 1, 0, 2, 1, 7][..], &[0; 8], &[3]].concat();
+    encode_bytes(&aad, &mut private);
+    private.extend_from_slice(&[0, 0]);
+    let messages = [
+        (commit, count),
+        (welcome, count),
+        (group_info, count),
+        (word, 3 * count),
+        (private, 3 << 16),
+    ];
+    for (message, count) in messages {
         let mut lines = Lines::default();
         let peak = peak_of(|| {
             let shown = inspect(&message).expect("a message");

@@ -1,11 +1,16 @@
 //! Any MLS message, and evidence of one, field by field, for people and for programs that write it down.
 //!
 //! [`inspect`] gives a [`Field`], which prints itself as indented text. Names are the RFC's. Nothing is
-//! decrypted or verified: it says what the bytes say.
+//! decrypted or verified: it says what the bytes say. Authenticated data and application data may be any
+//! bytes; if they can be read as a [`SafeAAD`] or an [`ApplicationFraming`] (draft-ietf-mls-extensions,
+//! sections 4.9 and 6.2), they are shown as such beside the bytes.
 //!
 //! Messages to inspect are often those that somebody suspects. So nothing is decoded into memory: a
 //! [`Value`] borrows from the bytes, and a [`List`] reads an item when its turn comes. What is taken
 //! depends on how deep structures lie in each other, which the RFC fixes, and not on the message's size.
+//!
+//! [`SafeAAD`]: crate::component::SafeAAD
+//! [`ApplicationFraming`]: crate::component::ApplicationFraming
 
 mod components;
 mod structures;
@@ -164,9 +169,11 @@ mod tests {
     use super::structures::field;
     use super::*;
     use crate::codec::{Bytes, Encode};
+    use crate::component::{ApplicationFraming, MediaType, SafeAAD};
     use crate::credential::Credential;
     use crate::extension::{ApplicationId, ExtensionType, Extensions};
-    use crate::framing::{ContentType, PrivateMessage};
+    use crate::framing::{Content, ContentType, FramedContent, PrivateMessage, Sender};
+    use crate::tree_math::LeafIndex;
 
     #[test]
     fn a_message_is_shown_with_the_names_of_the_rfc() {
@@ -224,6 +231,108 @@ extensions:
     extension_type: external_senders
     extension_data: 09 (1 bytes)";
         assert_eq!(shown.to_string(), expected);
+    }
+
+    /// What is shown below a name, line by line.
+    fn below<'a>(text: &'a str, name: &str) -> Vec<&'a str> {
+        let lines = text.lines().skip_while(|line| line.trim_start() != name);
+        let depth = |line: &str| line.len() - line.trim_start().len();
+        let mut lines = lines.peekable();
+        let start = lines.next().map_or(usize::MAX, depth);
+        lines
+            .take_while(|line| depth(line) > start)
+            .map(str::trim_start)
+            .collect()
+    }
+
+    #[test]
+    fn authenticated_data_is_shown_as_safe_aad_if_it_can_be_one() {
+        let component = crate::component::ComponentID;
+        let aad = SafeAAD::default()
+            .with(component(0x8001), [7])
+            .with(component(0x8002), []);
+        let message = |authenticated_data: &[u8]| {
+            MlsMessage::PrivateMessage(PrivateMessage {
+                group_id: Bytes::from([1]),
+                epoch: 7,
+                content_type: ContentType::Commit,
+                authenticated_data: authenticated_data.into(),
+                encrypted_sender_data: Bytes::from([4]),
+                ciphertext: Bytes::from([5]),
+            })
+        };
+        let shown = |data: &[u8]| inspect(&message(data).to_bytes()).unwrap().to_string();
+        let bytes = aad.to_bytes();
+        let text = shown(&bytes);
+        assert!(text.contains("authenticated_data: 0780010107800200 (8 bytes)"));
+        let name = "authenticated_data as SafeAAD:";
+        let items = [
+            "[0]:",
+            "component_id: 0x8001",
+            "aad_item_data: 07 (1 bytes)",
+            "[1]:",
+            "component_id: 0x8002",
+            "aad_item_data: empty",
+        ];
+        assert_eq!(below(&text, name), items);
+        // A list of nothing is one too.
+        assert!(shown(&[0]).contains("authenticated_data as SafeAAD: none\n"));
+        // Not empty data, nor data with more behind, nor with less, nor out of order, nor just anything.
+        let longer = [&bytes[..], &[0]].concat();
+        let unsorted = b"\x06\x80\x02\x00\x80\x01\x00";
+        for other in [&[][..], &longer, &bytes[..7], unsorted, b"from the app"] {
+            let text = shown(other);
+            assert!(text.contains("authenticated_data: ") && !text.contains("SafeAAD"));
+        }
+        // In clear it stands in the FramedContent.
+        let content = framed(&bytes, b"").to_bytes();
+        let shown = field::<FramedContent>("content", &mut Reader::new(&content)).unwrap();
+        assert_eq!(below(&shown.to_string(), name), items);
+    }
+
+    #[test]
+    fn application_data_is_shown_as_application_framing_if_it_can_be_one() {
+        let shown = |data: &[u8]| {
+            let bytes = framed(b"", data).to_bytes();
+            let mut reader = Reader::new(&bytes);
+            let field = field::<FramedContent>("content", &mut reader).unwrap();
+            assert!(reader.is_empty());
+            field.to_string()
+        };
+        let framing = ApplicationFraming {
+            media_type: MediaType::new("text/plain").with_parameter("charset", "utf-8"),
+            inner_application_content: Bytes::from(*b"hi"),
+        };
+        let bytes = framing.to_bytes();
+        let text = shown(&bytes);
+        assert!(text.contains("application_data: 0a746578742f706c61696e"));
+        assert_eq!(
+            below(&text, "application_data as ApplicationFraming:"),
+            [
+                "media_type:",
+                "type: \"text/plain\"",
+                "parameters:",
+                "[0]:",
+                "parameter_name: \"charset\"",
+                "parameter_value: \"utf-8\"",
+                "inner_application_content: 6869 (2 bytes)",
+            ]
+        );
+        let longer = [&bytes[..], &[0]].concat();
+        for other in [&[][..], &longer, &bytes[1..], b"just a word"] {
+            let text = shown(other);
+            assert!(text.contains("application_data: ") && !text.contains("Framing"));
+        }
+    }
+
+    fn framed(authenticated_data: &[u8], application_data: &[u8]) -> FramedContent {
+        FramedContent {
+            group_id: Bytes::from([1]),
+            epoch: 7,
+            sender: Sender::Member(LeafIndex(2)),
+            authenticated_data: authenticated_data.into(),
+            content: Content::Application(application_data.into()),
+        }
     }
 
     #[test]

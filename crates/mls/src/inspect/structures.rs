@@ -9,7 +9,10 @@ use crate::capabilities::Capabilities;
 use crate::code_point::{ProtocolVersion, WireFormat};
 use crate::codec::{Bytes, Decode, DecodeError, Reader};
 use crate::commit::{Commit, HpkeCiphertext, UpdatePath, UpdatePathNode};
-use crate::component::{AppDataDictionary, ComponentID, RequiredWireFormats, SupportedWireFormats};
+use crate::component::{
+    AppDataDictionary, ApplicationFraming, ComponentID, RequiredWireFormats, SafeAAD,
+    SupportedWireFormats,
+};
 use crate::credential::{Certificate, Credential, CredentialType};
 use crate::crypto::{CipherSuite, HpkePublicKey, SignaturePublicKey};
 use crate::evidence::{Evidence, EvidenceVersion};
@@ -58,16 +61,35 @@ pub fn named<'a>(name: &'static str, content: &impl std::fmt::Debug) -> Field<'a
     Field { name, value }
 }
 
+/// Bytes that may be anything, shown once more under `name` as a `T` if they are one and no more. Whether
+/// they are meant as one, the group's context says, which is not at hand.
+pub fn also<T: Inspect>(name: &'static str, fields: &mut Vec<Field<'_>>) {
+    if let Some(Value::Bytes(bytes)) = fields.last().map(|field| &field.value)
+        && let Some(value) = whole_content::<T>(bytes)
+    {
+        fields.push(Field { name, value });
+    }
+}
+
 /// Structures by their fields. None can be forgotten or be of another type: that would not compile.
+/// Bytes that may be a structure say which behind `as`.
 macro_rules! inspect_structs {
-    ($( $type:ident { $($field:ident: $field_type:ty),* $(,)? } )*) => {$(
+    ($( $type:ident { $($field:ident: $field_type:ty $(as $also:ident)?),* $(,)? } )*) => {$(
         impl Inspect for $type {
             fn read<'a>(reader: &mut Reader<'a>) -> Result<Value<'a>, DecodeError> {
                 const _: fn($type) = |value| {
                     let $type { $($field),* } = value;
                     $( let _: $field_type = $field; )*
                 };
-                Ok(Value::Fields(vec![ $( field::<$field_type>(stringify!($field), reader)? ),* ]))
+                let mut fields = Vec::new();
+                $(
+                    fields.extend([field::<$field_type>(stringify!($field), reader)?]);
+                    $(
+                        let name = concat!(stringify!($field), " as ", stringify!($also));
+                        also::<$also>(name, &mut fields);
+                    )?
+                )*
+                Ok(Value::Fields(fields))
             }
         }
     )*};
@@ -105,7 +127,7 @@ inspect_structs! {
         group_id: Bytes,
         epoch: u64,
         sender: Sender,
-        authenticated_data: Bytes,
+        authenticated_data: Bytes as SafeAAD,
         content: Content,
     }
     GroupContext {
@@ -157,7 +179,7 @@ inspect_structs! {
         group_id: Bytes,
         epoch: u64,
         content_type: ContentType,
-        authenticated_data: Bytes,
+        authenticated_data: Bytes as SafeAAD,
         encrypted_sender_data: Bytes,
         ciphertext: Bytes,
     }
@@ -191,7 +213,8 @@ inspect_structs! {
 /// name and what follows.
 macro_rules! inspect_enums {
     ($( $type:ident, $kind:literal: $repr:ty {
-        $( $number:literal => $name:literal $(, $field:ident: $field_type:ty)?; )*
+        $( $number:literal => $name:literal
+            $(, $field:ident: $field_type:ty $(as $also:ident)?)?; )*
     } )*) => {$(
         impl Inspect for $type {
             fn read<'a>(reader: &mut Reader<'a>) -> Result<Value<'a>, DecodeError> {
@@ -200,7 +223,13 @@ macro_rules! inspect_enums {
                     $( $number => {
                         let value = Value::Name($name.to_owned());
                         fields.push(Field { name: $kind, value });
-                        $( fields.push(field::<$field_type>(stringify!($field), reader)?); )?
+                        $(
+                            fields.push(field::<$field_type>(stringify!($field), reader)?);
+                            $(
+                                let name = concat!(stringify!($field), " as ", stringify!($also));
+                                also::<$also>(name, &mut fields);
+                            )?
+                        )?
                     } )*
                     _ => return Err(DecodeError::InvalidValue(stringify!($type))),
                 }
@@ -216,7 +245,7 @@ inspect_enums! {
         2 => "remove";
     }
     Content, "content_type": u8 {
-        1 => "application", application_data: Bytes;
+        1 => "application", application_data: Bytes as ApplicationFraming;
         2 => "proposal", proposal: Proposal;
         3 => "commit", commit: Commit;
     }
@@ -500,11 +529,13 @@ impl Inspect for Extension {
 
 /// The content of an extension or of a component; its bytes if they are malformed.
 pub fn content<T: Inspect>(data: &[u8]) -> Value<'_> {
+    whole_content::<T>(data).unwrap_or(Value::Bytes(data))
+}
+
+fn whole_content<T: Inspect>(data: &[u8]) -> Option<Value<'_>> {
     let mut reader = Reader::new(data);
-    T::read(&mut reader)
-        .ok()
-        .filter(|_| reader.is_empty())
-        .unwrap_or(Value::Bytes(data))
+    let value = T::read(&mut reader).ok()?;
+    reader.is_empty().then_some(value)
 }
 
 impl Inspect for RatchetTree {
