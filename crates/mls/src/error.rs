@@ -10,6 +10,7 @@ use crate::group::{CommitError, JoinError, ProposalError};
 use crate::proposal::ProposalType;
 use crate::records::{DamagedRecord, RecordVersion};
 use crate::tree_math::LeafIndex;
+use crate::tree_pages::PageError;
 
 /// Any failure of the engine. A failed call changes nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -44,6 +45,9 @@ pub enum Error {
     /// The group cannot be joined: the inviter's fault, unless the variant says otherwise.
     #[error(transparent)]
     Join(#[from] JoinError),
+    /// The pages of a tree are refused; see the variant for whose fault it is.
+    #[error(transparent)]
+    TreePages(#[from] PageError),
 
     /// The signature key is not the one in our leaf: the caller's fault.
     #[error("the signature key is not the one in our leaf")]

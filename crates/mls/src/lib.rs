@@ -109,6 +109,7 @@
 //! | [`credential`], [`leaf_node`], [`key_package`] | 5.3, 7.2, 10: who a client is |
 //! | [`framing`], [`message`] | 6: how content is signed and travels |
 //! | [`tree`], [`tree_math`], [`node`] | 4, 7: the ratchet tree and TreeKEM |
+//! | [`tree_pages`] | the tree of a large group, apart from its Welcomes |
 //! | [`key_schedule`], [`psk`], [`transcript`] | 8: from one epoch's secrets to the next one's |
 //! | [`secret_tree`], [`ratchet`], [`message_keys`] | 9: a key for each message |
 //! | [`proposal`], [`mod@commit`], [`welcome`], [`group`] | 11, 12: how groups change |
@@ -161,4 +162,5 @@ mod testing;
 pub mod transcript;
 pub mod tree;
 pub mod tree_math;
+pub mod tree_pages;
 pub mod welcome;

@@ -24,6 +24,8 @@ pub enum RecordKind {
     Proposal = 4,
     /// Signature keys that the commit after an epoch replaced.
     SignatureKeys = 5,
+    /// Where pages of the tree are, and what opens them.
+    TreePages = 6,
     /// What the message keys of an epoch have in common.
     MessageKeys = 16,
     /// A node of an epoch's secret tree.

@@ -36,6 +36,7 @@ use crate::records::Changes;
 use crate::transcript::confirmation_tag;
 use crate::tree::path::NewPath;
 use crate::tree_math::LeafIndex;
+use crate::tree_pages::{PageUpdate, TreePages};
 use crate::welcome::{EncryptedGroupSecrets, GroupSecrets, PathSecret, WELCOME, Welcome};
 
 /// Which of the pending proposals a commit takes in.
@@ -71,6 +72,7 @@ pub struct CommitBuilder {
     wire_format: WireFormat,
     authenticated_data: Bytes,
     tree_in_welcome: bool,
+    tree_pages: Option<TreePages>,
     group_info_extensions: Extensions,
     padding: usize,
     link: Option<Link>,
@@ -94,6 +96,9 @@ pub struct PendingCommit {
     /// What to store when the commit is merged: from the old epoch's records to the new one's. With
     /// [`Group::proposals_deletion`] of the group as it is then, for proposals that came since.
     pub changes: Changes,
+    /// What the commit does to the tree's pages, if [`CommitBuilder::tree_pages`] was called; what to
+    /// store of it is in `changes`.
+    pub pages: Option<PageUpdate>,
     /// What to store before the commit is sent: the key of the old epoch that encrypted it is used
     /// up, whatever becomes of it.
     pub sent: Changes,
@@ -116,6 +121,7 @@ impl Group {
             wire_format: WireFormat::PRIVATE_MESSAGE,
             authenticated_data: Bytes::default(),
             tree_in_welcome: true,
+            tree_pages: None,
             group_info_extensions: Extensions::default(),
             padding: 0,
             link: None,
@@ -222,6 +228,13 @@ impl CommitBuilder {
         self
     }
 
+    /// Writes the commit's [pages](crate::tree_pages) too, from those of the group's epoch. If the tree
+    /// has pages then, the GroupInfo tells of them instead of holding the tree.
+    pub fn tree_pages(mut self, tree_pages: &TreePages) -> Self {
+        self.tree_pages = Some(tree_pages.clone());
+        self
+    }
+
     /// Further extensions of the GroupInfo.
     pub fn group_info_extensions(mut self, extensions: Extensions) -> Self {
         self.group_info_extensions = extensions;
@@ -241,6 +254,7 @@ impl CommitBuilder {
     /// All to the blame of the caller, or of the author of a proposal that the caller took in:
     /// - [`Error::Proposal`]: the proposals cannot be committed.
     /// - [`Error::Commit`]: our new leaf is not valid, or somebody's key cannot be encrypted to.
+    /// - [`Error::TreePages`]: the pages are of another epoch, or a member's leaf is too large for them.
     /// - [`Error::GroupSuspended`], [`Error::WrongSigner`], [`Error::WrongEpoch`],
     ///   [`Error::RatchetExhausted`],
     ///   [`Error::UnexpectedWireFormat`].
@@ -363,9 +377,21 @@ impl CommitBuilder {
         };
         let (next, next_keys, mut changes) = Group::enter(next, own_keys, secrets, past);
         next.record_changes(Some(&group), &mut changes);
-        let extensions = std::mem::take(&mut self.group_info_extensions);
+        let mut extensions = std::mem::take(&mut self.group_info_extensions);
+        let pages = self.tree_pages.take();
+        let mut pages = pages
+            .map(|pages| pages.advance(&group, &next))
+            .transpose()?;
+        let mut in_pages = false;
+        if let Some(update) = &mut pages {
+            changes.append(std::mem::take(&mut update.changes));
+            if let Some(root) = update.pages.extension() {
+                extensions.set(&root);
+                in_pages = true;
+            }
+        }
         // Writing the tree costs as much as the group is large, so only for those who need it.
-        let with_tree = self.tree_in_welcome && !applied.added.is_empty();
+        let with_tree = self.tree_in_welcome && !in_pages && !applied.added.is_empty();
         let group_info = next.signed_group_info(leaf_signer, with_tree, extensions)?;
         let welcome = if applied.added.is_empty() {
             None
@@ -385,6 +411,7 @@ impl CommitBuilder {
             next,
             next_keys,
             changes,
+            pages,
             effects,
         })
     }
@@ -620,6 +647,7 @@ pub(super) struct Prepared {
     next: Group,
     next_keys: MessageKeys,
     changes: Changes,
+    pages: Option<PageUpdate>,
     effects: CommitEffects,
 }
 
@@ -645,6 +673,7 @@ impl Prepared {
             group: self.next,
             keys: self.next_keys,
             changes: self.changes,
+            pages: self.pages,
             sent,
             effects: self.effects,
         })

@@ -229,6 +229,7 @@ impl ExternalCommitBuilder {
             group,
             keys,
             changes,
+            pages: None,
             sent: Changes::default(),
             effects,
         })

@@ -8,10 +8,11 @@ use super::proposals::known;
 use super::resumption::psk_secrets;
 use super::successor::{check_link, check_successor, link_of};
 use crate::codec::Decode;
-use crate::context::Context;
+use crate::context::{AuthenticationService, Context};
 use crate::crypto::{HpkeKeyPair, HpkePublicKey, Secret, Suite};
 use crate::error::Error;
-use crate::extension::ExtensionType;
+use crate::extension::{ExtensionType, RequiredCapabilities};
+use crate::group_context::GroupContext;
 use crate::group_info::GroupInfo;
 use crate::key_package::{KeyPackage, KeyPackageBundle};
 use crate::key_schedule::{EpochSecrets, WelcomeKey, member_secret};
@@ -86,6 +87,39 @@ impl Group {
         tree: Option<&[u8]>,
         predecessor: Option<&Self>,
     ) -> Result<Joined, Error> {
+        let opened = OpenedWelcome::open(ctx, welcome, bundle, predecessor)?;
+        let group_info = &opened.group_info;
+        let tree = tree
+            .or_else(|| {
+                group_info
+                    .extensions
+                    .data(ExtensionType::RATCHET_TREE)
+                    .map(|b| &**b)
+            })
+            .ok_or(JoinError::MissingTree)?;
+        let tree = joined_tree(opened.suite, tree, group_info, ctx)?;
+        opened.enter(tree, predecessor, ctx)
+    }
+}
+
+/// A Welcome that was opened: all of a join but for the tree.
+pub(super) struct OpenedWelcome {
+    pub suite: &'static dyn Suite,
+    pub group_info: GroupInfo,
+    pub secrets: EpochSecrets,
+    own_leaf: Leaf,
+    leaf_key: HpkeKeyPair,
+    path_secret: Option<PathSecret>,
+    usage: Option<ResumptionPSKUsage>,
+}
+
+impl OpenedWelcome {
+    pub fn open(
+        ctx: &mut Context<'_>,
+        welcome: &Welcome,
+        bundle: &KeyPackageBundle,
+        predecessor: Option<&Group>,
+    ) -> Result<Self, Error> {
         let key_package = &bundle.key_package;
         let suite = ctx.suite(welcome.cipher_suite)?;
         if key_package.cipher_suite != welcome.cipher_suite {
@@ -110,52 +144,63 @@ impl Group {
             .open(suite, &welcome.encrypted_group_info)
             .map_err(JoinError::GroupInfoDecryption)?;
         let group_info = GroupInfo::from_bytes(&group_info)?;
-        let context = group_info.group_context.clone();
+        let context = &group_info.group_context;
         if context.version != key_package.version || ctx.check_version(context.version).is_err() {
             return Err(JoinError::Version.into());
         }
         if context.cipher_suite != welcome.cipher_suite {
             return Err(JoinError::GroupInfoCipherSuite.into());
         }
+        let secrets = EpochSecrets::derive(suite, &member_secret, context);
+        Ok(Self {
+            suite,
+            secrets,
+            own_leaf: Leaf::from(&key_package.leaf_node),
+            leaf_key,
+            path_secret: group_secrets.path_secret,
+            usage,
+            group_info,
+        })
+    }
 
-        let tree = tree
-            .or_else(|| {
-                group_info
-                    .extensions
-                    .data(ExtensionType::RATCHET_TREE)
-                    .map(|b| &**b)
-            })
-            .ok_or(JoinError::MissingTree)?;
-        let tree = joined_tree(suite, tree, &group_info, ctx)?;
+    /// Enters the group whose tree this is; it was found valid, and so was the GroupInfo's signature.
+    pub fn enter(
+        self,
+        tree: Tree,
+        predecessor: Option<&Group>,
+        ctx: &Context<'_>,
+    ) -> Result<Joined, Error> {
+        let (suite, group_info) = (self.suite, self.group_info);
         let own = tree
-            .find_signature_key(&key_package.leaf_node.signature_key)
-            .filter(|leaf| tree.leaf(*leaf) == Some(&Leaf::from(&key_package.leaf_node)))
+            .find_signature_key(self.own_leaf.signature_key())
+            .filter(|leaf| tree.leaf(*leaf) == Some(&self.own_leaf))
             .ok_or(JoinError::NoLeaf)?;
-        let mut own_keys = OwnKeys::new(own, leaf_key);
-        if let Some(PathSecret { path_secret }) = group_secrets.path_secret {
+        let mut own_keys = OwnKeys::new(own, self.leaf_key);
+        if let Some(PathSecret { path_secret }) = self.path_secret {
             let nodes = path_nodes(&tree, own, group_info.signer).map_err(JoinError::Path)?;
             own_keys
                 .follow(suite, &tree, nodes.into_iter(), path_secret)
                 .map_err(JoinError::Path)?;
         }
-        let secrets = EpochSecrets::derive(suite, &member_secret, &context);
+        let context = group_info.group_context.clone();
         let tag = group_info.confirmation_tag.clone();
         let confirmed = &context.confirmed_transcript_hash;
-        verify_confirmation_tag(suite, &secrets.confirmation_key, confirmed, &tag)
+        verify_confirmation_tag(suite, &self.secrets.confirmation_key, confirmed, &tag)
             .map_err(|_| JoinError::ConfirmationTag)?;
-        if let (Some(old), Some(usage)) = (predecessor, usage) {
+        if let (Some(old), Some(usage)) = (predecessor, self.usage) {
             check_successor(old, usage, &context, &tree, ctx.authentication_service)
                 .map_err(JoinError::Successor)?;
         }
         let public = PublicState::new(suite, context, tree, tag);
-        let (group, keys, mut changes) = Self::enter(public, own_keys, secrets, Past::default());
+        let (group, keys, mut changes) =
+            Group::enter(public, own_keys, self.secrets, Past::default());
         group.record_changes(None, &mut changes);
         Ok(Joined {
             group,
             keys,
             changes,
             group_info,
-            link: usage,
+            link: self.usage,
         })
     }
 }
@@ -224,23 +269,47 @@ pub(super) fn joined_tree(
     if *tree.tree_hash(suite) != *context.tree_hash {
         return Err(TreeError::TreeHash.into());
     }
+    verify_group_info(suite, &tree, group_info)?;
+    let required = known(&context.extensions).map_err(JoinError::MalformedExtension)?;
+    let rules = leaf_rules(
+        suite,
+        context,
+        required.as_ref(),
+        ctx.authentication_service,
+    );
+    tree.validate(&context.group_id, &rules, ctx.rng)?;
+    Ok(tree)
+}
+
+/// Checks the GroupInfo's signature.
+pub(super) fn verify_group_info(
+    suite: &dyn Suite,
+    tree: &Tree,
+    group_info: &GroupInfo,
+) -> Result<(), JoinError> {
     let signer = tree
         .leaf(group_info.signer)
         .ok_or(JoinError::NoSigner(group_info.signer))?;
     group_info
         .verify_signature(suite, signer.signature_key())
-        .map_err(JoinError::Signature)?;
-    let required = known(&context.extensions).map_err(JoinError::MalformedExtension)?;
-    let rules = LeafRules {
+        .map_err(JoinError::Signature)
+}
+
+/// What the leaves of a tree that is joined are measured by.
+pub(super) fn leaf_rules<'a>(
+    suite: &'static dyn Suite,
+    context: &'a GroupContext,
+    required: Option<&'a RequiredCapabilities>,
+    authentication_service: &'a dyn AuthenticationService,
+) -> LeafRules<'a> {
+    LeafRules {
         version: context.version,
         suite,
         extensions: &context.extensions,
-        required: required.as_ref(),
-        authentication_service: ctx.authentication_service,
+        required,
+        authentication_service,
         now: None,
-    };
-    tree.validate(&context.group_id, &rules, ctx.rng)?;
-    Ok(tree)
+    }
 }
 
 /// The nodes whose keys a new member derives from its path secret: the committer's path from where

@@ -13,6 +13,7 @@
 //! | propose from outside | [`propose_as_external_sender`], [`propose_join`] | the message |
 //! | read a message | [`Group::process`] | [`Processed`] |
 //! | join by a Welcome | [`Group::join`] | [`Joined`] |
+//! | join with the tree apart, in pages | [`Group::join_by_pages`] | [`JoinedByPages`] |
 //! | join without being asked | [`Group::join_external`] | [`PendingCommit`], merged when it was ordered |
 //! | end it for a new one | [`Group::upgrade`], or a ReInit and [`Group::successor`] | [`Upgrade`], [`Successor`] |
 //! | begin one beside it | [`Group::branch`] | [`Successor`] |
@@ -116,6 +117,7 @@ mod external_commit;
 #[cfg(feature = "testing")]
 mod filled;
 mod join;
+mod join_by_pages;
 mod list;
 mod outside;
 mod pending;
@@ -134,6 +136,7 @@ pub use external_commit::ExternalCommitBuilder;
 #[cfg(feature = "testing")]
 pub use filled::FilledGroup;
 pub use join::Joined;
+pub use join_by_pages::{JoinByPages, JoinedByPages};
 pub use outside::{Destination, propose_as_external_sender, propose_join};
 pub use process::{CommitEffects, Processed};
 pub use propose::Proposed;
@@ -226,7 +229,7 @@ impl Group {
         &self.0.public
     }
 
-    fn suite(&self) -> &'static dyn Suite {
+    pub(crate) fn suite(&self) -> &'static dyn Suite {
         self.public().suite
     }
 
@@ -347,6 +350,10 @@ impl Group {
     ) -> Result<Secret, CryptoError> {
         let secret = &self.0.secrets.exporter_secret;
         key_schedule::exporter(self.suite(), secret, label, context, length)
+    }
+
+    pub(crate) fn exporter_secret(&self) -> &Secret {
+        &self.0.secrets.exporter_secret
     }
 
     /// Shows that a member's leaf is in the tree; `None` if there is no such member.

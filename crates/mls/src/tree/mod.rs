@@ -13,8 +13,9 @@
 //! | 7.9: parent hashes | `parent_hash` |
 //! | 7.8: proofs that a leaf is in the tree | `proof` |
 //! | 7.3, 12.4.3.1: validation | [`leaf_validation`], `validation` |
-//! | 12.4.3.3: the ratchet tree as a message | `ratchet_tree` |
+//! | 12.4.3.3: the ratchet tree as a message | `ratchet_tree`; from parts, `assembly` |
 
+mod assembly;
 mod chunk;
 #[cfg(feature = "testing")]
 pub(crate) mod filled;

@@ -29,12 +29,26 @@ impl Tree {
     pub(super) fn verify_parents(&mut self, suite: &dyn Suite) -> Result<(), TreeError> {
         // Hashes are read below while nodes are borrowed.
         self.tree_hash(suite);
+        self.verify_parents_below(self.root(), 0, suite)
+    }
+
+    /// The same for the node and those below it that are above `level`, once their tree hashes are
+    /// known. Nothing is looked at that is not below the node.
+    pub(crate) fn verify_parents_below(
+        &self,
+        root: NodeIndex,
+        level: u32,
+        suite: &dyn Suite,
+    ) -> Result<(), TreeError> {
         let mut parents = Vec::new();
-        let mut pending = vec![self.root()];
+        let mut pending = vec![root];
         while let Some(node) = pending.pop() {
             let (Some(left), Some(right)) = (node.left(), node.right()) else {
                 continue;
             };
+            if node.level() <= level {
+                continue;
+            }
             match self.node(node) {
                 Some(Node::Parent(parent)) => {
                     self.verify_unmerged_leaves(node, parent)?;

@@ -58,6 +58,12 @@ impl Tree {
         }
     }
 
+    /// Whether the encoding tells the tree's width: the last node that is not blank is not in a tree of
+    /// half as many leaves.
+    pub(crate) fn is_told_by_its_nodes(&self) -> bool {
+        self.depth() == 0 || self.last_node() >= Some(self.root())
+    }
+
     /// The last node that is not blank. Above and to the right of the last leaf there can be
     /// parents only, all of them on the leaf's direct path.
     fn last_node(&self) -> Option<NodeIndex> {

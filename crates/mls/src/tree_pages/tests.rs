@@ -1,0 +1,360 @@
+//! Members of groups whose pages are small, so that small trees have several tiers of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rand_core::Rng;
+
+use super::{Layout, PageAddress, PageUpdate, TreePages};
+use crate::capabilities::Capabilities;
+use crate::code_point::ProtocolVersion;
+use crate::codec::Bytes;
+use crate::component::NoComponents;
+use crate::context::{BasicCredentials, Context, NoPsks};
+use crate::credential::{Credential, CredentialType};
+use crate::crypto::aws_lc::PROVIDER;
+use crate::crypto::{CipherSuite, CryptoProvider, SignatureKeyPair};
+use crate::error::Error;
+use crate::extension::Extensions;
+use crate::group::{Group, GroupParameters, JoinByPages, JoinedByPages, Processed};
+use crate::key_package::{KeyPackage, KeyPackageBundle};
+use crate::leaf_node::{LeafParameters, Lifetime};
+use crate::message_keys::MessageKeys;
+use crate::records::MemoryRecords;
+use crate::testing::StepRng;
+use crate::tree_math::LeafIndex;
+use crate::welcome::Welcome;
+
+const SUITE: CipherSuite = CipherSuite::MLS_128_DHKEMX25519_AES128GCM_SHA256_ED25519;
+
+/// Two leaves on a page, two levels on an index page, from five leaves on.
+const SMALL: Layout = Layout {
+    leaf_level: 1,
+    index_levels: 2,
+    inline_depth: 2,
+};
+
+fn context(rng: &mut StepRng) -> Context<'_> {
+    Context {
+        provider: &PROVIDER,
+        authentication_service: &BasicCredentials,
+        psks: &NoPsks,
+        components: &NoComponents,
+        now: None,
+        rng,
+    }
+}
+
+fn leaf(name: u32) -> LeafParameters {
+    LeafParameters {
+        credential: Credential::basic(format!("member {name}").into_bytes()),
+        capabilities: Capabilities {
+            versions: vec![ProtocolVersion::MLS10],
+            cipher_suites: vec![SUITE],
+            credentials: vec![CredentialType::BASIC],
+            ..Capabilities::default()
+        },
+        extensions: Extensions::default(),
+    }
+}
+
+/// A member that is played.
+struct Player {
+    signer: SignatureKeyPair,
+    group: Group,
+    keys: MessageKeys,
+    pages: TreePages,
+    records: MemoryRecords,
+}
+
+/// A group, some of whose members are played, and what stores its pages.
+struct World {
+    layout: Layout,
+    rng: StepRng,
+    names: u32,
+    players: Vec<Player>,
+    service: BTreeMap<PageAddress, Vec<u8>>,
+}
+
+impl World {
+    fn new(layout: Layout, seed: u64) -> Self {
+        let mut rng = StepRng(seed);
+        let suite = PROVIDER.suite(SUITE).unwrap();
+        let signer = suite.signature_key_pair(&mut rng);
+        let parameters = GroupParameters {
+            version: ProtocolVersion::MLS10,
+            cipher_suite: SUITE,
+            group_id: Bytes::from(*b"group"),
+            extensions: Extensions::default(),
+        };
+        let created = Group::create(&mut context(&mut rng), parameters, &signer, leaf(0)).unwrap();
+        let begun = TreePages::begin_with(layout, &created.group).unwrap();
+        assert!(begun.written.is_empty() && !begun.pages.is_paged());
+        let mut records = MemoryRecords::default();
+        records.apply(&created.changes);
+        records.apply(&begun.changes);
+        let player = Player {
+            signer,
+            group: created.group,
+            keys: created.keys,
+            pages: begun.pages,
+            records,
+        };
+        Self {
+            layout,
+            rng,
+            names: 1,
+            players: vec![player],
+            service: BTreeMap::new(),
+        }
+    }
+
+    fn below(&mut self, bound: usize) -> usize {
+        (self.rng.next_u64() % bound as u64) as usize
+    }
+
+    fn newcomer(&mut self) -> (SignatureKeyPair, KeyPackageBundle) {
+        let suite = PROVIDER.suite(SUITE).unwrap();
+        let signer = suite.signature_key_pair(&mut self.rng);
+        let (name, extensions) = (leaf(self.names), Extensions::default());
+        self.names += 1;
+        let (not_before, not_after) = (0, u64::MAX);
+        let lifetime = Lifetime {
+            not_before,
+            not_after,
+        };
+        let rng = &mut self.rng;
+        let bundle = KeyPackage::create(suite, &signer, name, lifetime, extensions, rng).unwrap();
+        (signer, bundle)
+    }
+
+    /// A player commits, the others follow, and who is played from now on joins.
+    fn commit(
+        &mut self,
+        by: usize,
+        removed: &[LeafIndex],
+        added: usize,
+        joining: usize,
+        path: bool,
+    ) {
+        let newcomers: Vec<_> = (0..added).map(|_| self.newcomer()).collect();
+        let author = &mut self.players[by];
+        let mut commit = author.group.commit().tree_pages(&author.pages);
+        for leaf in removed {
+            commit = commit.remove(*leaf);
+        }
+        for (_, bundle) in &newcomers {
+            commit = commit.add(bundle.key_package.clone());
+        }
+        if !path && removed.is_empty() && added > 0 {
+            commit = commit.without_path();
+        }
+        let mut ctx = context(&mut self.rng);
+        let pending = commit
+            .build(&mut author.keys, &author.signer, &mut ctx)
+            .unwrap();
+        let update = pending.pages.unwrap();
+        let author_index = author.group.own_index();
+
+        let mut staying = Vec::new();
+        for mut player in std::mem::take(&mut self.players) {
+            if player.group.own_index() == author_index {
+                player.records.apply(&pending.sent);
+                player.records.apply(&pending.changes);
+                player.pages = update.pages.clone();
+                player.group = pending.group.clone();
+                // Never used: there is no message of the new epoch but commits of one player each.
+                player.keys = reload(&player, &pending.group);
+                staying.push(player);
+                continue;
+            }
+            let mut ctx = context(&mut self.rng);
+            let message = &pending.message;
+            match player
+                .group
+                .process(&mut player.keys, message, &mut ctx)
+                .unwrap()
+            {
+                Processed::Commit {
+                    group,
+                    keys,
+                    changes,
+                    ..
+                } => {
+                    let own = player.pages.advance(&player.group, &group).unwrap();
+                    assert_same(&own, &update);
+                    player.records.apply(&changes);
+                    player.records.apply(&own.changes);
+                    (player.group, player.keys, player.pages) = (group, keys, own.pages);
+                    staying.push(player);
+                }
+                Processed::Removed { .. } => {}
+                other => panic!("{other:?}"),
+            }
+        }
+        self.players = staying;
+
+        for page in &update.written {
+            let suite = PROVIDER.suite(SUITE).unwrap();
+            assert_eq!(page.address, PageAddress::of(suite, &page.bytes));
+            assert!(
+                self.service
+                    .insert(page.address.clone(), page.bytes.clone())
+                    .is_none()
+            );
+        }
+        for address in &update.replaced {
+            assert!(self.service.remove(address).is_some());
+        }
+        let tree = pending.group.tree();
+        assert_eq!(update.pages.is_paged(), self.layout.has_pages(tree.depth()));
+        let addresses: BTreeSet<_> = update.pages.addresses().collect();
+        assert_eq!(addresses, self.service.keys().collect());
+
+        for (signer, bundle) in newcomers.into_iter().take(joining) {
+            let welcome = pending.welcome.as_ref().unwrap();
+            let player = self.join(signer, &bundle, welcome, &pending.group.tree_bytes());
+            assert_eq!(player.pages, update.pages);
+            self.players.push(player);
+        }
+    }
+
+    /// Joins by the pages, if there are any; the same must come out with the whole tree.
+    fn join(
+        &mut self,
+        signer: SignatureKeyPair,
+        bundle: &KeyPackageBundle,
+        welcome: &Welcome,
+        tree: &[u8],
+    ) -> Player {
+        let mut ctx = context(&mut self.rng);
+        let whole = Group::join(&mut ctx, welcome, bundle, Some(tree)).unwrap();
+        let begun = match JoinByPages::begin(self.layout, &mut ctx, welcome, bundle, None) {
+            Ok(begun) => Some(begun),
+            Err(error) => {
+                assert_eq!(error, crate::group::JoinError::MissingTree.into());
+                assert!(!self.layout.has_pages(whole.group.tree().depth()));
+                None
+            }
+        };
+        let mut records = MemoryRecords::default();
+        let (joined, pages) = match begun {
+            Some(begun) => {
+                let joined = load(begun, &self.service, &mut self.rng).unwrap();
+                (joined.joined, joined.pages)
+            }
+            None => {
+                let begun = TreePages::begin_with(self.layout, &whole.group).unwrap();
+                records.apply(&begun.changes);
+                (whole, begun.pages)
+            }
+        };
+        records.apply(&joined.changes);
+        Player {
+            signer,
+            group: joined.group,
+            keys: joined.keys,
+            pages,
+            records,
+        }
+    }
+
+    /// All players agree, and so does what they stored; one of them makes a page again.
+    fn check(&mut self) {
+        let first = &self.players[0];
+        for player in &self.players {
+            assert_eq!(
+                player.group.epoch_authenticator(),
+                first.group.epoch_authenticator()
+            );
+            assert_eq!(player.group.tree_bytes(), first.group.tree_bytes());
+            assert_eq!(player.pages, first.pages);
+            let loaded = TreePages::load_with(self.layout, &player.group, &player.records).unwrap();
+            assert_eq!(loaded.as_ref(), Some(&player.pages));
+            let loaded = Group::load(&PROVIDER, &player.records).unwrap();
+            assert_eq!(loaded.tree_bytes(), player.group.tree_bytes());
+        }
+        let repairer = self.below(self.players.len());
+        if !self.service.is_empty() {
+            let lost = self.below(self.service.len());
+            let (address, bytes) = self.service.iter().nth(lost).unwrap();
+            let player = &self.players[repairer];
+            let page = player.pages.page(&player.group, address).unwrap().unwrap();
+            assert_eq!((&page.address, &page.bytes), (address, bytes));
+        }
+        let nowhere = PageAddress(Bytes::default());
+        let player = &self.players[repairer];
+        assert_eq!(player.pages.page(&player.group, &nowhere), Ok(None));
+    }
+
+    /// One random step.
+    fn step(&mut self, largest: usize) {
+        let by = self.below(self.players.len());
+        let author = self.players[by].group.own_index();
+        let members: Vec<_> = self.players[by]
+            .group
+            .members()
+            .map(|(leaf, _)| leaf)
+            .collect();
+        let mut removed = BTreeSet::new();
+        let kind = self.below(6);
+        if kind < 2 && members.len() > 1 {
+            for _ in 0..=self.below(3) {
+                removed.insert(members[self.below(members.len())]);
+            }
+        } else if kind == 2 {
+            // So that the tree shrinks.
+            let kept = 1 + self.below(members.len());
+            removed.extend(members[kept..].iter().copied());
+        }
+        removed.remove(&author);
+        let removed: Vec<_> = removed.into_iter().collect();
+        let mut added = 0;
+        if kind != 2 && kind != 5 && members.len() < largest {
+            added = self.below(if kind == 3 { 9 } else { 4 });
+        }
+        let joining = usize::from(self.players.len() < 5).min(added);
+        let path = self.below(3) > 0;
+        self.commit(by, &removed, added, joining, path);
+        self.check();
+    }
+}
+
+/// The author's message keys of the new epoch, from its records.
+fn reload(player: &Player, group: &Group) -> MessageKeys {
+    group
+        .load_keys(&PROVIDER, group.epoch(), &player.records)
+        .unwrap()
+}
+
+fn assert_same(one: &PageUpdate, other: &PageUpdate) {
+    assert_eq!(one.pages, other.pages);
+    assert_eq!(one.written, other.written);
+    assert_eq!(one.replaced, other.replaced);
+}
+
+/// Fetches what is wanted, in an order that the generator picks, and joins.
+fn load(
+    mut begun: JoinByPages,
+    service: &BTreeMap<PageAddress, Vec<u8>>,
+    rng: &mut StepRng,
+) -> Result<JoinedByPages, Error> {
+    loop {
+        let wanted: Vec<_> = begun.wanted().cloned().collect();
+        if wanted.is_empty() {
+            return begun.finish(&mut context(rng));
+        }
+        let next = &wanted[(rng.next_u64() % wanted.len() as u64) as usize];
+        let bytes = service.get(next).expect("a page that is wanted is there");
+        begun.arrived(&mut context(rng), next, bytes)?;
+    }
+}
+
+#[test]
+fn all_members_agree_on_every_page() {
+    for seed in 0..24 {
+        let mut world = World::new(SMALL, seed);
+        for _ in 0..24 {
+            world.step(40);
+        }
+    }
+}
