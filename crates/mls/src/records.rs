@@ -103,7 +103,7 @@ pub struct RecordVersion {
 }
 
 /// The version of the layout of all records but the tree's.
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 /// A record: the version and the structure. It is written into one allocation of `capacity` bytes and
 /// must fit, so that no copy of a secret is left behind by growing.

@@ -5,16 +5,20 @@
 mod group_harness;
 
 use folkmoot_mls::code_point::{ProtocolVersion, WireFormat};
-use folkmoot_mls::codec::Bytes;
-use folkmoot_mls::crypto::CipherSuite;
+use folkmoot_mls::codec::{Bytes, Encode};
+use folkmoot_mls::component::ComponentID;
+use folkmoot_mls::crypto::{CipherSuite, PROVIDER};
 use folkmoot_mls::error::{Error, InvalidMessage};
 use folkmoot_mls::extension::{ExtensionType, Extensions};
 use folkmoot_mls::group::{
-    Group, GroupInfoOptions, JoinError, ProposalError, Successor, SuccessorBuilder, SuccessorError,
+    Group, GroupInfoOptions, GroupKey, JoinError, Processed, ProposalError, Successor,
+    SuccessorBuilder, SuccessorError,
 };
 use folkmoot_mls::key_package::KeyPackage;
+use folkmoot_mls::message::MlsMessage;
 use folkmoot_mls::proposal::{Proposal, ReInit};
 use folkmoot_mls::psk::{PreSharedKeyID, ResumptionPSKUsage};
+use folkmoot_mls::records::{Changes, DamagedRecord, RecordKind};
 use folkmoot_mls::tree_math::LeafIndex;
 use folkmoot_mls::welcome::Welcome;
 use group_harness::{Client, Received, SUITE, assert_agreement, broadcast, context, deliver};
@@ -237,59 +241,122 @@ fn a_group_ends_in_favour_of_another() {
     assert_eq!(error, refused(SuccessorError::Extensions));
 }
 
+/// What takes no more than the secrets that are left goes on; what takes others is refused, before and
+/// after a restart.
 #[test]
-fn nobody_is_heard_in_a_group_that_ended() {
+fn what_is_left_of_a_group_that_ended() {
+    let component = ComponentID(0x8001);
     let mut clients = group_of(&["alice", "bob", "charlie"]);
-    // Mallory, who was Charlie, reads the commit as one that ends nothing: she keeps to the epoch by
-    // records from which the ReInit was cut.
-    let pending = clients[0]
-        .commit(|commit| commit.reinit(reinit(SUITE)))
+    let late = clients[1].send(b"late").0;
+    let old_keys = |client: &Client| {
+        let member = client.member();
+        let (group, epoch) = (member.group.clone(), member.group.epoch());
+        (group, epoch, member.records.clone())
+    };
+    let (before, old_epoch, mut stored) = old_keys(&clients[0]);
+    let pending = clients[2]
+        .commit(|commit| commit.reinit(reinit(OTHER)))
         .unwrap();
-    deliver(&mut clients, 0, pending);
-    let mallory = clients[2].member.as_mut().unwrap();
-    mallory.records = unsuspended(&mallory.records, mallory.group.epoch());
-    clients[2].restart();
-    assert_eq!(clients[2].group().reinit(), None);
-    let (word, _) = clients[2].send(b"still here");
-    let public = WireFormat::PUBLIC_MESSAGE;
-    let leave = Proposal::remove(LeafIndex(2));
-    let leave = clients[2].propose(leave, public).unwrap().message;
-    let commit = clients[2].commit(|commit| commit).unwrap().message;
-    for message in [word, leave, commit] {
-        assert_eq!(
-            clients[0].receive(&message).unwrap_err(),
-            InvalidMessage::GroupSuspended.into()
-        );
+    let exported = pending.group.exporter("label", b"", 32).unwrap();
+    let message = pending.message.clone();
+    // Alice keeps the message keys of the epoch before for a while.
+    let mut keys = before.load_keys(&PROVIDER, old_epoch, &stored).unwrap();
+    let ctx = &mut context(None, &mut clients[0].rng);
+    let Processed::Commit { changes, .. } = before.process(&mut keys, &message, ctx).unwrap()
+    else {
+        panic!("a commit")
+    };
+    stored.apply(&changes);
+    let ended = Group::load(&PROVIDER, &stored).unwrap();
+    let mut keys = ended.load_keys(&PROVIDER, old_epoch, &stored).unwrap();
+    let MlsMessage::PrivateMessage(late) = &late else {
+        panic!("encrypted")
+    };
+    assert_eq!(&*keys.decrypt(late).unwrap().0.data, b"late");
+    deliver(&mut clients, 2, pending);
+
+    let mut component_secrets = Vec::new();
+    for (index, client) in clients.iter_mut().enumerate() {
+        if index != 1 {
+            client.restart();
+        }
+        let signer = client.signer.clone();
+        let member = client.member.as_mut().unwrap();
+        let (group, keys) = (&member.group, &mut member.keys);
+        assert_eq!(group.exporter("label", b"", 32), Ok(exported.clone()));
+        assert_eq!(group.epoch_authenticator(), ended.epoch_authenticator());
+        assert!(group.resumption_psk_of(old_epoch).is_some());
+        component_secrets.push(keys.safe_export(component).unwrap().0);
+        let (label, leaf) = (b"label", group.own_index());
+        let signature = group.safe_sign_with_label(&signer, component, label, b"content");
+        group
+            .safe_verify_with_label(leaf, component, label, b"content", &signature.unwrap())
+            .unwrap();
+
+        let own = GroupKey::member(leaf).unwrap();
+        let rng = &mut client.rng;
+        for key in [own, GroupKey::External] {
+            let sealed = before
+                .safe_encrypt_with_label(key, component, label, b"", b"word", rng)
+                .unwrap();
+            let opened = group.safe_decrypt_with_label(key, component, label, b"", &sealed);
+            assert_eq!(opened.map(drop), Err(Error::GroupSuspended));
+            let sealed = group.safe_encrypt_with_label(key, component, label, b"", b"", rng);
+            assert_eq!(sealed.map(drop), Err(Error::GroupSuspended));
+        }
+        let external = GroupInfoOptions {
+            external_pub: true,
+            ..GroupInfoOptions::default()
+        };
+        let info = group.group_info(&signer, external).map(drop);
+        assert_eq!(info, Err(Error::GroupSuspended));
+        let MlsMessage::PrivateMessage(mut word) = message.clone() else {
+            panic!("encrypted")
+        };
+        word.epoch = group.epoch();
+        let suspended = Error::from(InvalidMessage::GroupSuspended);
+        assert_eq!(keys.sender(&word).map(drop), Err(suspended.clone()));
+        assert_eq!(keys.open(&word).map(drop), Err(suspended));
+        let format = WireFormat::PRIVATE_MESSAGE;
+        let ctx = &mut context(None, rng);
+        let update = group.propose_update(keys, &signer, None, b"", format, ctx);
+        assert_eq!(update.map(drop), Err(Error::GroupSuspended));
+        // What is wrong in itself is not even looked at.
+        let wrong = Proposal::remove(LeafIndex(9));
+        let wrong = group.propose(keys, &signer, wrong, b"", format, ctx);
+        assert_eq!(wrong.map(drop), Err(Error::GroupSuspended));
+        let (kept, changes) = group.keep_resumption_psks(0);
+        member.records.apply(&changes);
+        member.group = kept;
+        client.restart();
+        assert_eq!(client.group().resumption_psk_of(old_epoch), None);
     }
+    assert!(
+        component_secrets
+            .iter()
+            .all(|one| *one == component_secrets[0])
+    );
 }
 
-/// Records as they would be, had the group not ended.
-fn unsuspended(
-    records: &folkmoot_mls::records::MemoryRecords,
-    epoch: u64,
-) -> folkmoot_mls::records::MemoryRecords {
-    use folkmoot_mls::codec::Encode;
-    use folkmoot_mls::records::{Changes, RecordKey, RecordKind};
+/// A record that says otherwise does not bring a group back that ended.
+#[test]
+fn records_agree_on_whether_the_group_ended() {
+    let mut clients = group_of(&["alice", "bob"]);
+    let pending = clients[0].commit(|commit| commit.reinit(reinit(SUITE)));
+    clients[0].merge(pending.unwrap());
+    let records = &clients[0].member().records;
+    let mut all = records.iter();
+    let (key, value) = all
+        .find(|(key, _)| key.as_slice() == [RecordKind::Group as u8])
+        .unwrap();
+    let ended = [&[1][..], &reinit(SUITE).to_bytes()].concat();
+    let going_on = [value.strip_suffix(&*ended).unwrap(), &[0]].concat();
     let mut changes = Changes::default();
-    let encoded = [&[1][..], &reinit(SUITE).to_bytes()].concat();
-    for (key, value) in records.iter() {
-        let mut value = value.to_vec();
-        if key.as_slice() == [RecordKind::Group as u8] {
-            let place = value
-                .windows(encoded.len())
-                .position(|window| window == encoded)
-                .unwrap();
-            value.splice(place..place + encoded.len(), [0]);
-        } else if *key == RecordKey::new(RecordKind::MessageKeys, &epoch) {
-            // What says that the group ended is last.
-            assert_eq!(value.pop(), Some(1));
-            value.push(0);
-        }
-        changes.put(key.clone(), value);
-    }
-    let mut changed = folkmoot_mls::records::MemoryRecords::default();
+    changes.put(key.clone(), going_on);
+    let mut changed = records.clone();
     changed.apply(&changes);
-    changed
+    let loaded = Group::load(&PROVIDER, &changed).map(drop);
+    assert_eq!(loaded, Err(DamagedRecord(key.clone()).into()));
 }
 
 #[test]

@@ -10,9 +10,13 @@ mod group_harness;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 
-use folkmoot_mls::code_point::WireFormat;
-use folkmoot_mls::codec::Decode;
-use folkmoot_mls::crypto::Secret;
+use folkmoot_mls::code_point::{ProtocolVersion, WireFormat};
+use folkmoot_mls::codec::{Bytes, Decode, Reader};
+use folkmoot_mls::crypto::{HpkeKeyPair, Secret};
+use folkmoot_mls::extension::Extensions;
+use folkmoot_mls::group_context::GroupContext;
+use folkmoot_mls::key_schedule::{EpochSecrets, joiner_secret, member_secret};
+use folkmoot_mls::proposal::ReInit;
 use folkmoot_mls::ratchet::{Ratchet, RatchetKind};
 use folkmoot_mls::records::{RecordKey, RecordKind, Records};
 use folkmoot_mls::secret_tree::SecretTree;
@@ -120,6 +124,7 @@ fn what_is_given_up_is_wiped() {
     messages();
     skipped_messages();
     key_packages();
+    groups_that_end();
 }
 
 /// Sending, receiving, and the end of an epoch.
@@ -188,4 +193,81 @@ fn key_packages() {
     there(&leaf_key, 2);
     group_harness::deliver(&mut clients, 2, pending);
     gone(&leaf_key);
+}
+
+/// After a ReInit nothing is sent any more, so what messages and commits would take goes with it.
+fn groups_that_end() {
+    let suite = suite(SUITE);
+    let mut clients = group_of(&["alice", "bob"]);
+    let mut wanted = Vec::new();
+    for client in &clients {
+        let mut reader = Reader::new(record(client, RecordKind::PrivateKeys));
+        u32::decode(&mut reader).unwrap();
+        for (node, pair) in Vec::<(u32, HpkeKeyPair)>::decode(&mut reader).unwrap() {
+            wanted.push(Wanted::new(
+                format!("key of node {node}"),
+                &pair.private_key,
+            ));
+        }
+    }
+    assert!(wanted.len() >= 2);
+    there(&wanted, 2);
+    let reinit = ReInit {
+        group_id: Bytes::from(*b"next"),
+        version: ProtocolVersion::MLS10,
+        cipher_suite: SUITE,
+        extensions: Extensions::default(),
+    };
+    let init = active_secrets(&clients[0]).2;
+    // Without a path the private keys would be of use in the next epoch too, if there were messages.
+    let pending = clients[0].commit(|commit| commit.reinit(reinit).without_path());
+    let pending = pending.unwrap();
+    let zero = Secret::zero(32);
+    let context = pending.group.group_context().clone();
+    let joiner = joiner_secret(suite, &init, &zero, &context);
+    let secrets = EpochSecrets::derive(suite, &member_secret(suite, &joiner, &zero), &context);
+    assert_eq!(
+        secrets.epoch_authenticator,
+        *pending.group.epoch_authenticator()
+    );
+    let kept = [Wanted::new("resumption_psk", &secrets.resumption_psk)];
+    wanted.extend(
+        [
+            ("sender_data_secret", &secrets.sender_data_secret),
+            ("encryption_secret", &secrets.encryption_secret),
+            ("external_secret", &secrets.external_secret),
+            ("membership_key", &secrets.membership_key),
+            ("init_secret", &secrets.init_secret),
+        ]
+        .map(|(name, secret)| Wanted::new(name, secret)),
+    );
+    wanted.push(Wanted::new("init_secret of the last epoch", &init));
+    drop((init, joiner, secrets));
+    group_harness::deliver(&mut clients, 0, pending);
+    gone(&wanted);
+    there(&kept, 4);
+    clients.iter_mut().for_each(Client::restart);
+    gone(&wanted);
+    there(&kept, 4);
+}
+
+/// What the record of a group that goes on holds of its epoch's: `external_secret`, `membership_key`,
+/// `init_secret`.
+fn active_secrets(client: &Client) -> (Secret, Secret, Secret) {
+    let mut reader = Reader::new(record(client, RecordKind::Group));
+    GroupContext::decode(&mut reader).unwrap();
+    let _tag_and_transcript = [(); 2].map(|()| Bytes::decode(&mut reader).unwrap());
+    u8::decode(&mut reader).unwrap();
+    u32::decode(&mut reader).unwrap();
+    let _others = [(); 3].map(|()| Secret::decode(&mut reader).unwrap());
+    assert_eq!(u8::decode(&mut reader), Ok(1));
+    let mut secret = || Secret::decode(&mut reader).unwrap();
+    (secret(), secret(), secret())
+}
+
+/// The only record of its kind, behind its version.
+fn record(client: &Client, kind: RecordKind) -> &[u8] {
+    let mut records = client.member().records.iter();
+    let record = records.find(|(key, _)| key.as_slice() == [kind as u8]);
+    &record.unwrap().1[1..]
 }

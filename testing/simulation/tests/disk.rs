@@ -155,7 +155,13 @@ fn group_secrets(value: &[u8]) -> (u64, Vec<&[u8]>) {
     }
     u8::decode(&mut reader).unwrap();
     u32::decode(&mut reader).unwrap();
-    (context.epoch, strings(reader.rest()))
+    let (kept, active) = reader.rest().split_at(3 * 33);
+    // The others are there as long as the group goes on, as it does here.
+    assert_eq!(active[0], 1);
+    (
+        context.epoch,
+        [strings(kept), strings(&active[1..])].concat(),
+    )
 }
 
 /// What should be gone, and what should be there.
@@ -189,14 +195,14 @@ fn sort(tap: &Tap, drawn: &[[u8; 32]], live: &[(Table, Vec<u8>, Vec<u8>)]) -> So
     assert!(current > 10, "{current}");
     for group in &groups {
         let (epoch, secrets) = group_secrets(&group.value);
-        // exporter, external, membership, resumption, authenticator, init: those of the engine's record.
+        // exporter, resumption, authenticator, external, membership, init: those of the engine's record.
         assert!(secrets.len() >= 6);
         let labels = [
             "exporter",
-            "external",
-            "membership",
             "resumption",
             "",
+            "external",
+            "membership",
             "init",
         ];
         for (label, secret) in labels.into_iter().zip(secrets) {
@@ -226,7 +232,8 @@ fn sort(tap: &Tap, drawn: &[[u8; 32]], live: &[(Table, Vec<u8>, Vec<u8>)]) -> So
             GroupContext::decode(&mut reader).unwrap();
             LeafIndex::decode(&mut reader).unwrap();
             heights.insert(epoch, u32::from(u8::decode(&mut reader).unwrap()));
-            let secret = Secret::decode(&mut reader).unwrap();
+            let secret = Option::<Secret>::decode(&mut reader).unwrap();
+            let secret = secret.expect("the group goes on");
             let list = if past {
                 &mut sorted.gone
             } else {

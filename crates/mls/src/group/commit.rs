@@ -348,7 +348,7 @@ impl CommitBuilder {
             member_secret,
             secrets,
         } = {
-            let init_secret = &group.state().secrets.init_secret;
+            let init_secret = &group.active_secrets()?.init_secret;
             let mut stores: Vec<&dyn PskStore> = vec![&group, ctx.psks];
             stores.extend(
                 self.link
@@ -691,7 +691,7 @@ impl Group {
     ) -> Result<(MlsMessage, Changes), Error> {
         match content.wire_format {
             WireFormat::PUBLIC_MESSAGE => {
-                let key = &self.state().secrets.membership_key;
+                let key = &self.active_secrets()?.membership_key;
                 let context = self.group_context();
                 let message = PublicMessage::protect(self.suite(), key, context, content)?;
                 Ok((

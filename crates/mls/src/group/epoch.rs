@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::error::{CommitError, ProposalError};
 use super::pending::Pending;
 use super::resumption::PastPsks;
-use super::{Group, Secrets, State};
+use super::{ActiveSecrets, Group, Secrets, State};
 use crate::codec::Bytes;
 use crate::crypto::{Secret, SignatureKeyPair, Suite};
 use crate::error::Error;
@@ -119,6 +119,10 @@ pub(super) struct Past {
 impl Group {
     /// The values of a new epoch, whose secrets and tag were checked or made by the caller. The
     /// changes are those of the message keys alone.
+    ///
+    /// After a ReInit nothing is sent and nothing is read (RFC 9420, section 12.4.2), so what only
+    /// that would take is dropped here: private keys, and the secrets for messages and commits. So
+    /// whoever takes the state of a group that ended can neither read nor write in it.
     pub(super) fn enter(
         public: PublicState,
         own_keys: OwnKeys,
@@ -131,23 +135,32 @@ impl Group {
             tree,
             ..
         } = &public;
+        let suspended = past.reinit.is_some();
+        let own_keys = if suspended {
+            own_keys.emptied()
+        } else {
+            own_keys
+        };
         let epoch_keys = EpochKeys {
             context: context.clone(),
             own: own_keys.leaf_index(),
             leaf_count: 1 << tree.depth(),
-            suspended: past.reinit.is_some(),
+            suspended,
             sender_data_secret: secrets.sender_data_secret,
             encryption_secret: secrets.encryption_secret,
             application_export_secret: secrets.application_export_secret,
         };
         let (keys, changes) = MessageKeys::new(*suite, epoch_keys, Arc::new(tree.clone()));
-        let secrets = Secrets {
-            exporter_secret: secrets.exporter_secret,
+        let active = ActiveSecrets {
             external_secret: secrets.external_secret,
             membership_key: secrets.membership_key,
+            init_secret: secrets.init_secret,
+        };
+        let secrets = Secrets {
+            exporter_secret: secrets.exporter_secret,
             resumption_psk: secrets.resumption_psk,
             epoch_authenticator: secrets.epoch_authenticator,
-            init_secret: secrets.init_secret,
+            active: (!suspended).then_some(active),
         };
         let group = Self(Arc::new(State {
             public,

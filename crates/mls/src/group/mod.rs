@@ -196,10 +196,19 @@ crate::tls_struct! {
     #[derive(Clone)]
     struct Secrets {
         exporter_secret: Secret,
-        external_secret: Secret,
-        membership_key: Secret,
         resumption_psk: Secret,
         epoch_authenticator: Secret,
+        /// None once a ReInit has ended the group.
+        active: Option<ActiveSecrets>,
+    }
+}
+
+crate::tls_struct! {
+    /// Those that nothing uses but messages of the epoch and the next commit.
+    #[derive(Clone)]
+    struct ActiveSecrets {
+        external_secret: Secret,
+        membership_key: Secret,
         init_secret: Secret,
     }
 }
@@ -383,11 +392,10 @@ impl Group {
         signer: &SignatureKeyPair,
         options: GroupInfoOptions,
     ) -> Result<GroupInfo, Error> {
-        self.check_active()?;
+        let secret = &self.active_secrets()?.external_secret;
         self.check_signer(signer)?;
         let mut extensions = options.extensions;
         if options.external_pub {
-            let secret = &self.0.secrets.external_secret;
             let external_pub = key_schedule::external_key_pair(self.suite(), secret).public_key;
             extensions.set(&ExternalPub { external_pub });
         }
@@ -427,10 +435,13 @@ impl Group {
 
     /// Checks that something may be sent.
     fn check_active(&self) -> Result<(), Error> {
-        match self.reinit() {
-            Some(_) => Err(Error::GroupSuspended),
-            None => Ok(()),
-        }
+        self.active_secrets().map(|_| ())
+    }
+
+    /// The secrets that a suspended group does not have any more.
+    fn active_secrets(&self) -> Result<&ActiveSecrets, Error> {
+        let secrets = &self.0.secrets;
+        secrets.active.as_ref().ok_or(Error::GroupSuspended)
     }
 
     /// Checks that a call's context has this group's suite, which it may come to lack after a

@@ -219,10 +219,9 @@ impl Group {
             let (message, current) = (message.content.epoch, context.epoch);
             return Err(Error::WrongEpoch { message, current });
         }
-        if self.reinit().is_some() {
-            return Err(InvalidMessage::GroupSuspended.into());
-        }
-        let content = message.unprotect(suite, &self.state().secrets.membership_key, context)?;
+        let secrets = self.active_secrets();
+        let secrets = secrets.map_err(|_| InvalidMessage::GroupSuspended)?;
+        let content = message.unprotect(suite, &secrets.membership_key, context)?;
         content.verify(suite, &self.signature_key(&content.content)?, context)?;
         let used = safe_aad::is_used(&context.extensions);
         safe_aad::check(used, &content.content.authenticated_data)?;
@@ -371,7 +370,7 @@ impl Group {
             }
             None => None,
         };
-        let own_secrets = &self.state().secrets;
+        let own_secrets = self.active_secrets()?;
         let init_secret = match &applied.external_init {
             Some(kem_output) => {
                 external_init_secret(suite, &own_secrets.external_secret, kem_output)

@@ -58,6 +58,7 @@ impl Group {
         wire_format: WireFormat,
         ctx: &mut Context<'_>,
     ) -> Result<Proposed, Error> {
+        self.check_active()?;
         match &proposal {
             Proposal::Update(_) => return Err(ProposalError::UpdateOfCommitter.into()),
             Proposal::Remove(remove) if self.tree().leaf(remove.removed).is_none() => {
@@ -122,6 +123,7 @@ impl Group {
         wire_format: WireFormat,
         ctx: &mut Context<'_>,
     ) -> Result<Proposed, Error> {
+        self.check_active()?;
         let leaf_key = self.suite().kem_key_pair(ctx.rng);
         let leaf_node = LeafNode::sign(
             self.suite(),
@@ -204,7 +206,6 @@ impl Group {
     ) -> Result<Proposed, Error> {
         self.check_suite(ctx)?;
         self.check_keys(keys)?;
-        self.check_active()?;
         self.check_signer(signer)?;
         let sender = Sender::Member(self.own_index());
         let content = FramedContent {

@@ -165,6 +165,10 @@ impl Group {
         if tree.leaf(own_keys.leaf_index()).is_none() {
             return Err(DamagedRecord(own_keys_key()).into());
         }
+        // A group that ended has no such secrets, any other has.
+        if stored.reinit.is_some() == stored.secrets.active.is_some() {
+            return Err(DamagedRecord(group_key()).into());
+        }
         let mut proposals = Pending::default();
         for number in 0..stored.proposals {
             let key = proposal_key(stored.context.epoch, number);

@@ -70,7 +70,8 @@ impl Group {
     /// is to decrypt.
     ///
     /// # Errors
-    /// [`Error::NoKey`] if the node is blank.
+    /// The caller's: [`Error::NoKey`] if the node is blank; [`Error::GroupSuspended`] after a ReInit,
+    /// when no member has its private keys any more.
     pub fn safe_encrypt_with_label(
         &self,
         key: GroupKey,
@@ -80,11 +81,12 @@ impl Group {
         plaintext: &[u8],
         rng: &mut dyn CryptoRng,
     ) -> Result<HpkeCiphertext, Error> {
+        self.check_active()?;
         let external;
         let public_key: &[u8] = match key {
             GroupKey::Node(node) => self.tree().node(node).ok_or(Error::NoKey)?.encryption_key(),
             GroupKey::External => {
-                external = self.external_key_pair();
+                external = self.external_key_pair()?;
                 &external.public_key
             }
         };
@@ -102,7 +104,8 @@ impl Group {
     /// asks.
     ///
     /// # Errors
-    /// [`Error::NoKey`] if we do not have the key;
+    /// [`Error::NoKey`] if we do not have the key, [`Error::GroupSuspended`] after a ReInit, which has
+    /// ended them all: the caller's;
     /// [`CryptoError::DecryptionFailed`](crate::crypto::CryptoError::DecryptionFailed), the sender's.
     pub fn safe_decrypt_with_label(
         &self,
@@ -112,11 +115,12 @@ impl Group {
         context: &[u8],
         ciphertext: &HpkeCiphertext,
     ) -> Result<Secret, Error> {
+        self.check_active()?;
         let external;
         let pair = match key {
             GroupKey::Node(node) => self.state().own_keys.get(node).ok_or(Error::NoKey)?,
             GroupKey::External => {
-                external = self.external_key_pair();
+                external = self.external_key_pair()?;
                 &external
             }
         };
@@ -124,7 +128,8 @@ impl Group {
         Ok(suite.safe_decrypt_with_label(pair, component_id, label, context, ciphertext)?)
     }
 
-    fn external_key_pair(&self) -> HpkeKeyPair {
-        key_schedule::external_key_pair(self.suite(), &self.state().secrets.external_secret)
+    fn external_key_pair(&self) -> Result<HpkeKeyPair, Error> {
+        let secret = &self.active_secrets()?.external_secret;
+        Ok(key_schedule::external_key_pair(self.suite(), secret))
     }
 }

@@ -91,6 +91,11 @@ impl Default for Plan {
 impl Group {
     /// The ReInit of the commit that led to this epoch. The group is suspended: nothing is sent in it
     /// any more, and its members wait for the group that takes its place.
+    ///
+    /// Of the epoch's secrets, only those that may still be used are there: the resumption PSK, which
+    /// leads to the next group, the epoch authenticator, and what secrets are exported from. No private
+    /// key and nothing that a message would need is kept, in memory or in the records. Messages of past
+    /// epochs are read as long as their keys are kept.
     #[must_use]
     pub fn reinit(&self) -> Option<&ReInit> {
         self.state().reinit.as_deref()

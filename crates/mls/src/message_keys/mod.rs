@@ -47,7 +47,8 @@ pub struct EpochKeys {
     pub own: LeafIndex,
     /// The width of the ratchet tree, blank leaves included.
     pub leaf_count: u32,
-    /// Whether the group ended with the commit that led here (RFC 9420, section 12.4.2).
+    /// Whether the group ended with the commit that led here (RFC 9420, section 12.4.2). Then there are
+    /// no messages to come, and the keys for them are dropped at once.
     pub suspended: bool,
     /// `sender_data_secret`.
     pub sender_data_secret: Secret,
@@ -64,8 +65,8 @@ pub struct MessageKeys {
     /// Whether the context asks for it.
     safe_aad: bool,
     own: LeafIndex,
-    suspended: bool,
-    sender_data_secret: Secret,
+    /// None if the group ended with the commit that led here; then the tree is empty.
+    sender_data_secret: Option<Secret>,
     tree: SecretTree,
     ratchets: BTreeMap<(LeafIndex, RatchetKind), Ratchet>,
     exporter: SafeExporter,
@@ -105,14 +106,17 @@ impl MessageKeys {
         epoch: EpochKeys,
         signature_keys: Arc<dyn SignatureKeys>,
     ) -> (Self, Changes) {
+        let mut tree = SecretTree::with_leaves(epoch.encryption_secret, epoch.leaf_count);
+        if epoch.suspended {
+            tree = SecretTree::from_secrets(tree.height(), BTreeMap::new());
+        }
         let keys = Self {
             suite,
             safe_aad: safe_aad::is_used(&epoch.context.extensions),
             context: epoch.context,
             own: epoch.own,
-            suspended: epoch.suspended,
-            sender_data_secret: epoch.sender_data_secret,
-            tree: SecretTree::with_leaves(epoch.encryption_secret, epoch.leaf_count),
+            sender_data_secret: (!epoch.suspended).then_some(epoch.sender_data_secret),
+            tree,
             ratchets: BTreeMap::new(),
             exporter: SafeExporter::new(epoch.application_export_secret),
             signature_keys,
@@ -184,9 +188,9 @@ impl MessageKeys {
     ) -> Result<(PrivateMessage, Changes), Error> {
         let content = &authenticated.content;
         self.check_epoch(&content.group_id, content.epoch)?;
-        if self.suspended {
+        let Some(sender_data_secret) = &self.sender_data_secret else {
             return Err(Error::GroupSuspended);
-        }
+        };
         if content.sender != Sender::Member(self.own) {
             return Err(InvalidMessage::SenderType.into());
         }
@@ -199,9 +203,14 @@ impl MessageKeys {
             return Err(Error::RatchetExhausted);
         }
         let key = self.key(self.own, kind, generation)?;
-        let secret = &self.sender_data_secret;
-        let message =
-            PrivateMessage::protect(self.suite, secret, &key, authenticated, padding, rng)?;
+        let message = PrivateMessage::protect(
+            self.suite,
+            sender_data_secret,
+            &key,
+            authenticated,
+            padding,
+            rng,
+        )?;
         let changes = self.take(self.own, kind, generation)?;
         Ok((message, changes))
     }
@@ -247,9 +256,6 @@ impl MessageKeys {
     /// - [`Error::InvalidMessage`], [`Error::Crypto`], [`Error::Decode`]: the sender's.
     pub fn open(&self, message: &PrivateMessage) -> Result<Opened, Error> {
         let sender_data = self.sender(message)?;
-        if self.suspended {
-            return Err(InvalidMessage::GroupSuspended.into());
-        }
         let SenderData {
             leaf_index: sender,
             generation,
@@ -286,11 +292,13 @@ impl MessageKeys {
     /// messages are told from others', whose signature is not verified here.
     ///
     /// # Errors
-    /// [`Error::WrongGroup`], [`Error::WrongEpoch`]; [`Error::Crypto`] or [`Error::Decode`], the
-    /// sender's.
+    /// [`Error::WrongGroup`], [`Error::WrongEpoch`]; [`Error::Crypto`], [`Error::Decode`] or
+    /// [`InvalidMessage::GroupSuspended`], the sender's.
     pub fn sender(&self, message: &PrivateMessage) -> Result<SenderData, Error> {
         self.check_epoch(&message.group_id, message.epoch)?;
-        message.sender_data(self.suite, &self.sender_data_secret)
+        let secret = self.sender_data_secret.as_ref();
+        let secret = secret.ok_or(InvalidMessage::GroupSuspended)?;
+        message.sender_data(self.suite, secret)
     }
 
     /// `SafeExportSecret`: the secret of a component, once in this epoch (draft-ietf-mls-extensions,

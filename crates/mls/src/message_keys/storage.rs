@@ -36,13 +36,20 @@ impl MessageKeys {
         if stored.context.epoch != epoch || u32::from(stored.height) > SecretTree::MAX_HEIGHT {
             return Err(DamagedRecord(epoch_key(epoch)).into());
         }
-        let (tree, ratchets) = load_tree(records, epoch, stored.height.into())?;
+        let height = stored.height.into();
+        let (tree, ratchets) = if stored.sender_data_secret.is_some() {
+            load_tree(records, epoch, height)?
+        } else {
+            (
+                SecretTree::from_secrets(height, BTreeMap::new()),
+                Ratchets::new(),
+            )
+        };
         Ok(Self {
             suite,
             safe_aad: safe_aad::is_used(&stored.context.extensions),
             context: stored.context,
             own: stored.own,
-            suspended: stored.suspended,
             sender_data_secret: stored.sender_data_secret,
             tree,
             ratchets,
@@ -101,7 +108,6 @@ impl MessageKeys {
         let stored = StoredEpoch {
             context: self.context.clone(),
             own: self.own,
-            suspended: self.suspended,
             height: self.tree.height() as u8,
             sender_data_secret: self.sender_data_secret.clone(),
         };
@@ -115,8 +121,8 @@ crate::tls_struct! {
         context: GroupContext,
         own: LeafIndex,
         height: u8,
-        sender_data_secret: Secret,
-        suspended: bool,
+        /// None, as all nodes of the secret tree, if the group ended with the commit that led here.
+        sender_data_secret: Option<Secret>,
     }
 }
 

@@ -48,6 +48,15 @@ impl OwnKeys {
         }
     }
 
+    /// The same member without any key: nothing is encrypted to it any more.
+    #[must_use]
+    pub(crate) fn emptied(self) -> Self {
+        Self {
+            leaf: self.leaf,
+            keys: Arc::default(),
+        }
+    }
+
     /// Whose they are.
     #[must_use]
     pub fn leaf_index(&self) -> LeafIndex {

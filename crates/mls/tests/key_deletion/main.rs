@@ -14,15 +14,16 @@ mod attacker;
 use std::collections::BTreeMap;
 
 use attacker::*;
-use folkmoot_mls::code_point::WireFormat;
-use folkmoot_mls::codec::{Decode, Encode, Reader};
+use folkmoot_mls::code_point::{ProtocolVersion, WireFormat};
+use folkmoot_mls::codec::{Bytes, Decode, Encode, Reader};
 use folkmoot_mls::crypto::{HpkeKeyPair, Secret};
+use folkmoot_mls::extension::Extensions;
 use folkmoot_mls::framing::Content;
-use folkmoot_mls::group::{Group, GroupInfoOptions, PendingCommit};
+use folkmoot_mls::group::{CommitBuilder, Group, GroupInfoOptions, PendingCommit};
 use folkmoot_mls::group_context::GroupContext;
 use folkmoot_mls::key_schedule::{EpochSecrets, external_init_secret, member_secret};
 use folkmoot_mls::message::MlsMessage;
-use folkmoot_mls::proposal::Proposal;
+use folkmoot_mls::proposal::{Proposal, ReInit};
 use folkmoot_mls::ratchet::RatchetKind;
 use folkmoot_mls::records::{MemoryRecords, RecordKey, RecordKind};
 use folkmoot_mls::tree_math::LeafIndex;
@@ -158,8 +159,9 @@ struct Step {
     start: Named,
 }
 
-/// What a group keeps of its epoch's secrets, in the order in which it stores them.
-fn epoch_secrets(client: &Client) -> [Secret; 6] {
+/// What a group keeps of its epoch's secrets as long as it goes on: `external_secret`, `membership_key`,
+/// `init_secret`.
+fn epoch_secrets(client: &Client) -> [Secret; 3] {
     let records = client.member().records.iter();
     let of_kind = |(key, _): &(&RecordKey, &[u8])| key.as_slice()[0] == RecordKind::Group as u8;
     let (_, group) = records.filter(of_kind).last().unwrap();
@@ -168,33 +170,42 @@ fn epoch_secrets(client: &Client) -> [Secret; 6] {
     let _tag_and_transcript = [(); 2].map(|()| Secret::decode(&mut reader).unwrap());
     u8::decode(&mut reader).unwrap();
     let _waiting_proposals = u32::decode(&mut reader).unwrap();
-    let secrets = [(); 6].map(|()| Secret::decode(&mut reader).unwrap());
+    let _exporter_resumption_and_authenticator =
+        [(); 3].map(|()| Secret::decode(&mut reader).unwrap());
+    assert_eq!(u8::decode(&mut reader), Ok(1), "the group goes on");
+    let secrets = [(); 3].map(|()| Secret::decode(&mut reader).unwrap());
     assert!(secrets.iter().all(|secret| secret.len() == 32));
     secrets
 }
 
 fn init_secret(client: &Client) -> Secret {
-    let [_, _, _, _, _, init_secret] = epoch_secrets(client);
+    let [_, _, init_secret] = epoch_secrets(client);
     init_secret
 }
 
 fn step(clients: &mut [Client], committer: usize, add: Option<&mut Client>) -> Step {
+    let package = add.map(Client::key_package);
+    step_by(clients, committer, |commit| {
+        package
+            .into_iter()
+            .fold(commit, |commit, kp| commit.add(kp))
+    })
+}
+
+fn step_by(
+    clients: &mut [Client],
+    committer: usize,
+    change: impl FnOnce(CommitBuilder) -> CommitBuilder,
+) -> Step {
     let before = clients[committer].group().group_context().clone();
     let init = init_secret(&clients[committer]);
-    let package = add.map(Client::key_package);
-    let added = package.is_some();
     let pending = clients[committer]
-        .commit(|commit| {
-            let commit = commit.wire_format(WireFormat::PUBLIC_MESSAGE);
-            package
-                .into_iter()
-                .fold(commit, |commit, kp| commit.add(kp))
-        })
+        .commit(|commit| change(commit.wire_format(WireFormat::PUBLIC_MESSAGE)))
         .unwrap();
     let mut traffic = Traffic::default();
     traffic.saw_commit(&pending, &before);
-    if added {
-        traffic.saw_welcome(pending.welcome.as_ref().unwrap());
+    if let Some(welcome) = &pending.welcome {
+        traffic.saw_welcome(welcome);
     }
     let init = BTreeMap::from([("init_secret of the last epoch".to_string(), init)]);
     let start = Named::new();
@@ -306,7 +317,7 @@ fn private_keys(client: &Client) -> Named {
 #[test]
 fn after_a_path() {
     let mut clients = group_of(&["alice", "bob", "carol"]);
-    let step_by = |clients: &mut Vec<Client>, committer: usize| {
+    let commit_by = |clients: &mut Vec<Client>, committer: usize| {
         let old: Vec<_> = clients.iter().map(private_keys).collect();
         let step = step(clients, committer, None);
         let before: Vec<_> = clients.iter().map(State::of).collect();
@@ -359,7 +370,7 @@ fn after_a_path() {
         }
     };
     for committer in [BOB, ALICE, CAROL, BOB] {
-        step_by(&mut clients, committer);
+        commit_by(&mut clients, committer);
     }
 }
 
@@ -445,7 +456,7 @@ fn after_an_external_commit() {
     let Proposal::ExternalInit(init) = proposal else {
         panic!("an ExternalInit")
     };
-    let [_, external_secret, ..] = epoch_secrets(&clients[BOB]);
+    let [external_secret, ..] = epoch_secrets(&clients[BOB]);
     let init = external_init_secret(suite, &external_secret, &init.kem_output).unwrap();
     let named = |name: &str, secret| BTreeMap::from([(name.to_string(), secret)]);
     let external_secret = named("external_secret", external_secret);
@@ -507,6 +518,94 @@ fn after_an_update() {
             none_reached(&state, &none, &new_key);
             let leaf = BTreeMap::from([("leaf".to_string(), old["private key of node 4"].clone())]);
             all_reached(&state, &none, &leaf);
+        }
+    }
+}
+
+/// Section 12.4.2: nothing is sent any more, so what messages and commits would take is gone with the
+/// commit that says so. What leads to the next group, and what members compare and export, is there.
+#[test]
+fn after_a_reinit() {
+    for with_path in [true, false] {
+        let mut clients = group_of(&["alice", "bob", "carol"]);
+        let pending = clients[CAROL].commit(|commit| commit).unwrap();
+        group_harness::deliver(&mut clients, CAROL, pending);
+        let old_keys: Vec<_> = clients.iter().map(private_keys).collect();
+        let reinit = ReInit {
+            group_id: Bytes::from(*b"next"),
+            version: ProtocolVersion::MLS10,
+            cipher_suite: SUITE,
+            extensions: Extensions::default(),
+        };
+        let mut step = step_by(&mut clients, BOB, |commit| {
+            let commit = commit.reinit(reinit);
+            if with_path {
+                commit
+            } else {
+                commit.without_path()
+            }
+        });
+        let before = State::of(&clients[ALICE]);
+        all_reached(&before, &step.traffic, &both(&step.init, &old_keys[ALICE]));
+        step.learn(&before);
+        let message = step.message();
+        let Step {
+            pending,
+            traffic,
+            init,
+            start,
+        } = step;
+        let secrets = EpochSecrets::from_epoch_secret(suite(SUITE), &start["epoch_secret"]);
+        let named = |secrets: &[(&str, &Secret)]| -> Named {
+            let secrets = secrets.iter();
+            secrets
+                .map(|(name, secret)| (format!("{name} after it"), Secret::clone(secret)))
+                .collect()
+        };
+        let mut gone = named(&[
+            ("sender_data_secret", &secrets.sender_data_secret),
+            ("encryption_secret", &secrets.encryption_secret),
+            ("external_secret", &secrets.external_secret),
+            ("membership_key", &secrets.membership_key),
+            ("init_secret", &secrets.init_secret),
+        ]);
+        gone.extend(both(&init, &start));
+        let there = named(&[
+            ("exporter_secret", &secrets.exporter_secret),
+            ("resumption_psk", &secrets.resumption_psk),
+            ("epoch_authenticator", &secrets.epoch_authenticator),
+            (
+                "root of the exporter tree",
+                &secrets.application_export_secret,
+            ),
+        ]);
+        // With the last epoch's secrets, all of these are derived.
+        let mut attacker = Attacker {
+            suite: suite(SUITE),
+            contexts: &[],
+            found: Default::default(),
+        };
+        attacker.epoch(&start["epoch_secret"]);
+        for (name, secret) in &gone {
+            let is_start = start.contains_key(name) || init.contains_key(name);
+            assert!(
+                is_start || attacker.found.contains(&secret.to_vec()),
+                "{name}"
+            );
+        }
+
+        for client in [ALICE, CAROL] {
+            clients[client].receive(&message).unwrap();
+        }
+        clients[BOB].merge(pending);
+        for (client, old_keys) in clients.iter_mut().zip(old_keys) {
+            for _ in 0..2 {
+                let state = State::of(client);
+                none_reached(&state, &traffic, &both(&gone, &old_keys));
+                all_reached(&state, &traffic, &there);
+                assert!(private_keys(client).is_empty());
+                client.restart();
+            }
         }
     }
 }

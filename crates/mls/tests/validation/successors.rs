@@ -12,6 +12,7 @@ use folkmoot_mls::group::{
     Group, GroupParameters, JoinError, Joined, ProposalError, SuccessorError,
 };
 use folkmoot_mls::key_package::KeyPackageBundle;
+use folkmoot_mls::message::MlsMessage;
 use folkmoot_mls::proposal::{PreSharedKey, Proposal, ReInit};
 use folkmoot_mls::psk::{PreSharedKeyID, PskType, ResumptionPSKUsage, ResumptionPsk};
 use folkmoot_mls::tree_math::LeafIndex;
@@ -242,13 +243,21 @@ fn suspended_sender() {
         let remove = Proposal::remove(LeafIndex(2));
         let refused = client.propose(remove, WireFormat::PRIVATE_MESSAGE);
         assert_eq!(refused.map(drop), Err(Error::GroupSuspended));
+        let member = client.member.as_mut().unwrap();
+        let word = (member.keys).encrypt(&client.signer, b"", b"word", 0, &mut client.rng);
+        assert_eq!(word.map(drop), Err(Error::GroupSuspended));
     }
 }
 
 /// Neither in clear nor encrypted, and no message of any other kind.
 fn suspended_committer() {
-    let mut clients = clients_after(reinit());
-    let mallory = Insider::of(&clients[MALLORY]);
+    // Mallory keeps what a client drops with its own commit.
+    let (mut clients, mallory) = group();
+    let ending = mallory.commit(&mallory.plan(vec![Proposal::ReInit(reinit())]));
+    let message = ending.private(&mut clients[MALLORY]);
+    clients[ALICE].receive(&message).unwrap();
+    assert_eq!(clients[ALICE].group().reinit(), Some(&reinit()));
+    let mallory = ending.next;
     let mut plan = mallory.plan(Vec::new());
     plan.wire_format = WireFormat::PUBLIC_MESSAGE;
     let commit = mallory.commit(&plan).public(&mallory);
@@ -257,9 +266,12 @@ fn suspended_committer() {
         mallory.sealed(&mallory.signer, content).message(&mallory)
     };
     let removal = Proposal::remove(LeafIndex(CHARLIE as u32));
-    let removal = sealed(Content::Proposal(Box::new(removal)));
+    let removal = Content::Proposal(Box::new(removal));
+    let in_clear = mallory.public(mallory.content(removal.clone()));
+    let in_clear = MlsMessage::PublicMessage(Box::new(in_clear));
+    let removal = sealed(removal);
     let word = sealed(Content::Application(Bytes::from(*b"word")));
-    for message in [commit, removal, word] {
+    for message in [commit, in_clear, removal, word] {
         let refused = process(&mut clients[ALICE], &message, Around::default());
         let error = InvalidMessage::GroupSuspended.into();
         assert_eq!(refused.map(drop), Err(error));
