@@ -3,7 +3,7 @@
 use folkmoot_mls::capabilities::Capabilities;
 use folkmoot_mls::code_point::ProtocolVersion;
 use folkmoot_mls::component::NoComponents;
-use folkmoot_mls::context::{BasicCredentials, Context, NoPsks};
+use folkmoot_mls::context::{BasicCredentials, Context, NoPsks, OneThread};
 use folkmoot_mls::credential::{Credential, CredentialType};
 use folkmoot_mls::crypto::{CipherSuite, CryptoProvider, SignatureKeyPair, Suite, aws_lc};
 use folkmoot_mls::error::Error;
@@ -35,6 +35,7 @@ fn context(rng: &mut ChaCha20Rng) -> Context<'_> {
         psks: &NoPsks,
         components: &NoComponents,
         now: None,
+        workers: &OneThread,
         rng,
     }
 }

@@ -2,7 +2,7 @@
 
 use folkmoot_mls::tls_struct;
 
-use crate::keys::{PublicKey, SigningKey};
+use crate::keys::{AtOnce, PublicKey, SigningKey, Verifier};
 use crate::{IdentityError, UserId, Validity, Version};
 
 /// How long a binding holds when made: 90 days.
@@ -67,10 +67,18 @@ impl Binding {
     /// # Errors
     /// [`IdentityError::BadBinding`]: the AS is to blame.
     pub fn verify(&self) -> Result<(), IdentityError> {
-        self.statement
-            .authentication_service
-            .verify(LABEL, &self.statement, &self.signature)
-            .map_err(|_| IdentityError::BadBinding)
+        if self.verify_by(&mut AtOnce) {
+            Ok(())
+        } else {
+            Err(IdentityError::BadBinding)
+        }
+    }
+
+    /// Whether the signature is good, as far as `verifier` says.
+    pub(crate) fn verify_by(&self, verifier: &mut impl Verifier) -> bool {
+        let statement = &self.statement;
+        let key = &statement.authentication_service;
+        verifier.verify(key, LABEL, statement, &self.signature)
     }
 
     /// Checks an AS's answer about `user`: made by `authentication_service`, valid at `now`.

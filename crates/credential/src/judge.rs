@@ -1,10 +1,13 @@
 //! The questions that the MLS engine asks an Authentication Service, answered for
 //! [`DeviceCredential`]s (RFC 9420, section 5.3.1).
 
-use folkmoot_mls::context::{AuthenticationService, CredentialError};
+use folkmoot_mls::context::{AuthenticationService, CredentialClaim, CredentialError};
 use folkmoot_mls::credential::Credential;
 use folkmoot_mls::extension::Extensions;
 
+use rand_core::CryptoRng;
+
+use crate::keys::{AtOnce, Together, Verifier};
 use crate::{AcceptedKeys, DeviceCredential, IdentityError};
 
 /// The longest lifetime of a KeyPackage that members accept: 90 days.
@@ -23,14 +26,30 @@ impl AuthenticationService for Judge {
         group: &Extensions,
         now: Option<u64>,
     ) -> Result<(), CredentialError> {
-        let accepted: AcceptedKeys = group
-            .get()
-            .ok()
-            .flatten()
-            .ok_or(CredentialError::UntrustedIssuer)?;
-        DeviceCredential::read(credential)
-            .and_then(|device| device.verify(signature_key, accepted.iter(), now))
-            .map_err(CredentialError::from)
+        let claim = CredentialClaim {
+            credential,
+            signature_key,
+        };
+        judge(&mut AtOnce, claim, &accepted(group)?, now)
+    }
+
+    /// The signatures of all credentials are verified by one equation; if it does not hold, one by one.
+    fn validate_all(
+        &self,
+        claims: &[CredentialClaim<'_>],
+        group: &Extensions,
+        now: Option<u64>,
+        rng: &mut dyn CryptoRng,
+    ) -> Result<(), (usize, CredentialError)> {
+        if claims.is_empty() {
+            return Ok(());
+        }
+        let accepted = accepted(group).map_err(|error| (0, error))?;
+        let mut together = Together::default();
+        if judge_all(&mut together, claims, &accepted, now).is_ok() && together.finish(rng) {
+            return Ok(());
+        }
+        judge_all(&mut AtOnce, claims, &accepted, now)
     }
 
     /// The user, as `name@domain`.
@@ -55,6 +74,33 @@ impl AuthenticationService for Judge {
     fn longest_lifetime(&self) -> Option<u64> {
         Some(LONGEST_LIFETIME)
     }
+}
+
+fn accepted(group: &Extensions) -> Result<AcceptedKeys, CredentialError> {
+    let accepted = group.get().ok().flatten();
+    accepted.ok_or(CredentialError::UntrustedIssuer)
+}
+
+fn judge(
+    verifier: &mut impl Verifier,
+    claim: CredentialClaim<'_>,
+    accepted: &AcceptedKeys,
+    now: Option<u64>,
+) -> Result<(), CredentialError> {
+    DeviceCredential::read(claim.credential)
+        .and_then(|device| device.verify_by(verifier, claim.signature_key, accepted.iter(), now))
+        .map_err(CredentialError::from)
+}
+
+fn judge_all(
+    verifier: &mut impl Verifier,
+    claims: &[CredentialClaim<'_>],
+    accepted: &AcceptedKeys,
+    now: Option<u64>,
+) -> Result<(), (usize, CredentialError)> {
+    claims.iter().enumerate().try_for_each(|(place, claim)| {
+        judge(verifier, *claim, accepted, now).map_err(|error| (place, error))
+    })
 }
 
 /// As the engine names it.

@@ -3,7 +3,9 @@
 //! A signature covers a label and a statement (`SignContent` of RFC 9420, section 5.1.2, with our
 //! own prefix), so a signature made for one purpose is none for another.
 
-use ed25519_zebra::{Signature, SigningKey as Ed25519SigningKey, VerificationKey};
+use ed25519_zebra::{
+    Signature, SigningKey as Ed25519SigningKey, VerificationKey, VerificationKeyBytes, batch,
+};
 use folkmoot_mls::codec::{Decode, DecodeError, Encode, Reader, encode_bytes};
 use folkmoot_mls::crypto::SignatureKeyPair;
 use rand_core::CryptoRng;
@@ -99,6 +101,60 @@ impl PublicKey {
         VerificationKey::try_from(self.0)
             .and_then(|key| key.verify(&signature, &signed_bytes(label, statement)))
             .map_err(|_| BadSignature)
+    }
+}
+
+/// How signed statements are checked: [`AtOnce`], or [`Together`] with others.
+pub(crate) trait Verifier {
+    /// Whether the signature verifies, as far as is known now.
+    fn verify(
+        &mut self,
+        key: &PublicKey,
+        label: &str,
+        statement: &impl Encode,
+        signature: &[u8; 64],
+    ) -> bool;
+}
+
+/// Each by itself.
+pub(crate) struct AtOnce;
+
+impl Verifier for AtOnce {
+    fn verify(
+        &mut self,
+        key: &PublicKey,
+        label: &str,
+        statement: &impl Encode,
+        signature: &[u8; 64],
+    ) -> bool {
+        key.verify(label, statement, signature).is_ok()
+    }
+}
+
+/// All later, by one equation that accepts exactly what [`PublicKey::verify`] accepts of each (ZIP 215).
+#[derive(Default)]
+pub(crate) struct Together(batch::Verifier);
+
+impl Verifier for Together {
+    fn verify(
+        &mut self,
+        key: &PublicKey,
+        label: &str,
+        statement: &impl Encode,
+        signature: &[u8; 64],
+    ) -> bool {
+        let message = signed_bytes(label, statement);
+        let key = VerificationKeyBytes::from(key.0);
+        self.0
+            .queue((key, Signature::from(*signature), message.as_slice()));
+        true
+    }
+}
+
+impl Together {
+    /// Whether all of them verify.
+    pub fn finish(self, rng: &mut dyn CryptoRng) -> bool {
+        self.0.verify(rng).is_ok()
     }
 }
 

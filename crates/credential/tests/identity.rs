@@ -7,10 +7,12 @@ use folkmoot_credential::{
     Policy, Registration, ShelfKey, Title, UserId, Validity, Version,
 };
 use folkmoot_mls::codec::{Decode, DecodeError, Encode};
-use folkmoot_mls::context::{AuthenticationService, CredentialError};
+use folkmoot_mls::context::{AuthenticationService, CredentialClaim, CredentialError};
 use folkmoot_mls::credential::Credential;
 use folkmoot_mls::extension::Extensions;
 use proptest::prelude::*;
+use rand_chacha::ChaCha20Rng;
+use rand_core::SeedableRng;
 
 const NOW: u64 = 1_800_000_000;
 
@@ -118,6 +120,78 @@ fn a_group_believes_a_device_that_its_user_and_an_accepted_service_vouch_for() {
     let alice = Person::new("alice@example.org", 10);
     assert_eq!(judge(&alice.credential(), &alice.device, Some(NOW)), Ok(()));
     assert_eq!(judge(&alice.credential(), &alice.device, None), Ok(()));
+}
+
+/// Judges credentials for these leaf keys together, and sees that each judged alone is judged alike.
+fn judge_all(
+    group: &Extensions,
+    claimed: &[(Credential, PublicKey)],
+) -> Result<(), (usize, CredentialError)> {
+    let claims: Vec<_> = claimed
+        .iter()
+        .map(|(credential, key)| CredentialClaim {
+            credential,
+            signature_key: &key.0,
+        })
+        .collect();
+    let mut rng = ChaCha20Rng::seed_from_u64(1);
+    let together = Judge.validate_all(&claims, group, Some(NOW), &mut rng);
+    let alone = claimed
+        .iter()
+        .enumerate()
+        .try_for_each(|(place, (credential, key))| {
+            Judge
+                .validate(credential, &key.0, group, Some(NOW))
+                .map_err(|error| (place, error))
+        });
+    assert_eq!(together, alone);
+    together
+}
+
+#[test]
+fn many_are_judged_together_as_each_is_alone() {
+    let people: Vec<_> = (0..20)
+        .map(|number| Person::new(&format!("p{number}@example.org"), 10 + 2 * number))
+        .collect();
+    let claim = |person: &Person| (person.credential().to_credential(), person.device.public());
+    let good: Vec<_> = people.iter().map(claim).collect();
+    let changed = |place: usize, change: &dyn Fn(&mut DeviceCredential)| {
+        let mut credential = people[place].credential();
+        change(&mut credential);
+        let mut all = good.clone();
+        all[place].0 = credential.to_credential();
+        all
+    };
+    // The domain's one key, or another one beside it, before and after.
+    for other in [None, Some(key(0).public()), Some(key(200).public())] {
+        let mut keys = AcceptedKeys::of("example.org".parse().unwrap(), key(1).public());
+        if let Some(other) = other {
+            keys.insert("example.org".parse().unwrap(), other);
+        }
+        let group = Extensions::default().with(&keys);
+        assert_eq!(judge_all(&group, &good), Ok(()));
+        assert_eq!(judge_all(&group, &[]), Ok(()));
+        let bad = changed(7, &|credential| credential.binding_signature[3] ^= 1);
+        let refused = Err((7, CredentialError::UntrustedIssuer));
+        assert_eq!(judge_all(&group, &bad), refused);
+        let bad = changed(19, &|credential| credential.chain[0].signature[40] ^= 1);
+        let refused = Err((19, CredentialError::NotAuthentic));
+        assert_eq!(judge_all(&group, &bad), refused);
+        let bad = changed(0, &|credential| {
+            credential.binding_validity.not_after = NOW - 1;
+        });
+        assert_eq!(judge_all(&group, &bad), Err((0, CredentialError::Expired)));
+        let mut bad = good.clone();
+        bad[5].1 = key(9).public();
+        bad[11].0 = Credential::basic(*b"p11");
+        let refused = Err((5, CredentialError::NotAuthentic));
+        assert_eq!(judge_all(&group, &bad), refused);
+        bad.remove(5);
+        let refused = Err((10, CredentialError::UnsupportedType));
+        assert_eq!(judge_all(&group, &bad), refused);
+    }
+    let nobody = judge_all(&Extensions::default(), &good);
+    assert_eq!(nobody, Err((0, CredentialError::UntrustedIssuer)));
 }
 
 #[test]

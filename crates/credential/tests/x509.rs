@@ -7,6 +7,7 @@ use folkmoot_mls::code_point::ProtocolVersion;
 use folkmoot_mls::component::NoComponents;
 use folkmoot_mls::context::{
     AuthenticationService, BasicCredentials, ByCredentialType, Context, CredentialError, NoPsks,
+    OneThread,
 };
 use folkmoot_mls::credential::{Credential, CredentialType};
 use folkmoot_mls::crypto::{CipherSuite, CryptoProvider, SignatureKeyPair, aws_lc::PROVIDER};
@@ -510,6 +511,7 @@ fn a_group_of_certified_and_plain_members() {
         psks: &NoPsks,
         components: &NoComponents,
         now: NOW,
+        workers: &OneThread,
         rng: &mut rng,
     };
     let parameters = GroupParameters {

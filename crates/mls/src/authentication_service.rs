@@ -7,8 +7,11 @@
 //! [`AuthenticationService`]. Credentials of a kind that this crate does not know reach it like all
 //! others; [`ByCredentialType`] puts the judges of several kinds together.
 
+use rand_core::CryptoRng;
+
 use crate::credential::{Credential, CredentialType};
 use crate::extension::Extensions;
+use crate::leaf_node::LeafNode;
 
 /// Why a credential is not accepted. Its owner is to blame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -37,6 +40,26 @@ pub enum CredentialError {
     WrongName,
 }
 
+/// What somebody claims: that a key is its own.
+#[derive(Clone, Copy, Debug)]
+pub struct CredentialClaim<'a> {
+    /// Who it says it is.
+    pub credential: &'a Credential,
+    /// The key that it signs with.
+    pub signature_key: &'a [u8],
+}
+
+impl<'a> CredentialClaim<'a> {
+    /// What a leaf node claims.
+    #[must_use]
+    pub fn of(leaf_node: &'a LeafNode) -> Self {
+        Self {
+            credential: &leaf_node.credential,
+            signature_key: &leaf_node.signature_key,
+        }
+    }
+}
+
 /// The questions that MLS asks an Authentication Service (RFC 9420, section 5.3.1; RFC 9750). Answers
 /// depend on the arguments only, never on the network: else members of a group disagree.
 pub trait AuthenticationService: Send + Sync {
@@ -52,6 +75,25 @@ pub trait AuthenticationService: Send + Sync {
         group: &Extensions,
         now: Option<u64>,
     ) -> Result<(), CredentialError>;
+
+    /// Whether all of many are valid, which a join or a big commit asks. The answer must be what
+    /// [`validate`](Self::validate) says of each, or members who ask in different ways disagree; a service
+    /// whose credentials carry signatures verifies them here together, for which it gets randomness.
+    ///
+    /// # Errors
+    /// The place of the first that is not valid, and why.
+    fn validate_all(
+        &self,
+        claims: &[CredentialClaim<'_>],
+        group: &Extensions,
+        now: Option<u64>,
+        _rng: &mut dyn CryptoRng,
+    ) -> Result<(), (usize, CredentialError)> {
+        claims.iter().enumerate().try_for_each(|(place, claim)| {
+            self.validate(claim.credential, claim.signature_key, group, now)
+                .map_err(|error| (place, error))
+        })
+    }
 
     /// Whether a credential presents a name: `reference_identifier` is what the application knows
     /// somebody by. Whether the credential is valid is another question. Nothing is presented unless
@@ -186,6 +228,33 @@ impl AuthenticationService for ByCredentialType<'_> {
         self.judge(credential)
             .ok_or(CredentialError::UnsupportedType)?
             .validate(credential, signature_key, group, now)
+    }
+
+    /// Each judge is asked for those of its own kind at once.
+    fn validate_all(
+        &self,
+        claims: &[CredentialClaim<'_>],
+        group: &Extensions,
+        now: Option<u64>,
+        rng: &mut dyn CryptoRng,
+    ) -> Result<(), (usize, CredentialError)> {
+        let unknown = claims
+            .iter()
+            .position(|claim| self.judge(claim.credential).is_none())
+            .map(|place| (place, CredentialError::UnsupportedType));
+        let refused = self.judges.iter().filter_map(|(kind, judge)| {
+            let (places, own): (Vec<_>, Vec<_>) = claims
+                .iter()
+                .copied()
+                .enumerate()
+                .filter(|(_, claim)| claim.credential.credential_type() == *kind)
+                .unzip();
+            let (place, error) = judge.validate_all(&own, group, now, rng).err()?;
+            Some((places.get(place).copied()?, error))
+        });
+        let refused: Vec<_> = refused.chain(unknown).collect();
+        let first = refused.into_iter().min_by_key(|(place, _)| *place);
+        first.map_or(Ok(()), Err)
     }
 
     fn presents(&self, credential: &Credential, reference_identifier: &[u8]) -> bool {

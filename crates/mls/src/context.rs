@@ -4,13 +4,14 @@
 use rand_core::CryptoRng;
 
 pub use crate::authentication_service::{
-    AuthenticationService, BasicCredentials, ByCredentialType, CredentialError,
+    AuthenticationService, BasicCredentials, ByCredentialType, CredentialClaim, CredentialError,
 };
 use crate::code_point::ProtocolVersion;
 use crate::component::ComponentLogic;
 use crate::crypto::{CipherSuite, CryptoProvider, Secret, Suite};
 use crate::error::Error;
 use crate::psk::PreSharedKeyID;
+pub use crate::workers::{OneThread, Workers};
 
 /// The world of one call.
 pub struct Context<'a> {
@@ -25,6 +26,8 @@ pub struct Context<'a> {
     /// Seconds since 1970, of the delivery service's clock. Lifetimes are judged only where it is
     /// given.
     pub now: Option<u64>,
+    /// Who does what can be split.
+    pub workers: &'a dyn Workers,
     /// Randomness.
     pub rng: &'a mut dyn CryptoRng,
 }

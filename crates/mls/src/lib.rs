@@ -25,7 +25,7 @@
 //! use folkmoot_mls::capabilities::Capabilities;
 //! use folkmoot_mls::code_point::ProtocolVersion;
 //! use folkmoot_mls::component::NoComponents;
-//! use folkmoot_mls::context::{BasicCredentials, Context, NoPsks};
+//! use folkmoot_mls::context::{BasicCredentials, Context, NoPsks, OneThread};
 //! use folkmoot_mls::credential::{Credential, CredentialType};
 //! use folkmoot_mls::crypto::{CipherSuite, CryptoProvider, PROVIDER};
 //! use folkmoot_mls::extension::Extensions;
@@ -67,6 +67,7 @@
 //!     psks: &NoPsks,
 //!     components: &NoComponents,
 //!     now: Some(86_400),
+//!     workers: &OneThread,
 //!     rng: &mut rng,
 //! };
 //!
@@ -118,6 +119,7 @@
 //! | [`component`], [`safe_exporter`] | draft-ietf-mls-extensions: components of an application |
 //! | [`evidence`] | that a member sent a message, for somebody outside of the group |
 //! | [`inspect`] | any message, field by field |
+//! | [`workers`] | threads, where the caller has some |
 //!
 //! A delivery service needs one call: [`MessageHeader::read`](message::MessageHeader::read).
 //!
@@ -164,3 +166,4 @@ pub mod tree;
 pub mod tree_math;
 pub mod tree_pages;
 pub mod welcome;
+pub mod workers;

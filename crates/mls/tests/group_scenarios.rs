@@ -459,7 +459,7 @@ fn an_author_judges_its_commit_again_by_the_time_of_its_entry() {
         let [Client { rng, .. }, bob] = &mut clients[..] else {
             panic!()
         };
-        let by_author = alice.judge_again(&effects, &context(Some(now), rng));
+        let by_author = alice.judge_again(&effects, &mut context(Some(now), rng));
         let member = bob.member.as_mut().unwrap();
         let mut context = context(Some(now), &mut bob.rng);
         let by_other = member

@@ -12,7 +12,7 @@ use folkmoot_mls::code_point::{ProtocolVersion, WireFormat};
 use folkmoot_mls::codec::{Bytes, Decode, Encode};
 use folkmoot_mls::commit::Commit;
 use folkmoot_mls::component::{AppDataDictionary, ComponentID, NoComponents};
-use folkmoot_mls::context::{Context, NoPsks};
+use folkmoot_mls::context::{Context, NoPsks, OneThread};
 use folkmoot_mls::crypto::{PROVIDER, SignatureKeyPair};
 use folkmoot_mls::error::{Error as EngineError, InvalidMessage};
 use folkmoot_mls::extension::{
@@ -131,6 +131,7 @@ fn world(now: u64, rng: &mut ChaCha20Rng) -> Context<'_> {
         psks: &NoPsks,
         components: &NoComponents,
         now: Some(now),
+        workers: &OneThread,
         rng,
     }
 }

@@ -11,7 +11,7 @@ use folkmoot_credential::Judge;
 use folkmoot_mls::code_point::WireFormat;
 use folkmoot_mls::codec::{Decode, Encode};
 use folkmoot_mls::component::NoComponents;
-use folkmoot_mls::context::{Context, NoPsks};
+use folkmoot_mls::context::{Context, NoPsks, OneThread};
 use folkmoot_mls::crypto::aws_lc::PROVIDER;
 use folkmoot_mls::crypto::{Secret, SignatureKeyPair};
 use folkmoot_mls::group::Group;
@@ -106,6 +106,7 @@ fn propose_to_remove(sim: &mut Sim, who: usize, log: LogId, users: &[&str]) {
                 components: &NoComponents,
                 psks: &NoPsks,
                 now: Some(now),
+                workers: &OneThread,
                 rng: &mut rng,
             };
             let proposal = Proposal::remove(leaf);

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use folkmoot_credential::{DeviceCredential, Judge, UserId};
 use folkmoot_mls::codec::Bytes;
 use folkmoot_mls::component::NoComponents;
-use folkmoot_mls::context::{Context, NoPsks};
+use folkmoot_mls::context::{Context, NoPsks, OneThread};
 use folkmoot_mls::crypto::PROVIDER;
 use folkmoot_mls::group::Group;
 use folkmoot_mls::message_keys::MessageKeys;
@@ -45,6 +45,7 @@ pub(super) fn context(now: u64, rng: &mut dyn CryptoRng) -> Context<'_> {
         psks: &NoPsks,
         components: &NoComponents,
         now: Some(now),
+        workers: &OneThread,
         rng,
     }
 }

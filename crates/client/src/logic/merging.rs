@@ -68,8 +68,8 @@ impl Step<'_> {
             return Ok(Ok(()));
         };
         // First as a trial: what the others find invalid at the entry's time, we must not merge.
-        let ctx = context(place.time / 1000, self.rng);
-        if let Err(error) = held.group.judge_again(&commit.effects, &ctx) {
+        let mut ctx = context(place.time / 1000, self.rng);
+        if let Err(error) = held.group.judge_again(&commit.effects, &mut ctx) {
             reader.held = Some(held);
             let reason = format!("our commit was no longer valid when it was ordered: {error}");
             return Ok(Err(Fault::Stop(reason)));

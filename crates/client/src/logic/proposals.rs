@@ -286,7 +286,7 @@ mod tests {
     use folkmoot_mls::capabilities::Capabilities;
     use folkmoot_mls::code_point::ProtocolVersion;
     use folkmoot_mls::component::NoComponents;
-    use folkmoot_mls::context::{BasicCredentials, Context, NoPsks};
+    use folkmoot_mls::context::{BasicCredentials, Context, NoPsks, OneThread};
     use folkmoot_mls::credential::{Credential, CredentialType};
     use folkmoot_mls::crypto::PROVIDER;
     use folkmoot_mls::crypto::SignatureKeyPair;
@@ -318,6 +318,7 @@ mod tests {
             psks: &NoPsks,
             components: &NoComponents,
             now: Some(1000),
+            workers: &OneThread,
             rng,
         }
     }

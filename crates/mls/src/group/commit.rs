@@ -34,10 +34,11 @@ use crate::proposal::{
 use crate::psk::PreSharedKeyID;
 use crate::records::Changes;
 use crate::transcript::confirmation_tag;
-use crate::tree::path::NewPath;
+use crate::tree::path::{NewPath, SEALS};
 use crate::tree_math::LeafIndex;
 use crate::tree_pages::{PageUpdate, TreePages};
 use crate::welcome::{EncryptedGroupSecrets, GroupSecrets, PathSecret, WELCOME, Welcome};
+use crate::workers::by_chunks;
 
 /// Which of the pending proposals a commit takes in.
 ///
@@ -318,7 +319,8 @@ impl CommitBuilder {
         let path = match &new_path {
             Some(path) => {
                 let context = provisional.to_bytes();
-                let path = path.encrypt(suite, &tree, &context, &new_members, ctx.rng);
+                let (workers, rng) = (ctx.workers, &mut *ctx.rng);
+                let path = path.encrypt(suite, &tree, &context, &new_members, workers, rng);
                 Some(path.map_err(CommitError::Path)?)
             }
             None => None,
@@ -398,7 +400,7 @@ impl CommitBuilder {
         } else {
             let sealed =
                 WelcomeKey::derive(suite, &member_secret).seal(suite, &group_info.to_bytes());
-            Some(self.welcome(&applied, new_path.as_ref(), &joiner_secret, sealed, ctx.rng)?)
+            Some(self.welcome(&applied, new_path.as_ref(), &joiner_secret, sealed, ctx)?)
         };
         let path = new_path.as_ref().map(|path| path.leaf_node().clone());
         let effects = CommitEffects::new(sender, path, sourced, applied);
@@ -598,14 +600,13 @@ impl CommitBuilder {
         path: Option<&NewPath>,
         joiner_secret: &Secret,
         encrypted_group_info: Vec<u8>,
-        rng: &mut dyn CryptoRng,
+        ctx: &mut Context<'_>,
     ) -> Result<Welcome, Error> {
         let suite = self.group.suite();
         let info = suite.encrypt_info(WELCOME, &encrypted_group_info);
-        let mut secrets = Vec::with_capacity(applied.added.len());
         // Room for all of it, so that no copy of a secret is left behind by growing.
         let capacity = 256 + applied.psks.to_bytes().len();
-        for (leaf, key_package) in &applied.added {
+        let seal = |(leaf, key_package): &(LeafIndex, KeyPackage), rng: &mut dyn CryptoRng| {
             let path_secret =
                 path.and_then(|path| path.secret_for(*leaf))
                     .map(|secret| PathSecret {
@@ -618,7 +619,7 @@ impl CommitBuilder {
             };
             let mut plaintext = Zeroizing::new(Vec::with_capacity(capacity));
             group_secrets.encode(&mut plaintext);
-            secrets.push(EncryptedGroupSecrets {
+            Ok::<_, Error>(EncryptedGroupSecrets {
                 new_member: Bytes::from(key_package.reference(suite)),
                 encrypted_group_secrets: suite.hpke_seal(
                     &key_package.init_key,
@@ -627,8 +628,20 @@ impl CommitBuilder {
                     &plaintext,
                     rng,
                 )?,
-            });
-        }
+            })
+        };
+        let sealed = by_chunks(
+            ctx.workers,
+            &applied.added,
+            SEALS,
+            ctx.rng,
+            |_, chunk, rng| {
+                let sealed = chunk.iter().map(|added| seal(added, rng));
+                sealed.collect::<Result<Vec<_>, _>>()
+            },
+        );
+        let sealed: Vec<_> = sealed.into_iter().collect::<Result<_, _>>()?;
+        let secrets = sealed.into_iter().flatten().collect();
         Ok(Welcome {
             cipher_suite: self.group.cipher_suite(),
             secrets,

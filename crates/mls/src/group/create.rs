@@ -103,7 +103,7 @@ impl Group {
             })
             .map_err(ProposalError::Tree)?;
         let mut tree = Tree::of_creator(Leaf::from(&leaf_node));
-        tree.validate(&group_id, &rules, ctx.rng)
+        tree.validate(&group_id, &rules, ctx.workers, ctx.rng)
             .map_err(ProposalError::Tree)?;
         let context = GroupContext {
             version,

@@ -181,7 +181,14 @@ impl ExternalCommitBuilder {
         let extensions = std::mem::take(&mut applied.extensions);
         let provisional = public.provisional_context(&mut tree, extensions)?;
         let path = new_path
-            .encrypt(suite, &tree, &provisional.to_bytes(), &nobody, ctx.rng)
+            .encrypt(
+                suite,
+                &tree,
+                &provisional.to_bytes(),
+                &nobody,
+                ctx.workers,
+                ctx.rng,
+            )
             .map_err(CommitError::Path)?;
 
         let proposals = sourced[..by_value]

@@ -277,7 +277,7 @@ pub(super) fn joined_tree(
         required.as_ref(),
         ctx.authentication_service,
     );
-    tree.validate(&context.group_id, &rules, ctx.rng)?;
+    tree.validate(&context.group_id, &rules, ctx.workers, ctx.rng)?;
     Ok(tree)
 }
 

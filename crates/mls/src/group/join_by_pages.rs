@@ -96,8 +96,14 @@ impl JoinByPages {
         let context = &self.opened.group_info.group_context;
         let (required, service) = (self.required.as_ref(), ctx.authentication_service);
         let rules = leaf_rules(self.opened.suite, context, required, service);
-        self.loader
-            .arrived(address, bytes, &context.group_id, &rules, ctx.rng)?;
+        self.loader.arrived(
+            address,
+            bytes,
+            &context.group_id,
+            &rules,
+            ctx.workers,
+            ctx.rng,
+        )?;
         Ok(())
     }
 
@@ -111,9 +117,9 @@ impl JoinByPages {
         let (required, service) = (self.required.as_ref(), ctx.authentication_service);
         let rules = leaf_rules(self.opened.suite, context, required, service);
         let tag = group_info.confirmation_tag.clone();
-        let (tree, pages) = self
-            .loader
-            .finish(tag, &context.group_id, &rules, ctx.rng)?;
+        let (tree, pages) =
+            self.loader
+                .finish(tag, &context.group_id, &rules, ctx.workers, ctx.rng)?;
         verify_group_info(self.opened.suite, &tree, group_info)?;
         let mut joined = self.opened.enter(tree, self.predecessor.as_ref(), ctx)?;
         pages.record_all(&mut joined.changes);

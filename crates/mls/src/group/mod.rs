@@ -37,7 +37,7 @@
 //! # let (provider, cipher_suite) = (&aws_lc::PROVIDER, CipherSuite(1));
 //! # let (authentication_service, psks, now) = (&BasicCredentials, &NoPsks, None);
 //! # let (components, rng) = (&NoComponents, &mut rng);
-//! # let mut ctx = Context { provider, authentication_service, psks, components, now, rng };
+//! # let mut ctx = Context { provider, authentication_service, psks, components, now, workers: &OneThread, rng };
 //! # let suite = ctx.suite(cipher_suite)?;
 //! # let leaf = || LeafParameters {
 //! #     credential: Credential::basic(*b"somebody"),
@@ -127,6 +127,7 @@ mod propose;
 mod records;
 mod resumption;
 mod safe;
+mod signatures;
 mod successor;
 
 pub use commit::{CommitBuilder, IncludeProposals, PendingCommit};

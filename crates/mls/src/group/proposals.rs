@@ -1,6 +1,5 @@
 //! What a list of proposals does, and whether it may (RFC 9420, sections 12.1 and 12.3). Committer and members call the same function, so that they agree.
 
-use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use super::components;
@@ -8,18 +7,19 @@ use super::epoch::PublicState;
 use super::error::{CommitError, KeyPackageError, ProposalError};
 use super::list::{List, check_psks, check_reinit};
 use super::process::CommitEffects;
+use super::signatures::Signatures;
 use super::{Group, PendingProposal};
 use crate::code_point::ProtocolVersion;
 use crate::codec::{Bytes, Encode};
 use crate::component;
-use crate::context::{AuthenticationService, Context};
-use crate::crypto::{CryptoError, HpkeKeyPair, SignedData, Suite, labels};
+use crate::context::{AuthenticationService, Context, CredentialError};
+use crate::crypto::{HpkeKeyPair, Suite};
 use crate::error::Error;
 use crate::extension::{ExtensionContent, ExtensionType};
 use crate::extension::{Extensions, ExternalSenders, RequiredCapabilities};
 use crate::framing::Sender;
-use crate::key_package::{KEY_PACKAGE_TBS, KeyPackage};
-use crate::leaf_node::{LEAF_NODE_TBS, LeafNode, LeafPosition};
+use crate::key_package::KeyPackage;
+use crate::leaf_node::{LeafNode, LeafPosition};
 use crate::proposal::{Proposal, ProposalOrRef, ReInit};
 use crate::psk::{PreSharedKeyID, ResumptionPSKUsage};
 use crate::tree::leaf_validation::{Standing, needed};
@@ -129,7 +129,7 @@ impl Group {
     ///
     /// # Errors
     /// The same [`Error::Proposal`] or [`Error::Commit`] with which the others refuse it.
-    pub fn judge_again(&self, effects: &CommitEffects, ctx: &Context<'_>) -> Result<(), Error> {
+    pub fn judge_again(&self, effects: &CommitEffects, ctx: &mut Context<'_>) -> Result<(), Error> {
         let new_extensions = effects
             .proposals
             .iter()
@@ -155,23 +155,29 @@ impl Group {
             authentication_service: ctx.authentication_service,
             now: ctx.now,
         };
+        let mut credentials = Signatures::default();
         for (sender, proposal) in &effects.proposals {
             match proposal {
-                Proposal::Add(add) => rules
-                    .check_new(&add.key_package.leaf_node, Standing::KeyPackage)
-                    .map_err(|error| ProposalError::KeyPackage(error.into()))?,
+                Proposal::Add(add) => {
+                    let claim = rules
+                        .check_unjudged(&add.key_package.leaf_node, Standing::KeyPackage)
+                        .map_err(|error| ProposalError::KeyPackage(error.into()))?;
+                    credentials.credential(claim, blame_key_package);
+                }
                 Proposal::Update(update) => {
                     let Sender::Member(leaf) = *sender else {
                         continue;
                     };
                     let old = member(self.tree(), leaf)?.leaf_node();
-                    rules
-                        .check_new(&update.leaf_node, Standing::Update { old: &old })
+                    let claim = rules
+                        .check_unjudged(&update.leaf_node, Standing::Update { old: &old })
                         .map_err(|error| ProposalError::Update { leaf, error })?;
+                    credentials.credential(claim, blame_update(leaf));
                 }
                 _ => {}
             }
         }
+        credentials.judge(extensions, ctx)?;
         if let Some(path) = &effects.path {
             let old = match effects.sender {
                 Sender::Member(leaf) => Some(member(self.tree(), leaf)?.leaf_node()),
@@ -323,9 +329,10 @@ impl PublicState {
         for (leaf, new) in updates {
             let leaf = *leaf;
             let old = member(&applied.tree, leaf)?.leaf_node();
-            rules
-                .check_new(new, Standing::Update { old: &old })
+            let claim = rules
+                .check_unjudged(new, Standing::Update { old: &old })
                 .map_err(|error| ProposalError::Update { leaf, error })?;
+            signatures.credential(claim, blame_update(leaf));
             let position = LeafPosition {
                 group_id: &self.context.group_id,
                 leaf_index: leaf,
@@ -339,8 +346,7 @@ impl PublicState {
             check_key_package(key_package, &rules, &mut signatures)
                 .map_err(ProposalError::KeyPackage)?;
         }
-        signatures.verify(suite, ctx)?;
-        Ok(())
+        Ok(signatures.verify(suite, &applied.extensions, ctx)?)
     }
 
     /// Checks the signature of a path's leaf node, which covers its place.
@@ -427,7 +433,8 @@ pub(super) fn check_key_package<'a>(
     if key_package.cipher_suite != suite.id() {
         return Err(KeyPackageError::CipherSuite);
     }
-    rules.check_new(&key_package.leaf_node, Standing::KeyPackage)?;
+    let claim = rules.check_unjudged(&key_package.leaf_node, Standing::KeyPackage)?;
+    signatures.credential(claim, blame_key_package);
     if key_package.init_key == key_package.leaf_node.encryption_key {
         return Err(KeyPackageError::InitKeyReused);
     }
@@ -437,13 +444,21 @@ pub(super) fn check_key_package<'a>(
     signatures.leaf_node(&key_package.leaf_node, None, |error| {
         KeyPackageError::from(LeafNodeError::Signature(error)).into()
     });
-    signatures.items.push(Signature {
-        public_key: &key_package.leaf_node.signature_key,
-        data: labels::signed_data(KEY_PACKAGE_TBS, &key_package.tbs()),
-        signature: &key_package.signature,
-        blame: Box::new(|error| KeyPackageError::Signature(error).into()),
+    signatures.key_package(key_package, |error| {
+        KeyPackageError::Signature(error).into()
     });
     Ok(())
+}
+
+fn blame_key_package(error: CredentialError) -> ProposalError {
+    KeyPackageError::from(LeafNodeError::Credential(error)).into()
+}
+
+fn blame_update(leaf: LeafIndex) -> impl Fn(CredentialError) -> ProposalError + Send + Sync {
+    move |error| ProposalError::Update {
+        leaf,
+        error: LeafNodeError::Credential(error),
+    }
 }
 
 /// RFC 9420, section 5.3.1: external senders that are new are the Authentication Service's to judge.
@@ -480,56 +495,6 @@ fn check_needed(
     match needed(extensions, required).find(|capability| !tree.everybody_has(*capability)) {
         Some(lacking) => Err(ProposalError::MemberLacks(lacking)),
         None => Ok(()),
-    }
-}
-
-/// Signatures that are checked together.
-#[derive(Default)]
-pub(super) struct Signatures<'a> {
-    items: Vec<Signature<'a>>,
-}
-
-struct Signature<'a> {
-    public_key: &'a [u8],
-    data: Vec<u8>,
-    signature: &'a [u8],
-    blame: Box<dyn Fn(CryptoError) -> ProposalError + 'a>,
-}
-
-impl<'a> Signatures<'a> {
-    fn leaf_node(
-        &mut self,
-        leaf_node: &'a LeafNode,
-        position: Option<LeafPosition<'_>>,
-        blame: impl Fn(CryptoError) -> ProposalError + 'a,
-    ) {
-        let tbs = leaf_node.tbs(&leaf_node.to_bytes(), position);
-        self.items.push(Signature {
-            public_key: &leaf_node.signature_key,
-            data: labels::signed_data(LEAF_NODE_TBS, &tbs),
-            signature: &leaf_node.signature,
-            blame: Box::new(blame),
-        });
-    }
-
-    /// Checks all of them, and blames the first that is wrong.
-    pub(super) fn verify(
-        &self,
-        suite: &dyn Suite,
-        ctx: &mut Context<'_>,
-    ) -> Result<(), ProposalError> {
-        let items: Vec<_> = self
-            .items
-            .iter()
-            .map(|item| SignedData {
-                public_key: item.public_key,
-                data: Cow::Borrowed(&item.data),
-                signature: item.signature,
-            })
-            .collect();
-        suite
-            .verify_batch(&items, ctx.rng)
-            .map_err(|(index, error)| (self.items[index].blame)(error))
     }
 }
 

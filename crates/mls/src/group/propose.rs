@@ -4,7 +4,8 @@ use super::Group;
 use super::components::{check_known, check_known_ephemeral};
 use super::error::ProposalError;
 use super::list::{check_psks, check_reinit};
-use super::proposals::{Signatures, check_key_package, known};
+use super::proposals::{check_key_package, known};
+use super::signatures::Signatures;
 use crate::code_point::WireFormat;
 use crate::component::safe_aad;
 use crate::context::Context;
@@ -174,7 +175,7 @@ impl Group {
         let mut signatures = Signatures::default();
         check_key_package(key_package, &rules, &mut signatures)
             .map_err(ProposalError::KeyPackage)?;
-        Ok(signatures.verify(self.suite(), ctx)?)
+        Ok(signatures.verify(self.suite(), self.extensions(), ctx)?)
     }
 
     /// The rules for leaf nodes in this epoch.

@@ -443,7 +443,7 @@ mod tests {
     use super::*;
     use crate::capabilities::Capabilities;
     use crate::component::NoComponents;
-    use crate::context::{BasicCredentials, NoPsks};
+    use crate::context::{BasicCredentials, NoPsks, OneThread};
     use crate::credential::CredentialType;
     use crate::crypto::{CryptoProvider, aws_lc};
     use crate::testing::StepRng;
@@ -472,6 +472,7 @@ mod tests {
             psks: &NoPsks,
             components: &NoComponents,
             now: None,
+            workers: &OneThread,
             rng: &mut StepRng(1),
         };
         let suite = aws_lc::PROVIDER.suite(SUITE).unwrap();

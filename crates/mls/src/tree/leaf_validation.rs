@@ -7,7 +7,7 @@ use crate::codec::DecodeError;
 use crate::component::{
     self, AppComponents, AppDataDictionary, RequiredWireFormats, SafeAadComponents,
 };
-use crate::context::{AuthenticationService, CredentialError};
+use crate::context::{AuthenticationService, CredentialClaim, CredentialError};
 use crate::credential::CredentialType;
 use crate::crypto::{CryptoError, Suite};
 use crate::extension::{ExtensionType, Extensions, RequiredCapabilities};
@@ -96,9 +96,12 @@ pub enum Standing<'a> {
     },
 }
 
+/// Leaf nodes whose signatures and credentials are checked at a time, which is one job of
+/// [`Workers`](crate::workers::Workers): enough for a batch to pay, few enough to keep memory small.
+pub(crate) const BATCH: usize = 512;
+
 impl LeafRules<'_> {
-    /// Checks one leaf node that newly comes into the group, but for its signature, which is checked
-    /// with others in a batch.
+    /// Checks one leaf node that newly comes into the group, but for its signature.
     ///
     /// # Errors
     /// [`LeafNodeError`], to the blame of the leaf's owner.
@@ -107,6 +110,28 @@ impl LeafRules<'_> {
         leaf_node: &LeafNode,
         standing: Standing<'_>,
     ) -> Result<(), LeafNodeError> {
+        match self.check_unjudged(leaf_node, standing)? {
+            Some(CredentialClaim {
+                credential,
+                signature_key,
+            }) => self
+                .authentication_service
+                .validate(credential, signature_key, self.extensions, self.now)
+                .map_err(LeafNodeError::Credential),
+            None => Ok(()),
+        }
+    }
+
+    /// Checks one leaf node that newly comes into the group, but for its signature and its credential,
+    /// which are checked with others. Returns what is to be judged of the credential, if anything is.
+    ///
+    /// # Errors
+    /// [`LeafNodeError`], to the blame of the leaf's owner.
+    pub fn check_unjudged<'a>(
+        &self,
+        leaf_node: &'a LeafNode,
+        standing: Standing<'_>,
+    ) -> Result<Option<CredentialClaim<'a>>, LeafNodeError> {
         let old = match (standing, &leaf_node.leaf_node_source) {
             (Standing::KeyPackage, LeafNodeSource::KeyPackage(lifetime)) => {
                 if let Some(now) = self.now.filter(|now| !lifetime.contains(*now)) {
@@ -132,34 +157,21 @@ impl LeafRules<'_> {
         }
         // A credential that is in the group already was judged when it came in. If it expired
         // since, that is a reason to propose the member's removal, not to refuse a commit.
-        if old.is_none_or(|old| {
+        let is_new = old.is_none_or(|old| {
             old.credential != leaf_node.credential || old.signature_key != leaf_node.signature_key
-        }) {
-            self.check_credential(leaf_node, self.now)?;
-        }
-        self.check_capabilities(leaf_node)
+        });
+        self.check_capabilities(leaf_node)?;
+        Ok(is_new.then(|| CredentialClaim::of(leaf_node)))
     }
 
-    /// Checks one leaf node of a tree that is joined, but for its signature. Nothing here depends
-    /// on the time: a sitting member's leaf may be older than its lifetime.
+    /// Checks one leaf node of a tree that is joined, but for its signature and its credential. Nothing
+    /// here depends on the time: a sitting member's leaf may be older than its lifetime.
     ///
     /// # Errors
     /// [`LeafNodeError`], to the blame of the leaf's owner.
     pub(super) fn check(&self, leaf_node: &LeafNode) -> Result<(), LeafNodeError> {
         self.check_length_of_lifetime(leaf_node)?;
-        self.check_credential(leaf_node, None)?;
         self.check_capabilities(leaf_node)
-    }
-
-    fn check_credential(
-        &self,
-        leaf_node: &LeafNode,
-        now: Option<u64>,
-    ) -> Result<(), LeafNodeError> {
-        let (credential, key) = (&leaf_node.credential, &leaf_node.signature_key);
-        self.authentication_service
-            .validate(credential, key, self.extensions, now)
-            .map_err(LeafNodeError::Credential)
     }
 
     fn check_length_of_lifetime(&self, leaf_node: &LeafNode) -> Result<(), LeafNodeError> {

@@ -19,6 +19,10 @@ use crate::crypto::{CryptoError, HpkeKeyPair, HpkePublicKey, Secret, SignatureKe
 use crate::leaf_node::{LeafNode, LeafNodeSource, LeafParameters, LeafPosition};
 use crate::node::ParentNode;
 use crate::tree_math::{LeafIndex, NodeIndex};
+use crate::workers::{Workers, by_chunks};
+
+/// Recipients of HPKE in one job of [`Workers`].
+pub(crate) const SEALS: usize = 128;
 
 /// Label of the encryption of path secrets.
 pub const UPDATE_PATH_NODE: &str = "UpdatePathNode";
@@ -303,30 +307,37 @@ impl NewPath {
         tree: &Tree,
         context: &[u8],
         new_members: &BTreeSet<LeafIndex>,
+        workers: &dyn Workers,
         rng: &mut dyn CryptoRng,
     ) -> Result<UpdatePath, PathError> {
         // The same for all recipients of all nodes, so it is hashed once.
         let info = suite.encrypt_info(UPDATE_PATH_NODE, context);
-        let mut nodes = Vec::with_capacity(self.steps.len());
-        for ((step, path_secret), public_key) in self
-            .steps
-            .iter()
-            .zip(&self.path_secrets)
-            .zip(&self.public_keys)
-        {
-            let mut ciphertexts = Vec::new();
+        let mut recipients = Vec::new();
+        let mut counts = Vec::with_capacity(self.steps.len());
+        for (step, path_secret) in self.steps.iter().zip(&self.path_secrets) {
+            let before = recipients.len();
             for recipient in tree.recipients(step.copath, new_members) {
-                let Some(node) = tree.node(recipient) else {
-                    continue;
-                };
-                let key = node.encryption_key();
-                ciphertexts.push(suite.hpke_seal(key, &info, &[], path_secret, rng)?);
+                let key = tree.node(recipient).map(Node::encryption_key);
+                recipients.extend(key.map(|key| (key, path_secret)));
             }
-            nodes.push(UpdatePathNode {
-                encryption_key: public_key.clone(),
-                encrypted_path_secret: ciphertexts,
-            });
+            counts.push(recipients.len() - before);
         }
+        let sealed = by_chunks(workers, &recipients, SEALS, rng, |_, chunk, rng| {
+            let seal = |(key, path_secret): &(&[u8], &Secret)| {
+                suite.hpke_seal(key, &info, &[], path_secret, rng)
+            };
+            chunk.iter().map(seal).collect::<Result<Vec<_>, _>>()
+        });
+        let sealed: Vec<_> = sealed.into_iter().collect::<Result<_, _>>()?;
+        let mut sealed = sealed.into_iter().flatten();
+        let nodes = counts
+            .into_iter()
+            .zip(&self.public_keys)
+            .map(|(count, public_key)| UpdatePathNode {
+                encryption_key: public_key.clone(),
+                encrypted_path_secret: sealed.by_ref().take(count).collect(),
+            })
+            .collect();
         Ok(UpdatePath {
             leaf_node: self.leaf_node.clone(),
             nodes,

@@ -9,7 +9,7 @@ use super::*;
 use crate::capabilities::Capabilities;
 use crate::code_point::ProtocolVersion;
 use crate::codec::{Bytes, Encode, encode_bytes};
-use crate::context::BasicCredentials;
+use crate::context::{BasicCredentials, OneThread};
 use crate::credential::Credential;
 use crate::crypto::{CipherSuite, CryptoProvider, HpkeKeyPair, SignatureKeyPair, aws_lc};
 use crate::extension::Extensions;
@@ -233,7 +233,7 @@ fn validate(tree: &Tree, rng: &mut ChaCha20Rng) -> Result<(), TreeError> {
         authentication_service: &BasicCredentials,
         now: None,
     };
-    Tree::from_ratchet_tree(&tree.to_ratchet_tree())?.validate(GROUP, &rules, rng)
+    Tree::from_ratchet_tree(&tree.to_ratchet_tree())?.validate(GROUP, &rules, &OneThread, rng)
 }
 
 #[test]
@@ -416,7 +416,7 @@ fn a_path_in_a_filled_tree_is_encrypted_once_for_each_level() {
             .renew_path(suite(), leaf, parameters(), signer, GROUP, &mut rng)
             .unwrap();
         let path = new
-            .encrypt(suite(), &tree, b"context", &nobody, &mut rng)
+            .encrypt(suite(), &tree, b"context", &nobody, &OneThread, &mut rng)
             .unwrap();
         ciphertexts.push(
             path.nodes
@@ -596,7 +596,7 @@ fn a_path_is_refused_for_each_rule_that_it_breaks() {
         .renew_path(suite(), committer, parameters(), signer, GROUP, rng)
         .unwrap();
     let good = new
-        .encrypt(suite(), &renewed, b"context", &nobody, rng)
+        .encrypt(suite(), &renewed, b"context", &nobody, &OneThread, rng)
         .unwrap();
     let merge = |path: &UpdatePath| tree.clone().merge_path(suite(), committer, path, &nobody);
     let refused = |change: &dyn Fn(&mut UpdatePath)| {

@@ -2,16 +2,15 @@
 
 use std::borrow::Cow;
 
-use super::leaf_validation::LeafRules;
+use super::leaf_validation::{BATCH, LeafRules};
+use super::node::Leaf;
 use super::{LeafNodeError, Tree, TreeError};
+use crate::context::CredentialClaim;
 use crate::crypto::{SignedData, labels};
 use crate::leaf_node::{LEAF_NODE_TBS, LeafPosition};
 use crate::tree_math::LeafIndex;
+use crate::workers::{Workers, by_chunks};
 use rand_core::CryptoRng;
-
-/// Leaves whose signatures are checked at a time: enough for a batch to pay, few enough to keep
-/// memory small.
-const BATCH: usize = 256;
 
 impl Tree {
     /// Checks the tree as a joiner does: parent hashes, unmerged leaves, every leaf node with its
@@ -25,56 +24,33 @@ impl Tree {
         &mut self,
         group_id: &[u8],
         rules: &LeafRules<'_>,
+        workers: &dyn Workers,
         rng: &mut dyn CryptoRng,
     ) -> Result<(), TreeError> {
         self.verify_parents(rules.suite)?;
         let leaves: Vec<_> = self.trie.leaves().map(|(leaf, _)| leaf).collect();
-        for batch in leaves.chunks(BATCH) {
-            self.validate_leaves(batch, group_id, rules, rng)?;
-        }
+        self.validate_leaves(&leaves, group_id, rules, workers, rng)?;
         self.validate_credentials()
     }
 
-    /// Checks some leaves and their signatures, in one batch. Blank ones are passed over.
+    /// Checks some leaves, their signatures and their credentials, many at once. Blank ones are passed
+    /// over.
     pub(crate) fn validate_leaves(
         &self,
         leaves: &[LeafIndex],
         group_id: &[u8],
         rules: &LeafRules<'_>,
+        workers: &dyn Workers,
         rng: &mut dyn CryptoRng,
     ) -> Result<(), TreeError> {
-        let mut checked = Vec::with_capacity(leaves.len());
-        for leaf in leaves.iter().copied() {
-            let Some(encoded) = self.leaf(leaf) else {
-                continue;
-            };
-            let leaf_node = encoded.leaf_node();
-            rules
-                .check(&leaf_node)
-                .map_err(|error| TreeError::Leaf { leaf, error })?;
-            let position = LeafPosition {
-                group_id,
-                leaf_index: leaf,
-            };
-            let tbs = leaf_node.tbs(encoded.encoded(), Some(position));
-            let data = labels::signed_data(LEAF_NODE_TBS, &tbs);
-            checked.push((leaf, leaf_node, data));
-        }
-        let items: Vec<_> = checked
-            .iter()
-            .map(|(_, leaf_node, data)| SignedData {
-                public_key: &leaf_node.signature_key,
-                data: Cow::Borrowed(data),
-                signature: &leaf_node.signature,
-            })
-            .collect();
-        rules
-            .suite
-            .verify_batch(&items, rng)
-            .map_err(|(index, error)| TreeError::Leaf {
-                leaf: checked[index].0,
-                error: LeafNodeError::Signature(error),
-            })
+        let results = by_chunks(workers, leaves, BATCH, rng, |_, chunk, rng| {
+            let leaves = chunk.iter().copied();
+            let leaves: Vec<_> = leaves
+                .filter_map(|leaf| Some((leaf, self.leaf(leaf)?)))
+                .collect();
+            check_leaves(&leaves, group_id, rules, rng)
+        });
+        results.into_iter().collect()
     }
 
     /// Checks that all members support the types of each other's credentials.
@@ -84,4 +60,50 @@ impl Tree {
             None => Ok(()),
         }
     }
+}
+
+/// Checks sitting members' leaf nodes, their credentials and signatures each at once.
+fn check_leaves(
+    leaves: &[(LeafIndex, &Leaf)],
+    group_id: &[u8],
+    rules: &LeafRules<'_>,
+    rng: &mut dyn CryptoRng,
+) -> Result<(), TreeError> {
+    let mut decoded = Vec::with_capacity(leaves.len());
+    for (leaf, encoded) in leaves {
+        let leaf_node = encoded.leaf_node();
+        rules
+            .check(&leaf_node)
+            .map_err(|error| TreeError::Leaf { leaf: *leaf, error })?;
+        let position = LeafPosition {
+            group_id,
+            leaf_index: *leaf,
+        };
+        let tbs = leaf_node.tbs(encoded.encoded(), Some(position));
+        decoded.push((leaf_node, labels::signed_data(LEAF_NODE_TBS, &tbs)));
+    }
+    let blame = |place: usize, error| TreeError::Leaf {
+        leaf: leaves[place].0,
+        error,
+    };
+    let claims: Vec<_> = decoded
+        .iter()
+        .map(|(leaf_node, _)| CredentialClaim::of(leaf_node))
+        .collect();
+    rules
+        .authentication_service
+        .validate_all(&claims, rules.extensions, None, rng)
+        .map_err(|(place, error)| blame(place, LeafNodeError::Credential(error)))?;
+    let items: Vec<_> = decoded
+        .iter()
+        .map(|(leaf_node, data)| SignedData {
+            public_key: &leaf_node.signature_key,
+            data: Cow::Borrowed(data),
+            signature: &leaf_node.signature,
+        })
+        .collect();
+    rules
+        .suite
+        .verify_batch(&items, rng)
+        .map_err(|(place, error)| blame(place, LeafNodeError::Signature(error)))
 }

@@ -15,8 +15,10 @@ use super::page::{Content, Entry, PageAddress, decode, open, page_secret};
 use super::{Index, MAX_PAGE, PageError, Root, TreePages, TreePagesRoot, VERSION};
 use crate::codec::Bytes;
 use crate::crypto::{Secret, Suite};
+use crate::tree::leaf_validation::BATCH;
 use crate::tree::{LeafRules, Tree, TreeError};
 use crate::tree_math::{LeafIndex, MAX_DEPTH};
+use crate::workers::Workers;
 
 /// Why a tree in pages is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -51,10 +53,6 @@ pub(crate) struct TreeLoader {
     unchecked: Vec<LeafIndex>,
     failed: Option<LoadError>,
 }
-
-/// Leaves whose signatures are checked at a time: enough for a batch to pay, and no more than those of
-/// some pages.
-const BATCH: usize = 256;
 
 impl TreeLoader {
     /// Begins with the root page. `epoch_secret` is the epoch's for pages, `tree_hash` the GroupContext's.
@@ -110,6 +108,7 @@ impl TreeLoader {
         bytes: &[u8],
         group_id: &[u8],
         rules: &LeafRules<'_>,
+        workers: &dyn Workers,
         rng: &mut dyn CryptoRng,
     ) -> Result<(), LoadError> {
         if let Some(error) = &self.failed {
@@ -134,7 +133,7 @@ impl TreeLoader {
             return Err(PageError::NotWanted(address.clone()).into());
         };
         self.arrived.insert(address.clone(), page);
-        let result = self.take(wanted, bytes, group_id, rules, rng);
+        let result = self.take(wanted, bytes, group_id, rules, workers, rng);
         if let Err(error) = &result {
             self.failed = Some(error.clone());
         }
@@ -147,6 +146,7 @@ impl TreeLoader {
         bytes: &[u8],
         group_id: &[u8],
         rules: &LeafRules<'_>,
+        workers: &dyn Workers,
         rng: &mut dyn CryptoRng,
     ) -> Result<(), LoadError> {
         let page = wanted.page;
@@ -181,7 +181,7 @@ impl TreeLoader {
         }
         if page.tier == 0 {
             self.tree.verify_parents_below(root, 0, self.suite)?;
-            return self.check_leaves(root.leaves(), group_id, rules, rng);
+            return self.check_leaves(root.leaves(), group_id, rules, workers, rng);
         }
         let mut entries = Vec::with_capacity(below.len());
         for (child, below) in children.zip(below) {
@@ -211,6 +211,7 @@ impl TreeLoader {
         leaves: std::ops::Range<u32>,
         group_id: &[u8],
         rules: &LeafRules<'_>,
+        workers: &dyn Workers,
         rng: &mut dyn CryptoRng,
     ) -> Result<(), LoadError> {
         let leaves = leaves.map(LeafIndex);
@@ -218,7 +219,8 @@ impl TreeLoader {
             .extend(leaves.filter(|leaf| self.tree.leaf(*leaf).is_some()));
         while self.unchecked.len() >= BATCH {
             let batch: Vec<_> = self.unchecked.drain(..BATCH).collect();
-            self.tree.validate_leaves(&batch, group_id, rules, rng)?;
+            self.tree
+                .validate_leaves(&batch, group_id, rules, workers, rng)?;
         }
         Ok(())
     }
@@ -229,6 +231,7 @@ impl TreeLoader {
         at: Bytes,
         group_id: &[u8],
         rules: &LeafRules<'_>,
+        workers: &dyn Workers,
         rng: &mut dyn CryptoRng,
     ) -> Result<(Tree, TreePages), LoadError> {
         if let Some(error) = self.failed {
@@ -238,7 +241,7 @@ impl TreeLoader {
             return Err(PageError::Missing(self.wanted.len()).into());
         }
         self.tree
-            .validate_leaves(&self.unchecked, group_id, rules, rng)?;
+            .validate_leaves(&self.unchecked, group_id, rules, workers, rng)?;
         // The root page's was right, so this one is, but what comes next needs it.
         if *self.tree.tree_hash(self.suite) != *self.tree_hash {
             return Err(TreeError::TreeHash.into());

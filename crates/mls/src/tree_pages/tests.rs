@@ -9,7 +9,7 @@ use crate::capabilities::Capabilities;
 use crate::code_point::ProtocolVersion;
 use crate::codec::Bytes;
 use crate::component::NoComponents;
-use crate::context::{BasicCredentials, Context, NoPsks};
+use crate::context::{BasicCredentials, Context, NoPsks, OneThread};
 use crate::credential::{Credential, CredentialType};
 use crate::crypto::aws_lc::PROVIDER;
 use crate::crypto::{CipherSuite, CryptoProvider, SignatureKeyPair};
@@ -40,6 +40,7 @@ fn context(rng: &mut StepRng) -> Context<'_> {
         psks: &NoPsks,
         components: &NoComponents,
         now: None,
+        workers: &OneThread,
         rng,
     }
 }

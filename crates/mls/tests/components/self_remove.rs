@@ -156,7 +156,7 @@ fn somebody_comes_again_while_another_leaves() {
     let now = Some(5);
     let mut rng = clients[0].rng.clone();
     let before = clients[2].group().clone();
-    let judged = before.judge_again(&pending.effects, &context(now, &mut rng));
+    let judged = before.judge_again(&pending.effects, &mut context(now, &mut rng));
     assert_eq!(judged, Ok(()));
 }
 

@@ -5,7 +5,7 @@ use folkmoot_mls::capabilities::Capabilities;
 use folkmoot_mls::code_point::ProtocolVersion;
 use folkmoot_mls::codec::{Bytes, Decode, Encode};
 use folkmoot_mls::component::{ComponentID, ComponentInput, ComponentLogic, Refused};
-use folkmoot_mls::context::{BasicCredentials, Context, NoPsks};
+use folkmoot_mls::context::{BasicCredentials, Context, NoPsks, OneThread};
 use folkmoot_mls::credential::{Credential, CredentialType};
 use folkmoot_mls::crypto::{CipherSuite, CryptoProvider, PROVIDER, SignatureKeyPair, Suite};
 use folkmoot_mls::error::Error;
@@ -103,6 +103,7 @@ pub fn context(now: Option<u64>, rng: &mut ChaCha20Rng) -> Context<'_> {
         psks: &NoPsks,
         components: &Counter,
         now,
+        workers: &OneThread,
         rng,
     }
 }

@@ -4,7 +4,7 @@ use folkmoot_mls::capabilities::Capabilities;
 use folkmoot_mls::code_point::ProtocolVersion;
 use folkmoot_mls::codec::{Bytes, Decode, Encode};
 use folkmoot_mls::component::NoComponents;
-use folkmoot_mls::context::{BasicCredentials, Context, NoPsks};
+use folkmoot_mls::context::{BasicCredentials, Context, NoPsks, OneThread};
 use folkmoot_mls::credential::{Credential, CredentialType};
 use folkmoot_mls::crypto::{CipherSuite, CryptoProvider, PROVIDER, SignatureKeyPair, Suite};
 use folkmoot_mls::error::Error;
@@ -104,6 +104,7 @@ impl Client {
             psks: &NoPsks,
             components: &NoComponents,
             now: None,
+            workers: &OneThread,
             rng: &mut self.rng,
         }
     }

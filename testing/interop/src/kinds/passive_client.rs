@@ -3,7 +3,7 @@
 
 use folkmoot_mls::codec::Decode;
 use folkmoot_mls::component::NoComponents;
-use folkmoot_mls::context::{AuthenticationService, Context, CredentialError, PskStore};
+use folkmoot_mls::context::{AuthenticationService, Context, CredentialError, OneThread, PskStore};
 use folkmoot_mls::credential::Credential;
 use folkmoot_mls::crypto::{CryptoProvider, Secret, Suite};
 use folkmoot_mls::extension::Extensions;
@@ -130,6 +130,7 @@ fn context<'a>(
         psks,
         components: &NoComponents,
         now: None,
+        workers: &OneThread,
         rng,
     }
 }

@@ -1,7 +1,7 @@
 //! `tree-validation`: resolutions, tree hashes, parent hashes and signatures of whole trees.
 
 use folkmoot_mls::code_point::ProtocolVersion;
-use folkmoot_mls::context::BasicCredentials;
+use folkmoot_mls::context::{BasicCredentials, OneThread};
 use folkmoot_mls::crypto::Suite;
 use folkmoot_mls::extension::Extensions;
 use folkmoot_mls::tree::Tree;
@@ -53,7 +53,7 @@ impl Case {
             authentication_service: &BasicCredentials,
             now: None,
         };
-        tree.validate(&self.group_id, &rules, rng)?;
+        tree.validate(&self.group_id, &rules, &OneThread, rng)?;
         check(
             tree.to_ratchet_tree() == *self.tree,
             "the tree encoded again",

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use folkmoot_mls::code_point::ProtocolVersion;
 use folkmoot_mls::codec::{Bytes, Decode, Encode};
 use folkmoot_mls::commit::UpdatePath;
+use folkmoot_mls::context::OneThread;
 use folkmoot_mls::crypto::{HpkeKeyPair, Secret, SignatureKeyPair, Suite};
 use folkmoot_mls::extension::Extensions;
 use folkmoot_mls::group_context::GroupContext;
@@ -126,7 +127,7 @@ impl Case {
             let new =
                 renewed.renew_path(suite, sender, parameters, &signer, &self.group_id, rng)?;
             let context = self.context(&renewed.tree_hash(suite));
-            let new_path = new.encrypt(suite, &renewed, &context, &nobody, rng)?;
+            let new_path = new.encrypt(suite, &renewed, &context, &nobody, &OneThread, rng)?;
             let mut merged = tree.clone();
             let steps = merged.merge_path(suite, sender, &new_path, &nobody)?;
             check(

@@ -118,6 +118,7 @@ macro_rules! ctx {
             psks: &$self.psks,
             components: &::folkmoot_mls::component::NoComponents,
             now: Some($crate::peers::ours::now()),
+            workers: &::folkmoot_mls::context::OneThread,
             rng: &mut $self.rng,
         }
     };

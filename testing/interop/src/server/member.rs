@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use folkmoot_mls::code_point::WireFormat;
 use folkmoot_mls::codec::{Bytes, Encode};
 use folkmoot_mls::component::NoComponents;
-use folkmoot_mls::context::{BasicCredentials, Context, PskStore};
+use folkmoot_mls::context::{BasicCredentials, Context, OneThread, PskStore};
 use folkmoot_mls::crypto::{CryptoProvider, Secret, SignatureKeyPair, Suite};
 use folkmoot_mls::group::{Group, IncludeProposals, PendingCommit, Processed};
 use folkmoot_mls::message::MlsMessage;
@@ -46,6 +46,7 @@ impl World {
             psks,
             components: &NoComponents,
             now: Some(self.now),
+            workers: &OneThread,
             rng: &mut self.rng,
         }
     }
