@@ -165,5 +165,6 @@ pub mod transcript;
 pub mod tree;
 pub mod tree_math;
 pub mod tree_pages;
+pub mod warm_up;
 pub mod welcome;
 pub mod workers;

@@ -54,3 +54,39 @@ crate::tls_struct! {
         pub encrypted_group_info: Bytes,
     }
 }
+
+crate::tls_struct! {
+    /// The part of a [`Welcome`] that all new members share: small, if the tree is apart.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct SharedWelcome {
+        /// The group's algorithms.
+        pub cipher_suite: CipherSuite,
+        /// As in the Welcome.
+        pub encrypted_group_info: Bytes,
+    }
+}
+
+impl Welcome {
+    /// Takes it apart, so that nobody has to fetch the parts of others: what all share, and one part of
+    /// a few hundred bytes for each new member, in the order of the additions.
+    #[must_use]
+    pub fn split(self) -> (SharedWelcome, Vec<EncryptedGroupSecrets>) {
+        let shared = SharedWelcome {
+            cipher_suite: self.cipher_suite,
+            encrypted_group_info: self.encrypted_group_info,
+        };
+        (shared, self.secrets)
+    }
+}
+
+impl SharedWelcome {
+    /// The Welcome for one new member.
+    #[must_use]
+    pub fn with_part(self, part: EncryptedGroupSecrets) -> Welcome {
+        Welcome {
+            cipher_suite: self.cipher_suite,
+            secrets: vec![part],
+            encrypted_group_info: self.encrypted_group_info,
+        }
+    }
+}

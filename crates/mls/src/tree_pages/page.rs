@@ -126,7 +126,7 @@ pub(super) fn encode<'a>(
     // Room for all of it, so that no copy of a secret is left behind by growing.
     let mut out = Zeroizing::new(Vec::with_capacity(public.len() + secrets + PADDING));
     out.extend_from_slice(&public);
-    below.iter().for_each(|below| below.encode(&mut *out));
+    below.iter().for_each(|below| below.encode(&mut out));
     let length = out.len().next_multiple_of(PADDING);
     debug_assert!(length <= out.capacity());
     out.resize(length, 0);
@@ -205,7 +205,10 @@ pub(super) fn decode(
     let below = below.map(|_| Option::<Below>::decode(&mut reader));
     let below: Vec<_> = below.collect::<Result<_, _>>().map_err(malformed)?;
     let rest = reader.rest();
-    if rest.len() >= PADDING || rest.iter().any(|byte| *byte != 0) || content.len() % PADDING != 0 {
+    if rest.len() >= PADDING
+        || rest.iter().any(|byte| *byte != 0)
+        || !content.len().is_multiple_of(PADDING)
+    {
         let error = DecodeError::InvalidValue("TreePage.zeros");
         return Err(PageError::Malformed(page, error));
     }

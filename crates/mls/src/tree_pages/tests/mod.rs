@@ -1,5 +1,7 @@
 //! Members of groups whose pages are small, so that small trees have several tiers of them.
 
+mod hostile;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use rand_core::Rng;
