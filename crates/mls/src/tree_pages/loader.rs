@@ -54,6 +54,9 @@ pub(crate) struct TreeLoader {
     failed: Option<LoadError>,
 }
 
+/// Batches of leaves that are checked at a time, so that several workers have one each.
+const BATCHES: usize = 4;
+
 impl TreeLoader {
     /// Begins with the root page. `epoch_secret` is the epoch's for pages, `tree_hash` the GroupContext's.
     ///
@@ -217,10 +220,10 @@ impl TreeLoader {
         let leaves = leaves.map(LeafIndex);
         self.unchecked
             .extend(leaves.filter(|leaf| self.tree.leaf(*leaf).is_some()));
-        while self.unchecked.len() >= BATCH {
-            let batch: Vec<_> = self.unchecked.drain(..BATCH).collect();
+        if self.unchecked.len() >= BATCHES * BATCH {
+            let batches = std::mem::take(&mut self.unchecked);
             self.tree
-                .validate_leaves(&batch, group_id, rules, workers, rng)?;
+                .validate_leaves(&batches, group_id, rules, workers, rng)?;
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ use rand_core::Rng;
 use super::{Plan, Step, next};
 use crate::capabilities::Capabilities;
 use crate::codec::{Bytes, Encode};
+use crate::context::OneThread;
 use crate::credential::{Credential, CredentialType};
 use crate::crypto::aws_lc::PROVIDER;
 use crate::crypto::{CipherSuite, CryptoProvider, SignatureKeyPair, Suite};
@@ -283,7 +284,7 @@ fn real_commits_cost_what_the_plan_says() {
                 .renew_path(suite, by, leaf(by.0), signer, b"group", rng)
                 .unwrap();
             let path = path
-                .encrypt(suite, &tree, b"context", &BTreeSet::new(), rng)
+                .encrypt(suite, &tree, b"context", &BTreeSet::new(), &OneThread, rng)
                 .unwrap();
             let found: usize = path
                 .nodes

@@ -9,7 +9,7 @@ use rand_core::Rng;
 use super::{SMALL, SUITE, World};
 use crate::code_point::ProtocolVersion;
 use crate::codec::{Bytes, DecodeError, Encode};
-use crate::context::BasicCredentials;
+use crate::context::{BasicCredentials, OneThread};
 use crate::crypto::aws_lc::PROVIDER;
 use crate::crypto::{CryptoError, CryptoProvider, Hash, Secret, Suite};
 use crate::extension::Extensions;
@@ -160,7 +160,12 @@ impl Forger {
         if *tree.tree_hash(suite()) != *self.hash(NodeIndex::root(self.depth)) {
             return Err(TreeError::TreeHash);
         }
-        tree.validate(GROUP_ID, &rules(&Extensions::default()), &mut StepRng(1))
+        tree.validate(
+            GROUP_ID,
+            &rules(&Extensions::default()),
+            &OneThread,
+            &mut StepRng(1),
+        )
     }
 
     fn parent(&mut self, node: NodeIndex) -> &mut ParentNode {
@@ -230,6 +235,7 @@ fn arrive(loader: &mut TreeLoader, address: &PageAddress, bytes: &[u8]) -> Resul
         bytes,
         GROUP_ID,
         &rules(&extensions),
+        &OneThread,
         &mut StepRng(2),
     )
 }
@@ -241,7 +247,13 @@ fn first_wanted(loader: &TreeLoader) -> Option<PageAddress> {
 fn finish(loader: TreeLoader) -> Result<(Tree, TreePages), LoadError> {
     let extensions = Extensions::default();
     let tag = Bytes::from([1; 32]);
-    loader.finish(tag, GROUP_ID, &rules(&extensions), &mut StepRng(3))
+    loader.finish(
+        tag,
+        GROUP_ID,
+        &rules(&extensions),
+        &OneThread,
+        &mut StepRng(3),
+    )
 }
 
 const ROOT: PageId = PageId {
