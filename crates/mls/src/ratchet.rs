@@ -86,17 +86,6 @@ impl Ratchet {
         self.generation
     }
 
-    /// Whether [`Self::take`] would give the key of a generation. Derives nothing.
-    ///
-    /// # Errors
-    /// As [`Self::key`].
-    pub fn check(&self, generation: u32) -> Result<(), Error> {
-        match self.jump(generation)? {
-            Some(_) => Ok(()),
-            None => self.skipped_key(generation).map(|_| ()),
-        }
-    }
-
     /// The key of a generation. Nothing is used up.
     ///
     /// # Errors
@@ -112,16 +101,26 @@ impl Ratchet {
         Ok(message_key(suite, &secret, generation))
     }
 
-    /// Takes the key of a generation: it is gone, and so is what it was derived from. Keys of messages
-    /// in between are kept.
+    /// Takes the key of a generation out of the ratchet.
     ///
     /// # Errors
     /// As [`Self::key`]; then nothing changes.
     pub fn take(&mut self, suite: &dyn Suite, generation: u32) -> Result<MessageKey, Error> {
+        let key = self.key(suite, generation)?;
+        self.consume(suite, generation)?;
+        Ok(key)
+    }
+
+    /// Uses the key of a generation up: it is gone, and so is what it was derived from. Keys of messages
+    /// in between are kept.
+    ///
+    /// # Errors
+    /// As [`Self::key`]; then nothing changes.
+    pub fn consume(&mut self, suite: &dyn Suite, generation: u32) -> Result<(), Error> {
         let Some(jump) = self.jump(generation)? else {
-            let key = self.skipped_key(generation)?;
+            self.skipped_key(generation)?;
             self.skipped.remove(&generation);
-            return Ok(key);
+            return Ok(());
         };
         for _ in 0..jump {
             if generation - self.generation <= MAX_SKIPPED as u32 {
@@ -134,9 +133,8 @@ impl Ratchet {
         while self.skipped.len() > MAX_SKIPPED {
             self.skipped.pop_first();
         }
-        let key = message_key(suite, &self.secret, generation);
         self.step(suite);
-        Ok(key)
+        Ok(())
     }
 
     /// Steps from the current generation to that one, or `None` if it is behind.

@@ -18,6 +18,17 @@ pub struct SecretTree {
     secrets: BTreeMap<u32, Secret>,
 }
 
+/// The secret of a leaf with what is derived on the way to it. Nothing was taken out of the tree yet.
+#[derive(Debug)]
+pub struct LeafPath {
+    /// Where the way starts, and the secret there.
+    from: (u32, Secret),
+    /// What lies beside the way.
+    siblings: Vec<(u32, Secret)>,
+    /// The leaf's secret.
+    pub leaf: Secret,
+}
+
 /// How taking a leaf changed the tree.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Taken {
@@ -71,28 +82,66 @@ impl SecretTree {
     /// The secret of a leaf, or `None` if it was taken or the tree has no such leaf.
     #[must_use]
     pub fn leaf(&self, suite: &dyn Suite, leaf: u32) -> Option<Secret> {
+        self.path(suite, leaf).map(|path| path.leaf)
+    }
+
+    /// Derives the secret of a leaf, so that it can be taken later. `None` as in [`Self::leaf`].
+    #[must_use]
+    pub fn path(&self, suite: &dyn Suite, leaf: u32) -> Option<LeafPath> {
         let (node, secret) = self.ancestor(leaf)?;
-        Some(self.descend(suite, leaf, node, secret, |_, _| {}))
+        let mut path = LeafPath {
+            from: (node, secret.clone()),
+            siblings: Vec::new(),
+            leaf: secret.clone(),
+        };
+        let leaf = (1 << self.height) | leaf;
+        let levels = node.leading_zeros() - leaf.leading_zeros();
+        for level in (0..levels).rev() {
+            let node = leaf >> level;
+            let child = |context: &[u8]| {
+                suite.expand_with_label(&path.leaf, "tree", context, suite.hash_length())
+            };
+            let (left, right) = (child(b"left"), child(b"right"));
+            let is_left = node & 1 == 0;
+            let (own, other) = if is_left {
+                (left, right)
+            } else {
+                (right, left)
+            };
+            path.siblings.push((node ^ 1, other));
+            path.leaf = own;
+        }
+        Some(path)
     }
 
     /// Takes the secret of a leaf out of the tree: what it was derived from goes, the siblings along the
     /// path stay. `None` as in [`Self::leaf`].
     pub fn take_leaf(&mut self, suite: &dyn Suite, leaf: u32) -> Option<(Secret, Taken)> {
-        let (node, secret) = self.ancestor(leaf)?;
-        let mut siblings = Vec::new();
-        let leaf_secret = self.descend(suite, leaf, node, secret, |node, secret| {
-            siblings.push((node, secret))
-        });
-        let added = siblings.iter().map(|(node, _)| *node).collect();
+        let path = self.path(suite, leaf)?;
+        let secret = path.leaf.clone();
+        Some((secret, self.take(path)?))
+    }
+
+    /// Whether a path still starts where the tree holds a secret. If not, another leaf was taken since.
+    #[must_use]
+    pub fn leads(&self, path: &LeafPath) -> bool {
+        let (node, secret) = &path.from;
+        self.secrets.get(node) == Some(secret)
+    }
+
+    /// The same for a path that was derived before; `None` unless the tree [`leads`](Self::leads) it.
+    pub fn take(&mut self, path: LeafPath) -> Option<Taken> {
+        if !self.leads(&path) {
+            return None;
+        }
+        let (node, _) = path.from;
+        let added = path.siblings.iter().map(|(node, _)| *node).collect();
         self.secrets.remove(&node);
-        self.secrets.extend(siblings);
-        Some((
-            leaf_secret,
-            Taken {
-                removed: node,
-                added,
-            },
-        ))
+        self.secrets.extend(path.siblings);
+        Some(Taken {
+            removed: node,
+            added,
+        })
     }
 
     /// The leaf itself or the ancestor of it whose secret is held. There is at most one.
@@ -104,36 +153,6 @@ impl SecretTree {
         (0..=self.height)
             .map(|level| leaf >> level)
             .find_map(|node| self.secrets.get(&node).map(|secret| (node, secret)))
-    }
-
-    /// Derives from an ancestor down to the leaf; `sibling` gets what lies beside the path.
-    fn descend(
-        &self,
-        suite: &dyn Suite,
-        leaf: u32,
-        ancestor: u32,
-        secret: &Secret,
-        mut sibling: impl FnMut(u32, Secret),
-    ) -> Secret {
-        let leaf = (1 << self.height) | leaf;
-        let mut secret = secret.clone();
-        let levels = ancestor.leading_zeros() - leaf.leading_zeros();
-        for level in (0..levels).rev() {
-            let node = leaf >> level;
-            let child = |context: &[u8]| {
-                suite.expand_with_label(&secret, "tree", context, suite.hash_length())
-            };
-            let (left, right) = (child(b"left"), child(b"right"));
-            let is_left = node & 1 == 0;
-            let (own, other) = if is_left {
-                (left, right)
-            } else {
-                (right, left)
-            };
-            sibling(node ^ 1, other);
-            secret = own;
-        }
-        secret
     }
 }
 

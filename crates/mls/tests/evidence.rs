@@ -99,8 +99,8 @@ fn a_message_that_was_kept_is_reported_later() {
     };
     let alice = clients[0].member.as_mut().unwrap();
     let opened = alice.keys.open(message).unwrap();
-    alice.keys.consume(&opened).unwrap();
-    let kept = (alice.group.clone(), opened.content.clone());
+    alice.keys.consume(opened.key).unwrap();
+    let kept = (alice.group.clone(), opened.content);
     let pending = clients[1].commit(|commit| commit).unwrap();
     deliver(&mut clients, 1, pending);
     let (then, content) = kept;

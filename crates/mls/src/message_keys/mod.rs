@@ -28,7 +28,7 @@ use crate::group_context::GroupContext;
 use crate::ratchet::{MessageKey, Ratchet, RatchetKind};
 use crate::records::Changes;
 use crate::safe_exporter::SafeExporter;
-use crate::secret_tree::SecretTree;
+use crate::secret_tree::{LeafPath, SecretTree};
 use crate::tree_math::LeafIndex;
 use storage::node_key;
 
@@ -80,7 +80,25 @@ pub struct Opened {
     pub content: AuthenticatedContent,
     /// Who sent it.
     pub sender: LeafIndex,
+    /// Its key, for [`MessageKeys::consume`].
+    pub key: HeldKey,
+}
+
+/// The key of a message that is not used up yet. What was derived to find it is kept here, so that it
+/// is not derived again to use it up; it is gone with this value.
+#[derive(Debug)]
+pub struct HeldKey {
+    sender: LeafIndex,
+    kind: RatchetKind,
     generation: u32,
+    first: Option<First>,
+}
+
+/// What the first message of a sender brings.
+#[derive(Debug)]
+struct First {
+    path: LeafPath,
+    ratchets: BTreeMap<RatchetKind, Ratchet>,
 }
 
 /// Application data that somebody sent.
@@ -202,7 +220,7 @@ impl MessageKeys {
         if generation == u32::MAX {
             return Err(Error::RatchetExhausted);
         }
-        let key = self.key(self.own, kind, generation)?;
+        let (key, held) = self.key(self.own, kind, generation)?;
         let message = PrivateMessage::protect(
             self.suite,
             sender_data_secret,
@@ -211,7 +229,7 @@ impl MessageKeys {
             padding,
             rng,
         )?;
-        let changes = self.take(self.own, kind, generation)?;
+        let changes = self.take(held)?;
         Ok((message, changes))
     }
 
@@ -224,13 +242,13 @@ impl MessageKeys {
         if RatchetKind::from(message.content_type) != RatchetKind::Application {
             return Err(Error::UnexpectedContent(message.content_type));
         }
-        let opened = self.open(message)?;
-        let changes = self.consume(&opened)?;
         let Opened {
             content: AuthenticatedContent { content, .. },
             sender,
-            generation,
-        } = opened;
+            key,
+        } = self.open(message)?;
+        let generation = key.generation;
+        let changes = self.consume(key)?;
         let Content::Application(data) = content.content else {
             return Err(Error::UnexpectedContent(message.content_type));
         };
@@ -268,14 +286,14 @@ impl MessageKeys {
             .signature_keys
             .signature_key(sender)
             .ok_or(InvalidMessage::UnknownSender)?;
-        let key = self.key(sender, message.content_type.into(), generation)?;
+        let (key, held) = self.key(sender, message.content_type.into(), generation)?;
         let content = message.unprotect(self.suite, &key, &sender_data)?;
         content.verify(self.suite, &public_key, &self.context)?;
         safe_aad::check(self.safe_aad, &content.content.authenticated_data)?;
         Ok(Opened {
             content,
             sender,
-            generation,
+            key: held,
         })
     }
 
@@ -283,9 +301,8 @@ impl MessageKeys {
     ///
     /// # Errors
     /// [`Error::KeyGone`] if it was used up since.
-    pub fn consume(&mut self, opened: &Opened) -> Result<Changes, Error> {
-        let kind = opened.content.content.content.content_type().into();
-        self.take(opened.sender, kind, opened.generation)
+    pub fn consume(&mut self, key: HeldKey) -> Result<Changes, Error> {
+        self.take(key)
     }
 
     /// Who wrote a message, and under which key, as it says itself. Uses nothing up; so our own
@@ -326,48 +343,67 @@ impl MessageKeys {
         Ok(())
     }
 
-    /// The key of a message. Uses nothing up.
+    /// The key of a message, and what using it up takes. Uses nothing up.
     fn key(
         &self,
         sender: LeafIndex,
         kind: RatchetKind,
         generation: u32,
-    ) -> Result<MessageKey, Error> {
+    ) -> Result<(MessageKey, HeldKey), Error> {
+        let held = |first| HeldKey {
+            sender,
+            kind,
+            generation,
+            first,
+        };
         if let Some(ratchet) = self.ratchets.get(&(sender, kind)) {
-            return ratchet.key(self.suite, generation);
+            return Ok((ratchet.key(self.suite, generation)?, held(None)));
         }
-        let leaf = self
+        let first = self.first(sender)?;
+        let key = first.ratchets[&kind].key(self.suite, generation)?;
+        Ok((key, held(Some(first))))
+    }
+
+    fn first(&self, sender: LeafIndex) -> Result<First, Error> {
+        let path = self
             .tree
-            .leaf(self.suite, sender.0)
+            .path(self.suite, sender.0)
             .ok_or(InvalidMessage::UnknownSender)?;
-        Ratchet::new(self.suite, kind, sender, &leaf).key(self.suite, generation)
+        let ratchet = |kind| Ratchet::new(self.suite, kind, sender, &path.leaf);
+        let ratchets = RatchetKind::ALL.map(|kind| (kind, ratchet(kind)));
+        let ratchets = BTreeMap::from(ratchets);
+        Ok(First { path, ratchets })
     }
 
     /// Uses up the key of a message.
-    fn take(
-        &mut self,
-        sender: LeafIndex,
-        kind: RatchetKind,
-        generation: u32,
-    ) -> Result<Changes, Error> {
-        match self.ratchets.get(&(sender, kind)) {
-            Some(ratchet) => ratchet.check(generation)?,
-            None => drop(self.key(sender, kind, generation)?),
-        }
+    fn take(&mut self, held: HeldKey) -> Result<Changes, Error> {
+        let HeldKey {
+            sender,
+            kind,
+            generation,
+            first,
+        } = held;
         let mut changes = Changes::default();
-        if let Some((leaf, taken)) = self.tree.take_leaf(self.suite, sender.0) {
+        if let Some(ratchet) = self.ratchets.get_mut(&(sender, kind)) {
+            ratchet.consume(self.suite, generation)?;
+        } else {
+            let First { path, mut ratchets } = match first {
+                Some(first) if self.tree.leads(&first.path) => first,
+                // Somebody else's first message was used up since.
+                _ => self.first(sender)?,
+            };
+            if let Some(ratchet) = ratchets.get_mut(&kind) {
+                ratchet.consume(self.suite, generation)?;
+            }
+            let taken = self.tree.take(path).ok_or(InvalidMessage::UnknownSender)?;
             changes.delete(node_key(self.epoch(), taken.removed));
             self.put_nodes(taken.added, &mut changes);
-            for kind in RatchetKind::ALL {
-                let ratchet = Ratchet::new(self.suite, kind, sender, &leaf);
-                self.ratchets.insert((sender, kind), ratchet);
+            for (other, ratchet) in ratchets {
+                self.ratchets.insert((sender, other), ratchet);
+                if other != kind {
+                    self.put_ratchet(sender, other, &mut changes);
+                }
             }
-            for other in RatchetKind::ALL.into_iter().filter(|other| *other != kind) {
-                self.put_ratchet(sender, other, &mut changes);
-            }
-        }
-        if let Some(ratchet) = self.ratchets.get_mut(&(sender, kind)) {
-            ratchet.take(self.suite, generation)?;
         }
         self.put_ratchet(sender, kind, &mut changes);
         Ok(changes)

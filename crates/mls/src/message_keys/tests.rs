@@ -114,6 +114,40 @@ fn members_read_each_other_in_any_order_and_after_a_restart() {
 }
 
 #[test]
+fn messages_that_were_opened_together_are_used_up_in_any_order() {
+    for last_first in [false, true] {
+        let mut members = members(5);
+        let mut messages: Vec<_> = [0, 0, 1, 3]
+            .map(|sender: usize| members[sender].send(&[sender as u8]))
+            .into();
+        if last_first {
+            messages.reverse();
+        }
+        let reader = &mut members[2];
+        let opened: Vec<_> = messages
+            .iter()
+            .map(|message| reader.keys.open(message).unwrap())
+            .collect();
+        for Opened { key, .. } in opened {
+            reader.records.apply(&reader.keys.consume(key).unwrap());
+        }
+        for restarted in [false, true] {
+            if restarted {
+                reader.restart();
+            }
+            for message in &messages {
+                let again = reader.keys.open(message).unwrap_err();
+                assert!(matches!(again, Error::KeyGone { .. }), "{again}");
+            }
+        }
+        let next = members[0].send(b"next");
+        let other = members[4].send(b"other");
+        assert_eq!(*members[2].receive(&next).unwrap().data, *b"next");
+        assert_eq!(*members[2].receive(&other).unwrap().data, *b"other");
+    }
+}
+
+#[test]
 fn what_does_not_verify_uses_nothing_up() {
     let mut members = members(2);
     let message = members[0].send(b"data");

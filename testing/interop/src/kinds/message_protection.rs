@@ -124,7 +124,7 @@ impl Case {
                 ..
             } = &opened.content.content;
             check(*opened_content == *content, "content of a private message")?;
-            keys.consume(&opened)?;
+            keys.consume(opened.key)?;
             check(
                 matches!(keys.open(&message), Err(Error::KeyGone { .. })),
                 "a key used twice",
