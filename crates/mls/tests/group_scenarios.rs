@@ -265,7 +265,8 @@ fn somebody_is_added_without_a_path_and_with_the_tree_outside() {
         .unwrap();
     assert!(pending.effects.path.is_none());
     let (message, welcome) = (pending.message.clone(), pending.welcome.clone().unwrap());
-    assert!(pending.group_info.extensions.is_empty());
+    let group_info = pending.group_info.as_ref();
+    assert!(group_info.unwrap().extensions.is_empty());
     let tree = pending.group.tree_bytes();
     clients[0].merge(pending);
     clients[1].receive(&message).unwrap();

@@ -34,6 +34,7 @@ use crate::proposal::{
 use crate::psk::PreSharedKeyID;
 use crate::records::Changes;
 use crate::transcript::confirmation_tag;
+use crate::tree::Tree;
 use crate::tree::path::{NewPath, SEALS};
 use crate::tree_math::LeafIndex;
 use crate::tree_pages::{PageUpdate, TreePages};
@@ -88,8 +89,9 @@ pub struct PendingCommit {
     pub message: MlsMessage,
     /// For those added, if there are any.
     pub welcome: Option<Welcome>,
-    /// The GroupInfo of the new epoch, as in the Welcome. It has no tree if nobody was added.
-    pub group_info: GroupInfo,
+    /// The GroupInfo of the new epoch: that of the Welcome, or for a commit from outside the one that was
+    /// asked for. There is none if nobody was added; [`Group::group_info`] makes one when it is needed.
+    pub group_info: Option<GroupInfo>,
     /// The group in the new epoch.
     pub group: Group,
     /// The message keys of the new epoch.
@@ -138,6 +140,8 @@ struct Gathered {
     sourced: Vec<Sourced>,
     /// What they do.
     applied: Applied,
+    /// The tree after them.
+    tree: Tree,
 }
 
 impl CommitBuilder {
@@ -293,13 +297,13 @@ impl CommitBuilder {
             proposals,
             sourced,
             mut applied,
+            mut tree,
         } = self.gather(ctx)?;
         let new_members = applied.new_members();
         let new_signer = self.new_signer.take();
         let leaf_signer = new_signer.as_ref().unwrap_or(signer);
         let wants_path = !self.without_path || self.leaf.is_some() || new_signer.is_some();
 
-        let mut tree = applied.tree.clone();
         let new_path = if applied.path_required || wants_path {
             let parameters = self
                 .leaf
@@ -392,16 +396,15 @@ impl CommitBuilder {
                 in_pages = true;
             }
         }
-        // Writing the tree costs as much as the group is large, so only for those who need it.
-        let with_tree = self.tree_in_welcome && !in_pages && !applied.added.is_empty();
-        let group_info = next.signed_group_info(leaf_signer, with_tree, extensions)?;
-        let welcome = if applied.added.is_empty() {
-            None
-        } else {
-            let sealed =
-                WelcomeKey::derive(suite, &member_secret).seal(suite, &group_info.to_bytes());
-            Some(self.welcome(&applied, new_path.as_ref(), &joiner_secret, sealed, ctx)?)
-        };
+        let (mut group_info, mut welcome) = (None, None);
+        if !applied.added.is_empty() {
+            let with_tree = self.tree_in_welcome && !in_pages;
+            let info = next.signed_group_info(leaf_signer, with_tree, extensions)?;
+            let sealed = WelcomeKey::derive(suite, &member_secret).seal(suite, &info.to_bytes());
+            let path = new_path.as_ref();
+            welcome = Some(self.welcome(&applied, path, &joiner_secret, sealed, ctx)?);
+            group_info = Some(info);
+        }
         let path = new_path.as_ref().map(|path| path.leaf_node().clone());
         let effects = CommitEffects::new(sender, path, sourced, applied);
         Ok(Prepared {
@@ -454,11 +457,12 @@ impl CommitBuilder {
         let own = Sender::Member(self.group.own_index());
         let sourced = self.group.resolve(own, &proposals)?;
         let link = self.link.as_ref().map(|link| link.usage);
-        let applied = self.group.public().apply(own, &sourced, link, ctx)?;
+        let (applied, tree) = self.group.public().apply(own, &sourced, link, ctx)?;
         Ok(Gathered {
             proposals,
             sourced,
             applied,
+            tree,
         })
     }
 
@@ -656,7 +660,7 @@ pub(super) struct Prepared {
     commit: AuthenticatedContent,
     padding: usize,
     welcome: Option<Welcome>,
-    group_info: GroupInfo,
+    group_info: Option<GroupInfo>,
     next: Group,
     next_keys: MessageKeys,
     changes: Changes,

@@ -168,11 +168,10 @@ impl ExternalCommitBuilder {
             proposal: Proposal::SelfRemove,
             own_leaf_key: None,
         }));
-        let mut applied = public.apply(sender, &sourced, None, ctx)?;
+        let (mut applied, mut tree) = public.apply(sender, &sourced, None, ctx)?;
         let psks = psk_secrets(&applied.psks, &[ctx.psks])?;
 
         let (nobody, own) = (applied.new_members(), applied.committer);
-        let mut tree = applied.tree.clone();
         let group_id = public.context.group_id.clone();
         let new_path = tree
             .renew_path(suite, own, self.leaf, signer, &group_id, ctx.rng)
@@ -224,7 +223,7 @@ impl ExternalCommitBuilder {
         let next = PublicState::new(suite, context, tree, tag);
         let (group, keys, mut changes) = Group::enter(next, own_keys, secrets, Past::default());
         group.record_changes(None, &mut changes);
-        let group_info = group.group_info(signer, self.group_info_options)?;
+        let group_info = Some(group.group_info(signer, self.group_info_options)?);
         let path = Some(new_path.leaf_node().clone());
         let effects = CommitEffects::new(sender, path, sourced, applied);
         // There is no membership tag: a new member has no key for it yet.

@@ -21,7 +21,7 @@ use crate::framing::{
 use crate::key_schedule::external_init_secret;
 use crate::leaf_node::LeafNode;
 use crate::message::MlsMessage;
-use crate::message_keys::{MessageKeys, Opened};
+use crate::message_keys::{HeldKey, MessageKeys, Opened};
 use crate::proposal::{Proposal, ProposalRef};
 use crate::records::Changes;
 use crate::transcript::verify_confirmation_tag;
@@ -205,8 +205,8 @@ impl Group {
                 changes,
             });
         }
-        let opened = keys.open(message)?;
-        self.process_content(&opened.content, Some(&opened), keys, ctx)
+        let Opened { content, key, .. } = keys.open(message)?;
+        self.process_content(&content, Some(key), keys, ctx)
     }
 
     /// Checks a PublicMessage up to its signature.
@@ -255,17 +255,16 @@ impl Group {
         }
     }
 
-    /// Acts on a proposal or commit whose signature is valid. If it came encrypted, `opened` holds
-    /// the key, to be used up once all is well.
+    /// Acts on a proposal or commit whose signature is valid. If it came encrypted, its `key` is to be used up once all is well.
     fn process_content(
         &self,
         content: &AuthenticatedContent,
-        opened: Option<&Opened>,
+        key: Option<HeldKey>,
         keys: &mut MessageKeys,
         ctx: &mut Context<'_>,
     ) -> Result<Processed, Error> {
         let sender = content.content.sender;
-        let mut consume = || opened.map_or_else(|| Ok(Changes::default()), |o| keys.consume(o));
+        let consume = || key.map_or_else(|| Ok(Changes::default()), |key| keys.consume(key));
         let authenticated_data = content.content.authenticated_data.clone();
         match &content.content.content {
             Content::Application(_) => Err(InvalidMessage::UnencryptedApplicationData.into()),
@@ -331,12 +330,11 @@ impl Group {
     ) -> Result<Followed, Error> {
         let (suite, public) = (self.suite(), self.public());
         let sourced = self.resolve(committer, &commit.proposals)?;
-        let mut applied = public.apply(committer, &sourced, None, ctx)?;
+        let (mut applied, mut tree) = public.apply(committer, &sourced, None, ctx)?;
         if applied.path_required && commit.path.is_none() {
             return Err(CommitError::MissingPath.into());
         }
         let new_members = applied.new_members();
-        let mut tree = applied.tree.clone();
         let mut own_keys: OwnKeys = self.state().own_keys.clone();
         if let Some(leaf_key) = applied.own_leaf_key.take() {
             own_keys.set_leaf_key(leaf_key);

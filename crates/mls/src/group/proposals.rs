@@ -45,12 +45,11 @@ impl From<&PendingProposal> for Sourced {
     }
 }
 
-/// What a list of proposals makes of the group, before any path.
+/// What a list of proposals makes of the group, before any path and beside the tree.
 pub(super) struct Applied {
     pub version: ProtocolVersion,
     /// The committer's leaf. Blank if it joins by this commit.
     pub committer: LeafIndex,
-    pub tree: Tree,
     pub extensions: Extensions,
     pub required: Option<RequiredCapabilities>,
     pub added: Vec<(LeafIndex, KeyPackage)>,
@@ -205,15 +204,16 @@ impl Group {
 }
 
 impl PublicState {
-    /// Judges a list of proposals and applies it to the tree and the extensions. `link` is how the
-    /// group follows from another one, for the first commit of one that does.
+    /// Judges a list of proposals and applies it to the tree, which is the second part of the result,
+    /// and to the extensions. `link` is how the group follows from another one, for the first commit of
+    /// one that does.
     pub fn apply(
         &self,
         committer: Sender,
         proposals: &[Sourced],
         link: Option<ResumptionPSKUsage>,
         ctx: &mut Context<'_>,
-    ) -> Result<Applied, Error> {
+    ) -> Result<(Applied, Tree), Error> {
         let list = List::sort(proposals, &self.tree, committer)?;
         check_psks(&list.psks, self.suite, link)?;
         if let Some(reinit) = list.reinit {
@@ -240,7 +240,6 @@ impl PublicState {
         let mut applied = Applied {
             version: self.context.version,
             committer: LeafIndex(0),
-            tree: self.tree.clone(),
             extensions,
             required,
             added: Vec::new(),
@@ -255,7 +254,7 @@ impl PublicState {
         };
         self.check_leaves(&applied, &list.updates, &list.additions, ctx)?;
         for leaf in &list.removals {
-            let old = member(&applied.tree, *leaf)?;
+            let old = member(&self.tree, *leaf)?;
             applied.removed.push((*leaf, old.leaf_node()));
         }
         let updates: Vec<_> = list
@@ -268,8 +267,8 @@ impl PublicState {
             .iter()
             .map(|new| Leaf::from(&new.leaf_node))
             .collect();
-        let places = applied
-            .tree
+        let mut tree = self.tree.clone();
+        let places = tree
             .apply(&updates, &list.removals, &additions)
             .map_err(ProposalError::Tree)?;
         applied.added = places
@@ -278,14 +277,15 @@ impl PublicState {
             .collect();
         applied.committer = match committer {
             Sender::Member(leaf) => leaf,
-            _ => applied.tree.reserve_leaf().map_err(ProposalError::Tree)?,
+            _ => tree.reserve_leaf().map_err(ProposalError::Tree)?,
         };
         if committer == Sender::NewMemberCommit {
             let proposals = sourced.map(|(_, proposal)| proposal);
             applied.former = former_leaf(proposals, &applied.removed);
         }
-        check_everybody(&applied, list.extensions.is_some() || dictionary_changed)?;
-        Ok(applied)
+        let new_extensions = list.extensions.is_some() || dictionary_changed;
+        check_everybody(&applied, &tree, new_extensions)?;
+        Ok((applied, tree))
     }
 
     /// RFC 9420, section 12.2: every member who processes the commit supports each kind of proposal in
@@ -328,7 +328,7 @@ impl PublicState {
         let mut signatures = Signatures::default();
         for (leaf, new) in updates {
             let leaf = *leaf;
-            let old = member(&applied.tree, leaf)?.leaf_node();
+            let old = member(&self.tree, leaf)?.leaf_node();
             let claim = rules
                 .check_unjudged(new, Standing::Update { old: &old })
                 .map_err(|error| ProposalError::Update { leaf, error })?;
@@ -402,16 +402,16 @@ fn former_leaf<'a>(
 }
 
 /// What depends on all members after the changes.
-fn check_everybody(applied: &Applied, new_extensions: bool) -> Result<(), ProposalError> {
+fn check_everybody(
+    applied: &Applied,
+    tree: &Tree,
+    new_extensions: bool,
+) -> Result<(), ProposalError> {
     if new_extensions {
-        check_needed(
-            &applied.extensions,
-            applied.required.as_ref(),
-            &applied.tree,
-        )?;
+        check_needed(&applied.extensions, applied.required.as_ref(), tree)?;
     }
     // Every credential type in use has to be supported by everybody.
-    match applied.tree.unsupported_credential() {
+    match tree.unsupported_credential() {
         Some(credential) => Err(ProposalError::UnsupportedCredential(credential)),
         None => Ok(()),
     }

@@ -33,6 +33,8 @@ mod tests;
 mod trie;
 mod validation;
 
+#[cfg(feature = "testing")]
+pub use chunk::copied_chunks;
 pub use index::Capability;
 pub use leaf_validation::{LeafNodeError, LeafRules};
 pub use node::{Leaf, Node};

@@ -274,7 +274,7 @@ fn a_rewritten_version_of_a_group_is_refused() {
             assert_eq!(refused, Err(JoinError::Version.into()));
         }
         // Nor is the signature good for the other version.
-        let mut info = pending.group_info.clone();
+        let mut info = pending.group_info.clone().unwrap();
         let key = &alice.signer.as_ref().unwrap().public_key;
         assert_eq!(info.verify_signature(suite(X25519), key), Ok(()));
         info.group_context.version = rewritten;

@@ -128,7 +128,7 @@ fn cut_off() {
         commit,
         pending.message,
         MlsMessage::Welcome(pending.welcome.unwrap()),
-        MlsMessage::GroupInfo(Box::new(pending.group_info)),
+        MlsMessage::GroupInfo(Box::new(pending.group_info.unwrap())),
         MlsMessage::KeyPackage(Box::new(package)),
     ] {
         let bytes = message.to_bytes();

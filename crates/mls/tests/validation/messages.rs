@@ -432,7 +432,7 @@ fn kinds_of_messages() {
     let pending = clients[MALLORY]
         .commit(|commit| commit.add(package.clone()))
         .unwrap();
-    let group_info = pending.group_info;
+    let group_info = pending.group_info.unwrap();
     for (message, format) in [
         (
             MlsMessage::KeyPackage(Box::new(package)),
