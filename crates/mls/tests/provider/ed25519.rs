@@ -2,7 +2,7 @@
 //! which they do not falls apart. The set is ZIP 215's: any encodings of points, the cofactored
 //! equation, and a canonical scalar.
 
-use folkmoot_mls::crypto::{CipherSuite, CryptoError, SignedData, Suite};
+use folkmoot_mls::crypto::{CipherSuite, CryptoError, SignatureKeyPair, SignedData, Suite};
 use proptest::prelude::*;
 
 use super::{rng, suite, unhex};
@@ -64,6 +64,37 @@ impl Signed {
         }
     }
 
+    /// An honest key with an R of small order: S = k a. Only the cofactored equation holds, but where R
+    /// is the neutral point.
+    fn small_r(suite: &dyn Suite, seed: u64, r: usize) -> Self {
+        let pair = suite.signature_key_pair(&mut rng(seed));
+        let (r, data) = (unhex(SMALL_ORDER[r]), seed.to_be_bytes().to_vec());
+        let k = sha512(&[&r[..], &pair.public_key, &data].concat());
+        let s = to_bytes(times(&k, secret_scalar(&pair)));
+        Self {
+            public_key: pair.public_key.to_vec(),
+            data,
+            signature: [r, s].concat(),
+        }
+    }
+
+    /// A key of small order with an honest R: S = r, for any data.
+    fn small_key(suite: &dyn Suite, seed: u64, key: usize) -> Self {
+        let pair = suite.signature_key_pair(&mut rng(seed));
+        let s = to_bytes(secret_scalar(&pair));
+        Self {
+            public_key: unhex(SMALL_ORDER[key]),
+            data: seed.to_be_bytes().to_vec(),
+            signature: [pair.public_key.to_vec(), s].concat(),
+        }
+    }
+
+    /// Adds to the scalar, modulo the order.
+    fn shift(&mut self, by: Scalar) {
+        let s = to_bytes(add(from_bytes(&self.signature[32..]), by));
+        self.signature[32..].copy_from_slice(&s);
+    }
+
     /// The scalar plus the order: the same equation, another encoding.
     fn add_order(&mut self) {
         let mut carry = 0;
@@ -77,6 +108,73 @@ impl Signed {
     fn verify(&self, suite: &dyn Suite) -> Result<(), CryptoError> {
         suite.verify(&self.public_key, &self.data, &self.signature)
     }
+}
+
+/// A scalar modulo the order, the lowest 64 bits first.
+type Scalar = [u64; 4];
+
+const ONE: Scalar = [1, 0, 0, 0];
+
+fn from_bytes(bytes: &[u8]) -> Scalar {
+    let mut limbs = bytes.chunks_exact(8);
+    [(); 4].map(|()| u64::from_le_bytes(limbs.next().unwrap().try_into().unwrap()))
+}
+
+fn to_bytes(scalar: Scalar) -> Vec<u8> {
+    scalar.iter().flat_map(|limb| limb.to_le_bytes()).collect()
+}
+
+fn add(a: Scalar, b: Scalar) -> Scalar {
+    let mut carry = 0;
+    let sum: Scalar = std::array::from_fn(|place| {
+        let sum = u128::from(a[place]) + u128::from(b[place]) + carry;
+        carry = sum >> 64;
+        sum as u64
+    });
+    minus_order(sum).unwrap_or(sum)
+}
+
+/// `None` if it is below the order.
+fn minus_order(scalar: Scalar) -> Option<Scalar> {
+    let order = from_bytes(&unhex(ORDER));
+    let mut borrow = false;
+    let difference = std::array::from_fn(|place| {
+        let (first, a) = scalar[place].overflowing_sub(order[place]);
+        let (second, b) = first.overflowing_sub(borrow.into());
+        borrow = a || b;
+        second
+    });
+    (!borrow).then_some(difference)
+}
+
+/// The product with a number of any length, little-endian.
+fn times(number: &[u8], scalar: Scalar) -> Scalar {
+    let bits = number
+        .iter()
+        .rev()
+        .flat_map(|byte| (0..8).rev().map(move |bit| byte >> bit & 1));
+    bits.fold([0; 4], |sum, bit| {
+        let double = add(sum, sum);
+        if bit == 1 {
+            add(double, scalar)
+        } else {
+            double
+        }
+    })
+}
+
+fn sha512(data: &[u8]) -> Vec<u8> {
+    let suite = suite(CipherSuite::MLS_256_DHKEMP521_AES256GCM_SHA512_P521).next();
+    suite.unwrap().hash(data).to_vec()
+}
+
+/// RFC 8032, section 5.1.5.
+fn secret_scalar(pair: &SignatureKeyPair) -> Scalar {
+    let mut bytes = sha512(&pair.private_key);
+    bytes.truncate(32);
+    bytes[0] &= 0xf8;
+    bytes[31] = bytes[31] & 0x7f | 0x40;
+    times(&bytes, ONE)
 }
 
 fn verify_batch(suite: &dyn Suite, batch: &[Signed]) -> Result<(), (usize, CryptoError)> {
@@ -109,7 +207,7 @@ fn signatures_are_the_published_ones() {
         let public_key = suite.signature_public_key(&seed).unwrap();
         let expected = "3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c";
         assert_eq!(*public_key, *unhex(expected));
-        let pair = folkmoot_mls::crypto::SignatureKeyPair {
+        let pair = SignatureKeyPair {
             private_key: seed.into(),
             public_key,
         };
@@ -133,6 +231,119 @@ fn points_of_small_order_are_judged_alike_alone_and_in_a_batch() {
             .collect();
         assert!(all.iter().all(|signed| signed.verify(suite) == Ok(())));
         assert_eq!(verify_batch(suite, &all), Ok(()));
+    }
+}
+
+/// Where one of A and R is honest and the other of small order, in any encoding, a verifier without the
+/// cofactor would refuse what a batch accepts.
+#[test]
+fn parts_of_small_order_are_judged_alike_alone_and_in_a_batch() {
+    for suite in ed25519_suites() {
+        let all: Vec<_> = (0..SMALL_ORDER.len())
+            .flat_map(|place| {
+                let seed = 100 + place as u64;
+                let parts = [
+                    Signed::small_r(suite, seed, place),
+                    Signed::small_key(suite, seed, place),
+                ];
+                parts.into_iter().chain([Signed::honest(suite, seed)])
+            })
+            .collect();
+        for signed in &all {
+            assert_eq!(signed.verify(suite), Ok(()), "{signed:?}");
+        }
+        assert_eq!(verify_batch(suite, &all), Ok(()));
+        // One more than k a or r: neither equation holds.
+        for place in 0..all.len() {
+            let mut batch = all.clone();
+            batch[place].shift(ONE);
+            let refused = CryptoError::InvalidSignature;
+            assert_eq!(batch[place].verify(suite), Err(refused));
+            assert_eq!(verify_batch(suite, &batch), Err((place, refused)));
+        }
+    }
+}
+
+/// Below the size from which a batch has its own equation, at it and above.
+const SIZES: [usize; 8] = [1, 2, 6, 7, 8, 9, 16, 65];
+
+#[test]
+fn one_bad_signature_is_named_in_a_batch_of_any_size() {
+    let damages: [(fn(&mut Signed), CryptoError); 9] = [
+        (|signed| signed.data.push(0), CryptoError::InvalidSignature),
+        (|signed| signed.shift(ONE), CryptoError::InvalidSignature),
+        (Signed::add_order, CryptoError::InvalidSignature),
+        (
+            |signed| signed.signature[..32].fill(1),
+            CryptoError::InvalidSignature,
+        ),
+        // y = 2 is on no point of the curve.
+        (
+            |signed| signed.signature[..32].copy_from_slice(&[&[2][..], &[0; 31]].concat()),
+            CryptoError::InvalidSignature,
+        ),
+        (
+            |signed| signed.signature.truncate(63),
+            CryptoError::InvalidSignature,
+        ),
+        (
+            |signed| signed.signature.push(0),
+            CryptoError::InvalidSignature,
+        ),
+        (
+            |signed| signed.public_key = [&[2][..], &[0; 31]].concat(),
+            CryptoError::InvalidPublicKey,
+        ),
+        (
+            |signed| signed.public_key.truncate(31),
+            CryptoError::InvalidPublicKey,
+        ),
+    ];
+    for suite in ed25519_suites() {
+        for size in SIZES {
+            let mixed = |place: usize| match place % 4 {
+                0 => Signed::small_order(place % 14, 3, b"data"),
+                1 => Signed::small_r(suite, place as u64, place % 14),
+                _ => Signed::honest(suite, place as u64),
+            };
+            let good: Vec<_> = (0..size).map(mixed).collect();
+            assert_eq!(verify_batch(suite, &good), Ok(()));
+            for (number, (damage, error)) in damages.iter().enumerate() {
+                let bad = number * 7 % size;
+                let mut batch = good.clone();
+                batch[bad] = Signed::honest(suite, bad as u64);
+                damage(&mut batch[bad]);
+                assert_eq!(batch[bad].verify(suite), Err(*error), "damage {number}");
+                assert_eq!(verify_batch(suite, &batch), Err((bad, *error)));
+                // With others after it, the first is still the one that is named.
+                batch[bad + 1..]
+                    .iter_mut()
+                    .for_each(|signed| signed.shift(ONE));
+                assert_eq!(verify_batch(suite, &batch), Err((bad, *error)));
+            }
+        }
+        assert_eq!(verify_batch(suite, &[]), Ok(()));
+    }
+}
+
+/// Two errors whose sum is nothing: without weights at random, the batch's equation would hold.
+#[test]
+fn errors_do_not_cancel_each_other_in_a_batch() {
+    let mut minus_one = from_bytes(&unhex(ORDER));
+    minus_one[0] -= 1;
+    assert_eq!(add(minus_one, ONE), [0; 4]);
+    for suite in ed25519_suites() {
+        for size in [2, 8, 20] {
+            let mut batch: Vec<_> = (0..size).map(|seed| Signed::honest(suite, seed)).collect();
+            batch[1].shift(minus_one);
+            batch[0].shift(ONE);
+            let refused = CryptoError::InvalidSignature;
+            assert_eq!(verify_batch(suite, &batch), Err((0, refused)));
+            batch[0].shift(minus_one);
+            assert_eq!(verify_batch(suite, &batch), Err((1, refused)));
+            batch[1].shift(ONE);
+            assert_eq!(verify_batch(suite, &batch), Ok(()));
+        }
     }
 }
 
