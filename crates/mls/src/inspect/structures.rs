@@ -8,7 +8,7 @@ use super::{Field, List, Value};
 use crate::capabilities::Capabilities;
 use crate::code_point::{ProtocolVersion, WireFormat};
 use crate::codec::{Bytes, Decode, DecodeError, Reader};
-use crate::commit::{Commit, HpkeCiphertext, UpdatePath, UpdatePathNode};
+use crate::commit::{Commit, HpkeCiphertext, HpkeCiphertexts, UpdatePath, UpdatePathNode};
 use crate::component::{
     AppDataDictionary, ApplicationFraming, ComponentID, RequiredWireFormats, SafeAAD,
     SupportedWireFormats,
@@ -200,7 +200,7 @@ inspect_structs! {
     UpdatePath { leaf_node: LeafNode, nodes: Vec<UpdatePathNode> }
     UpdatePathNode {
         encryption_key: HpkePublicKey,
-        encrypted_path_secret: Vec<HpkeCiphertext>,
+        encrypted_path_secret: HpkeCiphertexts,
     }
     Welcome {
         cipher_suite: CipherSuite,
@@ -360,6 +360,12 @@ macro_rules! inspect_bytes {
 }
 
 inspect_bytes!(Bytes, HpkePublicKey, SignaturePublicKey);
+
+impl Inspect for HpkeCiphertexts {
+    fn read<'a>(reader: &mut Reader<'a>) -> Result<Value<'a>, DecodeError> {
+        Vec::<HpkeCiphertext>::read(reader)
+    }
+}
 
 impl<T: Inspect> Inspect for Vec<T> {
     fn read<'a>(reader: &mut Reader<'a>) -> Result<Value<'a>, DecodeError> {

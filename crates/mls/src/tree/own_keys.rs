@@ -129,14 +129,15 @@ impl OwnKeys {
             .get(position)
             .ok_or(PathError::NoKey)?
             .encrypted_path_secret;
-        let (key_pair, ciphertext) = tree
+        let (place, key_pair) = tree
             .recipients(step.copath, new_members)
             .into_iter()
-            .zip(ciphertexts)
-            .find_map(|(node, ciphertext)| Some((self.keys.get(&node)?, ciphertext)))
+            .enumerate()
+            .find_map(|(place, node)| Some((place, self.keys.get(&node)?)))
             .ok_or(PathError::NoKey)?;
+        let ciphertext = ciphertexts.get(place).ok_or(PathError::NoKey)?;
         let path_secret = suite
-            .decrypt_with_label(key_pair, UPDATE_PATH_NODE, context, ciphertext)
+            .decrypt_with_label(key_pair, UPDATE_PATH_NODE, context, &ciphertext)
             .map_err(PathError::Decryption)?;
         self.follow(
             suite,

@@ -616,7 +616,7 @@ fn a_path_is_refused_for_each_rule_that_it_breaks() {
         }
     );
     assert_eq!(
-        refused(&|path| path.nodes[1].encrypted_path_secret.clear()),
+        refused(&|path| path.nodes[1].encrypted_path_secret = Vec::new().into()),
         PathError::Ciphertexts {
             node: NodeIndex(3),
             expected: 1,

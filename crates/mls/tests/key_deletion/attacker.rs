@@ -84,9 +84,9 @@ impl Traffic {
             panic!("a commit")
         };
         for node in commit.path.iter().flat_map(|path| &path.nodes) {
-            for sealed in &node.encrypted_path_secret {
+            for sealed in node.encrypted_path_secret.to_vec() {
                 let info = provisional.to_bytes();
-                self.sealed.push((UPDATE_PATH_NODE, info, sealed.clone()));
+                self.sealed.push((UPDATE_PATH_NODE, info, sealed));
             }
         }
     }

@@ -413,7 +413,7 @@ pub fn update_path() -> BoxedStrategy<UpdatePath> {
     let node = (hpke_key(), vec(hpke_ciphertext(), 0..3)).prop_map(
         |(encryption_key, encrypted_path_secret)| UpdatePathNode {
             encryption_key,
-            encrypted_path_secret,
+            encrypted_path_secret: encrypted_path_secret.into(),
         },
     );
     (leaf_node(), vec(node, 0..3))

@@ -2,6 +2,7 @@
 //! its own.
 
 use folkmoot_mls::codec::Bytes;
+use folkmoot_mls::commit::{HpkeCiphertext, UpdatePath};
 use folkmoot_mls::crypto::{CryptoError, Secret};
 use folkmoot_mls::extension::Extensions;
 use folkmoot_mls::group::CommitError;
@@ -135,13 +136,12 @@ fn ciphertexts() {
         found,
     };
     let fewer = |plan: &mut Plan<'_>| {
-        plan.edit_path = Box::new(|path| path.nodes[1].encrypted_path_secret.clear());
+        plan.edit_path = Box::new(|path| edit_ciphertexts(path, 1, &|list| list.clear()));
     };
     refused(fewer, error(0));
     let more = |plan: &mut Plan<'_>| {
         plan.edit_path = Box::new(|path| {
-            let again = path.nodes[1].encrypted_path_secret[0].clone();
-            path.nodes[1].encrypted_path_secret.push(again);
+            edit_ciphertexts(path, 1, &|list| list.extend_from_within(..1));
         });
     };
     refused(more, error(2));
@@ -151,8 +151,7 @@ fn nothing_for_new_members() {
     let (mut clients, mallory) = group();
     let mut plan = mallory.plan(vec![Proposal::add(newcomer().1)]);
     plan.edit_path = Box::new(|path| {
-        let to_charlie = path.nodes[1].encrypted_path_secret[0].clone();
-        path.nodes[1].encrypted_path_secret.push(to_charlie);
+        edit_ciphertexts(path, 1, &|list| list.extend_from_within(..1));
     });
     let error = CommitError::from(PathError::Ciphertexts {
         node: NodeIndex(3),
@@ -160,6 +159,13 @@ fn nothing_for_new_members() {
         found: 2,
     });
     refuses_commit(&mut clients, &mallory, &plan, error);
+}
+
+fn edit_ciphertexts(path: &mut UpdatePath, node: usize, edit: &dyn Fn(&mut Vec<HpkeCiphertext>)) {
+    let list = &mut path.nodes[node].encrypted_path_secret;
+    let mut edited = list.to_vec();
+    edit(&mut edited);
+    *list = edited.into();
 }
 
 /// Some key of the suite.
@@ -198,7 +204,7 @@ fn keys_are_valid() {
 fn path_secret_opens() {
     let change = |plan: &mut Plan<'_>| {
         plan.edit_path = Box::new(|path| {
-            path.nodes[0].encrypted_path_secret[0].ciphertext = Bytes::from([0; 48]);
+            edit_ciphertexts(path, 0, &|list| list[0].ciphertext = Bytes::from([0; 48]));
         });
     };
     let error = PathError::Decryption(CryptoError::DecryptionFailed);
