@@ -4,6 +4,7 @@
 mod group_harness;
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use folkmoot_mls::code_point::ProtocolVersion;
 use folkmoot_mls::codec::{Bytes, Encode};
@@ -130,7 +131,10 @@ fn costs(members: u32, pages: usize, limit: usize) {
         "{shared_size}, {part_size}"
     );
     let welcome = shared.with_part(parts[0].clone());
-    let by_pages = join(&mut joiner, &welcome, &service, &mut Vec::new());
+    let mut rounds = Vec::new();
+    let by_pages = join(&mut joiner, &welcome, &service, &mut rounds);
+    // The root page, then tier by tier.
+    assert_eq!(rounds.len(), pages);
     joiner.join(&welcome, Some(&whole)).unwrap();
     let joined = joiner.group();
     assert_eq!(
@@ -139,9 +143,18 @@ fn costs(members: u32, pages: usize, limit: usize) {
     );
     assert_eq!(by_pages.0.tree_bytes(), whole);
     assert_eq!(by_pages.1, clients[0].1);
+    let (before, after) = (clients[0].0.group().clone(), clients[0].1.clone());
+    let commit = clients[0].0.commit(|commit| commit).unwrap();
+    let times = (0..50).map(|_| {
+        let start = Instant::now();
+        after.advance(&before, &commit.group).unwrap();
+        start.elapsed()
+    });
+    let time = times.min().unwrap();
     println!(
         "{members} members: {} pages of {} bytes for a tree of {tree}; a commit writes {pages} of \
-         {written} bytes, and {records} bytes of records; Welcome: {shared_size} and {part_size}",
+         {written} bytes in {time:?}, and {records} bytes of records; Welcome: {shared_size} and \
+         {part_size}",
         all.0, all.1,
     );
 

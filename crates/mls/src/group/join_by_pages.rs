@@ -7,6 +7,8 @@ use super::proposals::known;
 use crate::context::Context;
 use crate::error::Error;
 use crate::extension::RequiredCapabilities;
+#[cfg(test)]
+use crate::group_info::GroupInfo;
 use crate::key_package::KeyPackageBundle;
 use crate::tree_pages::{
     Layout, LoadError, PageAddress, PageError, TreeLoader, TreePages, TreePagesRoot, epoch_secret,
@@ -72,6 +74,12 @@ impl JoinByPages {
             loader,
             opened,
         })
+    }
+
+    /// For tests of inviters who lie.
+    #[cfg(test)]
+    pub(crate) fn group_info_mut(&mut self) -> &mut GroupInfo {
+        &mut self.opened.group_info
     }
 
     /// The addresses of the pages to fetch next; none when all are there. They grow as index pages

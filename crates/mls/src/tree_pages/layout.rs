@@ -66,6 +66,21 @@ impl Layout {
         (0..width).map(move |number| self.child(page, number))
     }
 
+    /// How many nodes are on a page of a tier, and how many pages are below it, if its highest node is of
+    /// level `top`; `None` if no such page has that.
+    pub fn counts(self, tier: u32, top: u32) -> Option<(usize, usize)> {
+        let level = self.level(tier);
+        let (lowest, children) = match tier.checked_sub(1).map(|below| self.level(below)) {
+            Some(below) => (
+                below + 1,
+                1 << top.checked_sub(below)?.min(self.index_levels),
+            ),
+            None => (if top == level { 0 } else { return None }, 0),
+        };
+        let is_there = (lowest..=level.min(MAX_DEPTH)).contains(&top);
+        is_there.then(|| ((1 << (top + 1 - lowest)) - 1, children))
+    }
+
     /// The page below with a number.
     pub fn child(self, page: PageId, number: u32) -> PageId {
         PageId {
@@ -123,6 +138,17 @@ mod tests {
     use super::*;
     use std::collections::BTreeSet;
 
+    #[test]
+    fn no_page_has_other_counts() {
+        let layout = Layout::V1;
+        let tops = |tier| (0..256).filter(move |top| layout.counts(tier, *top).is_some());
+        assert!(tops(0).eq([5]));
+        assert!(tops(1).eq([6, 7, 8, 9]));
+        assert!(tops(5).eq([22, 23, 24]));
+        assert!(tops(6).eq([]));
+        assert!(tops(24).eq([]));
+    }
+
     /// Every node of a tree is on exactly one page, and a page's children are right below it.
     #[test]
     fn pages_cover_the_tree() {
@@ -140,6 +166,9 @@ mod tests {
                 while let Some(page) = pages.pop() {
                     let nodes: Vec<_> = layout.nodes(page, depth).collect();
                     assert!(nodes.is_sorted());
+                    let top = layout.root(page, depth).level();
+                    let children = layout.children(page, depth).count();
+                    assert_eq!(layout.counts(page.tier, top), Some((nodes.len(), children)));
                     for node in nodes {
                         assert!(layout.root(page, depth).covers(node));
                         assert!(seen.insert(node), "{node:?} of {page}");

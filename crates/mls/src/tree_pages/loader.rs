@@ -11,7 +11,7 @@ use std::sync::Arc;
 use rand_core::CryptoRng;
 
 use super::layout::{Layout, PageId};
-use super::page::{Content, Entry, PageAddress, decode, open, page_secret};
+use super::page::{Entry, PageAddress, TreePage, decode, open, page_secret};
 use super::{Index, MAX_PAGE, PageError, Root, TreePages, TreePagesRoot, VERSION};
 use crate::codec::Bytes;
 use crate::crypto::{Secret, Suite};
@@ -154,7 +154,7 @@ impl TreeLoader {
     ) -> Result<(), LoadError> {
         let page = wanted.page;
         let content = open(self.suite, page, &wanted.entry.secret, bytes)?;
-        let Content { nodes, below } = decode(self.layout, page, self.depth, &content)?;
+        let TreePage { nodes, below, .. } = decode(self.layout, page, self.depth, &content)?;
         if below.iter().all(Option::is_none) && nodes.iter().flatten().all(|n| n.leaf().is_none()) {
             return Err(PageError::Empty(page).into());
         }

@@ -89,12 +89,18 @@ crate::tls_struct! {
     }
 }
 
-/// A page that was opened.
-pub(super) struct Content {
-    /// The nodes, as many as the layout puts on the page.
+/// A page that was opened. It is decoded for its form only: what is on it is checked where the tree is put
+/// together.
+#[derive(Clone, PartialEq)]
+pub struct TreePage {
+    /// Which page it says that it is.
+    pub page: PageId,
+    /// The level of its highest node.
+    pub top: u32,
+    /// Its nodes, from left to right.
     pub nodes: Vec<Option<Node>>,
     /// Of an index page: those below.
-    pub below: Vec<Option<Below>>,
+    pub(super) below: Vec<Option<Below>>,
 }
 
 /// The secret of one page in the epoch that writes it.
@@ -180,37 +186,74 @@ pub(super) fn open(
     Ok(content)
 }
 
-/// Reads the content of a page of a tree of 2^`depth` leaves. What the nodes are worth is the caller's
-/// to check.
+/// Reads a page of a tree of 2^`depth` leaves.
 pub(super) fn decode(
     layout: Layout,
     page: PageId,
     depth: u32,
     content: &[u8],
-) -> Result<Content, PageError> {
-    let malformed = |error| PageError::Malformed(page, error);
-    let mut reader = Reader::new(content);
-    if u8::decode(&mut reader).map_err(malformed)? != VERSION {
-        return Err(malformed(DecodeError::InvalidValue("TreePage.version")));
-    }
-    let found = PageId::decode(&mut reader).map_err(malformed)?;
-    let top = u32::from(u8::decode(&mut reader).map_err(malformed)?);
-    if found != page || top != layout.root(page, depth).level() {
+) -> Result<TreePage, PageError> {
+    let decoded =
+        TreePage::read(layout, content).map_err(|error| PageError::Malformed(page, error))?;
+    let found = decoded.page;
+    if found != page || decoded.top != layout.root(page, depth).level() {
         return Err(PageError::WrongPlace { page, found });
     }
-    let nodes = layout.nodes(page, depth);
-    let nodes = nodes.map(|_| Option::<Node>::decode(&mut reader));
-    let nodes: Vec<_> = nodes.collect::<Result<_, _>>().map_err(malformed)?;
-    let below = layout.children(page, depth);
-    let below = below.map(|_| Option::<Below>::decode(&mut reader));
-    let below: Vec<_> = below.collect::<Result<_, _>>().map_err(malformed)?;
-    let rest = reader.rest();
-    if rest.len() >= PADDING
-        || rest.iter().any(|byte| *byte != 0)
-        || !content.len().is_multiple_of(PADDING)
-    {
-        let error = DecodeError::InvalidValue("TreePage.zeros");
-        return Err(PageError::Malformed(page, error));
+    Ok(decoded)
+}
+
+impl TreePage {
+    fn read(layout: Layout, content: &[u8]) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(content);
+        if u8::decode(&mut reader)? != VERSION {
+            return Err(DecodeError::InvalidValue("TreePage.version"));
+        }
+        let page = PageId::decode(&mut reader)?;
+        let top = u8::decode(&mut reader)?.into();
+        let (nodes, below) = layout
+            .counts(page.tier, top)
+            .ok_or(DecodeError::InvalidValue("TreePage.top"))?;
+        let nodes = (0..nodes).map(|_| Option::decode(&mut reader));
+        let nodes = nodes.collect::<Result<_, _>>()?;
+        let below = (0..below).map(|_| Option::decode(&mut reader));
+        let below = below.collect::<Result<_, _>>()?;
+        let zeros = reader.rest();
+        if zeros.len() >= PADDING
+            || zeros.iter().any(|byte| *byte != 0)
+            || !content.len().is_multiple_of(PADDING)
+        {
+            return Err(DecodeError::InvalidValue("TreePage.zeros"));
+        }
+        Ok(Self {
+            page,
+            top,
+            nodes,
+            below,
+        })
     }
-    Ok(Content { nodes, below })
+}
+
+impl std::fmt::Debug for TreePage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TreePage")
+            .field("page", &self.page)
+            .field("nodes", &self.nodes)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Encode for TreePage {
+    fn encode(&self, out: &mut Vec<u8>) {
+        let nodes = self.nodes.iter().map(Option::as_ref);
+        out.extend_from_slice(&encode(self.page, self.top, nodes, &self.below));
+    }
+}
+
+/// A page is all that there is: its end is told by the length.
+impl Decode for TreePage {
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let content = reader.rest();
+        reader.take(content.len())?;
+        Self::read(Layout::V1, content)
+    }
 }

@@ -9,16 +9,17 @@ use rand_core::Rng;
 use super::{SMALL, SUITE, World};
 use crate::code_point::ProtocolVersion;
 use crate::codec::{Bytes, DecodeError, Encode};
-use crate::context::{BasicCredentials, OneThread};
+use crate::context::{AuthenticationService, CredentialError, OneThread};
+use crate::credential::{Credential, CredentialType};
 use crate::crypto::aws_lc::PROVIDER;
 use crate::crypto::{CryptoError, CryptoProvider, Hash, Secret, Suite};
 use crate::extension::Extensions;
-use crate::leaf_node::LeafNodeSource;
+use crate::leaf_node::{LeafNode, LeafNodeSource, LeafPosition};
 use crate::node::ParentNode;
 use crate::testing::StepRng;
 use crate::tree::{Leaf, LeafNodeError, LeafRules, Node, Tree, TreeError};
 use crate::tree_math::{LeafIndex, NodeIndex};
-use crate::tree_pages::page::{Below, Entry, encode, page_secret, seal};
+use crate::tree_pages::page::{Below, Entry, decode, encode, open, page_secret, seal};
 use crate::tree_pages::{
     LoadError, MAX_PAGE, PageAddress, PageError, PageId, TreeLoader, TreePages, TreePagesRoot,
 };
@@ -186,13 +187,32 @@ impl Forger {
     }
 }
 
+/// Takes every credential, so that the rest is what counts.
+struct Lenient;
+
+impl AuthenticationService for Lenient {
+    fn validate(
+        &self,
+        _: &Credential,
+        _: &[u8],
+        _: &Extensions,
+        _: Option<u64>,
+    ) -> Result<(), CredentialError> {
+        Ok(())
+    }
+
+    fn is_successor(&self, _: &Credential, _: &Credential) -> bool {
+        true
+    }
+}
+
 fn rules(extensions: &Extensions) -> LeafRules<'_> {
     LeafRules {
         version: ProtocolVersion::MLS10,
         suite: suite(),
         extensions,
         required: None,
-        authentication_service: &BasicCredentials,
+        authentication_service: &Lenient,
         now: None,
     }
 }
@@ -289,7 +309,10 @@ fn good_pages_give_the_tree() {
     for seed in 0..8 {
         let forger = Forger::new(seed);
         assert_eq!(forger.whole(), Ok(()));
-        let forged = forger.pages();
+        let forged = forger.pages_with(&mut |_, _| {}, &mut |page, content| {
+            let decoded = decode(SMALL, page, forger.depth, content).unwrap();
+            assert_eq!(decoded.to_bytes(), *content);
+        });
         let (tree, pages) = forged.load(seed).unwrap();
         assert_eq!(tree.to_ratchet_tree(), forger.ratchet_tree());
         assert_eq!(
@@ -506,10 +529,7 @@ fn what_a_writer_of_a_leaf_page_does_wrong() {
         page: LEAVES,
         found: OTHER_LEAVES,
     });
-    with_content(LEAVES, |content| content[6] = 2).refused(PageError::WrongPlace {
-        page: LEAVES,
-        found: LEAVES,
-    });
+    with_content(LEAVES, |content| content[6] = 2).refused(malformed("TreePage.top"));
     let zeros = || malformed("TreePage.zeros");
     with_content(LEAVES, |content| *content.last_mut().unwrap() = 1).refused(zeros());
     with_content(LEAVES, |content| content.extend([0; 512])).refused(zeros());
@@ -547,7 +567,7 @@ fn a_nonce_that_does_not_follow() {
     let secret = page_secret(suite(), &epoch_secret(), ROOT);
     let forged = forger.pages();
     let sealed = &forged.service[&forged.root.root];
-    let content = crate::tree_pages::page::open(suite(), ROOT, &secret, sealed).unwrap();
+    let content = open(suite(), ROOT, &secret, sealed).unwrap();
     let key = suite().expand_with_label(&secret, "key", &[], suite().aead_key_length());
     let mut bytes = vec![7; suite().aead_nonce_length()];
     bytes.extend(suite().aead_seal(&key, &[7; 12], &[], &content));
@@ -650,7 +670,7 @@ fn faults_of_the_tree_are_found_as_in_the_whole_tree() {
         forger
             .nodes
             .insert(node(leaf), Node::Leaf(Leaf::from(&leaf_node)));
-        let error = LeafNodeError::UnlistedCredential(crate::credential::CredentialType::BASIC);
+        let error = LeafNodeError::UnlistedCredential(CredentialType::BASIC);
         same_fault(&forger, TreeError::Leaf { leaf, error });
     }
 
@@ -673,6 +693,33 @@ fn faults_of_the_tree_are_found_as_in_the_whole_tree() {
         assert!(forger.whole().is_err());
         assert!(forger.pages().load(0).is_err());
     }
+
+    // Somebody with a credential that others do not know.
+    let mut forger = bare.clone();
+    let kind = CredentialType(0xf123);
+    let credential = Credential::Custom {
+        credential_type: kind,
+        data: Bytes::default(),
+    };
+    let mut parameters = bare.nodes[&node(first)]
+        .leaf()
+        .unwrap()
+        .leaf_node()
+        .parameters();
+    parameters.credential = credential;
+    parameters.capabilities.credentials.push(kind);
+    let rng = &mut StepRng(4);
+    let signer = suite().signature_key_pair(rng);
+    let key = suite().kem_key_pair(rng).public_key;
+    let position = LeafPosition {
+        group_id: GROUP_ID,
+        leaf_index: first,
+    };
+    let source = LeafNodeSource::Update;
+    let leaf_node = LeafNode::sign(suite(), &signer, parameters, key, source, Some(position));
+    let leaf = Leaf::from(&leaf_node.unwrap());
+    forger.nodes.insert(node(first), Node::Leaf(leaf));
+    same_fault(&forger, TreeError::UnsupportedCredential(kind));
 
     // Wider than its last member needs.
     let mut forger = bare.clone();

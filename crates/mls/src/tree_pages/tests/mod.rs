@@ -14,10 +14,11 @@ use crate::component::NoComponents;
 use crate::context::{BasicCredentials, Context, NoPsks, OneThread};
 use crate::credential::{Credential, CredentialType};
 use crate::crypto::aws_lc::PROVIDER;
-use crate::crypto::{CipherSuite, CryptoProvider, SignatureKeyPair};
+use crate::crypto::{CipherSuite, CryptoError, CryptoProvider, SignatureKeyPair};
 use crate::error::Error;
-use crate::extension::Extensions;
-use crate::group::{Group, GroupParameters, JoinByPages, JoinedByPages, Processed};
+use crate::extension::{ExtensionType, Extensions};
+use crate::group::{Group, GroupParameters, JoinByPages, JoinError, JoinedByPages, Processed};
+use crate::group_info::GroupInfo;
 use crate::key_package::{KeyPackage, KeyPackageBundle};
 use crate::leaf_node::{LeafParameters, Lifetime};
 use crate::message_keys::MessageKeys;
@@ -234,7 +235,7 @@ impl World {
         let begun = match JoinByPages::begin(self.layout, &mut ctx, welcome, bundle, None) {
             Ok(begun) => Some(begun),
             Err(error) => {
-                assert_eq!(error, crate::group::JoinError::MissingTree.into());
+                assert_eq!(error, JoinError::MissingTree.into());
                 assert!(!self.layout.has_pages(whole.group.tree().depth()));
                 None
             }
@@ -360,4 +361,49 @@ fn all_members_agree_on_every_page() {
             world.step(40);
         }
     }
+}
+
+/// What an inviter says beside the pages counts as much as with the whole tree.
+#[test]
+fn an_inviter_who_lies() {
+    let mut world = World::new(SMALL, 5);
+    world.commit(0, &[], 8, 0, true);
+    let (_, bundle) = world.newcomer();
+    let player = &mut world.players[0];
+    let commit = player.group.commit().tree_pages(&player.pages);
+    let commit = commit.add(bundle.key_package.clone());
+    let mut ctx = context(&mut world.rng);
+    let pending = commit
+        .build(&mut player.keys, &player.signer, &mut ctx)
+        .unwrap();
+    let update = pending.pages.unwrap();
+    world.service.extend(
+        update
+            .written
+            .into_iter()
+            .map(|page| (page.address, page.bytes)),
+    );
+    let welcome = pending.welcome.unwrap();
+    let mut lie = |lie: &dyn Fn(&mut GroupInfo)| {
+        let mut ctx = context(&mut world.rng);
+        let mut begun = JoinByPages::begin(SMALL, &mut ctx, &welcome, &bundle, None).unwrap();
+        lie(begun.group_info_mut());
+        load(begun, &world.service, &mut world.rng).map(drop)
+    };
+    assert_eq!(lie(&|_| {}), Ok(()));
+    let forged = JoinError::Signature(CryptoError::InvalidSignature);
+    assert_eq!(
+        lie(&|info| info.signature = Bytes::from([1; 64])),
+        Err(forged.clone().into())
+    );
+    // Extensions are signed too.
+    assert_eq!(
+        lie(&|info| info.extensions.set_data(ExtensionType(0xf0f0), vec![1])),
+        Err(forged.into())
+    );
+    let nobody = LeafIndex(15);
+    assert_eq!(
+        lie(&|info| info.signer = nobody),
+        Err(JoinError::NoSigner(nobody).into())
+    );
 }
