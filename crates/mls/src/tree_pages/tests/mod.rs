@@ -22,7 +22,7 @@ use crate::group_info::GroupInfo;
 use crate::key_package::{KeyPackage, KeyPackageBundle};
 use crate::leaf_node::{LeafParameters, Lifetime};
 use crate::message_keys::MessageKeys;
-use crate::records::MemoryRecords;
+use crate::records::{Changes, MemoryRecords};
 use crate::testing::StepRng;
 use crate::tree_math::LeafIndex;
 use crate::welcome::Welcome;
@@ -406,4 +406,34 @@ fn an_inviter_who_lies() {
         lie(&|info| info.signer = nobody),
         Err(JoinError::NoSigner(nobody).into())
     );
+}
+
+#[test]
+fn damaged_records_are_noticed() {
+    let mut world = World::new(SMALL, 6);
+    world.commit(0, &[], 11, 1, true);
+    world.commit(1, &[], 0, 0, true);
+    for player in &world.players {
+        let load = |records: &MemoryRecords| TreePages::load_with(SMALL, &player.group, records);
+        assert_eq!(load(&player.records), Ok(Some(player.pages.clone())));
+        let mut whole = Changes::default();
+        player.pages.record_all(&mut whole);
+        // The head, the root page and those of its index pages that have members.
+        assert!(whole.put.len() >= 4);
+        for (key, value) in &whole.put {
+            let mut records = player.records.clone();
+            let mut lost = Changes::default();
+            lost.delete(key.clone());
+            records.apply(&lost);
+            let is_head = key == &whole.put.last().unwrap().0;
+            assert_eq!(load(&records) == Ok(None), is_head);
+            assert_ne!(load(&records), Ok(Some(player.pages.clone())));
+            for cut in 0..value.len() {
+                let mut damaged = Changes::default();
+                damaged.put(key.clone(), value[..cut].to_vec());
+                records.apply(&damaged);
+                assert!(load(&records).is_err());
+            }
+        }
+    }
 }
