@@ -116,6 +116,7 @@ mod error;
 mod external_commit;
 #[cfg(feature = "testing")]
 mod filled;
+mod gather;
 mod join;
 mod join_by_pages;
 mod list;
@@ -130,12 +131,13 @@ mod safe;
 mod signatures;
 mod successor;
 
-pub use commit::{CommitBuilder, IncludeProposals, PendingCommit};
+pub use commit::{CommitBuilder, PendingCommit};
 pub use create::{Created, GroupParameters};
 pub use error::{CommitError, JoinError, KeyPackageError, ProposalError, SuccessorError};
 pub use external_commit::ExternalCommitBuilder;
 #[cfg(feature = "testing")]
 pub use filled::FilledGroup;
+pub use gather::IncludeProposals;
 pub use join::Joined;
 pub use join_by_pages::{JoinByPages, JoinedByPages};
 pub use outside::{Destination, propose_as_external_sender, propose_join};
