@@ -264,12 +264,15 @@ fn parts_of_small_order_are_judged_alike_alone_and_in_a_batch() {
     }
 }
 
+/// Makes a signature a bad one.
+type Damage = fn(&mut Signed);
+
 /// Below the size from which a batch has its own equation, at it and above.
 const SIZES: [usize; 8] = [1, 2, 6, 7, 8, 9, 16, 65];
 
 #[test]
 fn one_bad_signature_is_named_in_a_batch_of_any_size() {
-    let damages: [(fn(&mut Signed), CryptoError); 9] = [
+    let damages: [(Damage, CryptoError); 9] = [
         (|signed| signed.data.push(0), CryptoError::InvalidSignature),
         (|signed| signed.shift(ONE), CryptoError::InvalidSignature),
         (Signed::add_order, CryptoError::InvalidSignature),
