@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use folkmoot_benches::cell::{Contestant, Task};
+use folkmoot_benches::member::CredentialKind;
 use folkmoot_benches::run::{self, Plan, Printer};
-use folkmoot_benches::setting::{self, Shape};
+use folkmoot_benches::setting::{self, Setting, Shape};
 use folkmoot_benches::task::{self, Job};
 use folkmoot_benches::{floor, plot, report};
 
@@ -22,12 +23,13 @@ struct Options {
     #[arg(long, value_delimiter = ',', default_value = "2,100,1000,10000,50000")]
     sizes: Vec<u32>,
 
-    /// Who is measured, by the beginning of the name: ours, openmls, openmls-libcrux, mls-rs.
+    /// Who is measured, by the beginning of the name: ours, own-credential, openmls, openmls-libcrux,
+    /// openmls-rustcrypto, mls-rs.
     #[arg(long, value_delimiter = ',')]
     contestants: Vec<String>,
 
     /// What is measured, by the beginning of the name: create, join, blank, filled, messages, stored, open,
-    /// resident, values.
+    /// resident, values, threads.
     #[arg(long, value_delimiter = ',')]
     tasks: Vec<String>,
 
@@ -58,11 +60,16 @@ enum ChildTask {
     #[command(hide = true)]
     Primitives { folder: PathBuf },
     #[command(hide = true)]
-    KeyPackages { folder: PathBuf, members: u32 },
+    KeyPackages {
+        folder: PathBuf,
+        credential: String,
+        members: u32,
+    },
     #[command(hide = true)]
     Setting {
         folder: PathBuf,
         shape: String,
+        credential: String,
         members: u32,
         #[arg(action = clap::ArgAction::Set)]
         tree_apart: bool,
@@ -107,18 +114,30 @@ fn perform(child: ChildTask) -> Result<(), Failed> {
             run::print_primitives(floor::measure()?);
             Ok(())
         }
-        ChildTask::KeyPackages { folder, members } => {
-            Ok(setting::write_key_packages(&folder, members)?)
+        ChildTask::KeyPackages {
+            folder,
+            credential,
+            members,
+        } => {
+            let credential = CredentialKind::of_id(&credential).ok_or("no such credential")?;
+            Ok(setting::write_key_packages(&folder, credential, members)?)
         }
         ChildTask::Setting {
             folder,
             shape,
+            credential,
             members,
             tree_apart,
             file,
         } => {
-            let shape = Shape::of_id(&shape).ok_or("no such shape")?;
-            Ok(setting::make(&folder, shape, members, tree_apart, &file)?)
+            let setting = Setting {
+                folder: &folder,
+                shape: Shape::of_id(&shape).ok_or("no such shape")?,
+                members,
+                credential: CredentialKind::of_id(&credential).ok_or("no such credential")?,
+                tree_apart,
+            };
+            Ok(setting.make(&file)?)
         }
         ChildTask::Cell {
             folder,

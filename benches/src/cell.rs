@@ -50,6 +50,8 @@ names! {
     Contestant {
         /// Our engine on AWS-LC.
         Ours = "ours", "Folkmoot";
+        /// The same with our own credential, which has two signatures for the leaf's one.
+        OwnCredential = "own-credential", "Folkmoot, own credential";
         /// OpenMLS on libcrux.
         OpenMlsLibcrux = "openmls-libcrux", "OpenMLS, libcrux";
         /// OpenMLS on RustCrypto.
@@ -86,6 +88,8 @@ names! {
         Resident = "resident", "memory";
         /// What our engine's values weigh.
         Values = "values", "clone, Welcome";
+        /// One thread and two, on the clock.
+        Threads = "threads", "two threads";
     }
 }
 
@@ -136,14 +140,22 @@ names! {
         WelcomeShared = "welcome-shared", "Welcome without the tree: bytes that all joiners share";
         /// What each has for itself.
         WelcomeOwn = "welcome-own", "Welcome: bytes of each joiner's own";
+        /// Creating on the clock.
+        CreateOneThread = "create-one-thread", "Create, the tree out of band: time on the clock, one thread";
+        /// Creating on the clock with two threads.
+        CreateTwoThreads = "create-two-threads", "Create, the tree out of band: time on the clock, two threads";
+        /// Joining on the clock.
+        JoinOneThread = "join-one-thread", "Join, the tree out of band: time on the clock, one thread";
+        /// Joining on the clock with two threads.
+        JoinTwoThreads = "join-two-threads", "Join, the tree out of band: time on the clock, two threads";
     }
 }
 
 impl Contestant {
-    /// Whether it is OpenMLS, which has two providers.
+    /// Whether it is another implementation.
     #[must_use]
-    pub fn is_openmls(self) -> bool {
-        matches!(self, Self::OpenMlsLibcrux | Self::OpenMlsRustCrypto)
+    pub fn is_peer(self) -> bool {
+        !matches!(self, Self::Ours | Self::OwnCredential)
     }
 }
 
@@ -167,7 +179,11 @@ impl Task {
     /// Whether this contestant is measured in it.
     #[must_use]
     pub fn includes(self, contestant: Contestant) -> bool {
-        self != Self::Values || contestant == Contestant::Ours
+        match self {
+            Self::Values => !contestant.is_peer(),
+            Self::Threads => contestant == Contestant::Ours,
+            _ => true,
+        }
     }
 
     /// What it fills.
@@ -194,6 +210,12 @@ impl Task {
                 Row::TreeBytes,
                 Row::WelcomeShared,
                 Row::WelcomeOwn,
+            ],
+            Self::Threads => &[
+                Row::CreateOneThread,
+                Row::CreateTwoThreads,
+                Row::JoinOneThread,
+                Row::JoinTwoThreads,
             ],
         }
     }

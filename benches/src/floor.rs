@@ -11,12 +11,16 @@ use aws_lc_rs::error::Unspecified;
 use aws_lc_rs::hmac::{self, HMAC_SHA256};
 use aws_lc_rs::signature::{self, Ed25519KeyPair, KeyPair};
 use ed25519_zebra::{Signature, SigningKey, VerificationKeyBytes, batch};
+use folkmoot_mls::codec::Encode;
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 use serde::{Deserialize, Serialize};
 
 use crate::cell::Row;
 use crate::clock::{cpu_time, median};
+use crate::contestant::credentials::{Basic, Own};
+use crate::contestant::ours::{self, suite};
+use crate::member::{CredentialKind, Failure};
 
 /// How long each primitive is repeated.
 const BUDGET: Duration = Duration::from_millis(250);
@@ -38,8 +42,10 @@ pub struct Primitives {
     pub sign: f64,
     /// The verification of one.
     pub verify: f64,
-    /// The verification of one among 1,024, of 200 bytes each.
+    /// The verification of one among 1,024, of 200 bytes each, by as many keys.
     pub verify_batched: f64,
+    /// The verification of a further one by a key that is in the batch already.
+    pub verify_same_key: f64,
     /// An HPKE seal of a secret, the info being hashed.
     pub seal: f64,
     /// An HPKE open of a secret, the info being hashed.
@@ -65,8 +71,10 @@ pub struct Counts {
     pub signs: f64,
     /// Signatures that are verified alone.
     pub verifications: f64,
-    /// Signatures that are verified together with others.
+    /// Signatures that are verified together with others, each the first by its key.
     pub batched: f64,
+    /// Further ones by these keys.
+    pub same_key: f64,
     /// HPKE seals.
     pub seals: f64,
     /// HPKE opens.
@@ -84,27 +92,71 @@ pub struct Counts {
 }
 
 /// The lengths that counts depend on, in bytes.
-mod length {
-    /// A KeyPackage with a basic credential of 12 bytes in an Add by value.
-    pub const ADD: f64 = 318.0;
+#[derive(Clone, Copy, Debug)]
+pub struct Lengths {
+    /// How many signatures by keys of their own a credential has beside the leaf's.
+    user_signatures: f64,
+    /// How many by the Authentication Service, whose key they share.
+    service_signatures: f64,
     /// A KeyPackage.
-    pub const KEY_PACKAGE: f64 = 315.0;
-    /// A leaf's hash input with a LeafNode of a KeyPackage.
-    pub const LEAF_HASH_INPUT: f64 = 195.0;
-    /// A parent's hash input: index, no key, two hashes.
-    pub const BLANK_PARENT_HASH_INPUT: f64 = 72.0;
-    /// The same with a key and a parent hash.
-    pub const PARENT_HASH_INPUT: f64 = 140.0;
-    /// A leaf in the encoding of the tree.
-    pub const TREE_LEAF: f64 = 190.0;
-    /// A blank node there.
-    pub const TREE_BLANK: f64 = 1.0;
-    /// What a commit holds for each node that a path secret is encrypted to.
-    pub const PATH_SECRET: f64 = 33.0 + 50.0;
-    /// A public key in a path.
-    pub const PATH_KEY: f64 = 35.0;
-    /// The rest of a commit.
-    pub const COMMIT: f64 = 330.0;
+    key_package: f64,
+    /// A LeafNode.
+    leaf: f64,
+}
+
+/// An empty optional node in the encoding of the tree.
+const BLANK: f64 = 1.0;
+
+/// What a commit holds for each node that a path secret is encrypted to: a KEM output, a ciphertext.
+const CIPHERTEXT: f64 = 33.0 + 49.0;
+
+/// A public key in a path, and the length of its ciphertexts.
+const PATH_KEY: f64 = 35.0;
+
+/// What is hashed of a parent that is blank: two hashes, and that it is.
+const BLANK_PARENT: f64 = 68.0;
+
+/// What is hashed of a parent that is not.
+const PARENT: f64 = 135.0;
+
+/// The GroupContext and what HPKE puts around it.
+const INFO: f64 = 200.0;
+
+impl Lengths {
+    /// Those of a member with this credential.
+    ///
+    /// # Errors
+    /// None that the engine's own tests do not find first.
+    pub fn of(credential: CredentialKind) -> Result<Self, Failure> {
+        let mut rng = ChaCha20Rng::seed_from_u64(2);
+        let signer = suite().signature_key_pair(&mut rng);
+        let name = "member 00000";
+        let (bundle, signatures) = match credential {
+            CredentialKind::Basic => (ours::key_package::<Basic>(name, &signer, &mut rng)?, 0.0),
+            CredentialKind::Own => (ours::key_package::<Own>(name, &signer, &mut rng)?, 1.0),
+        };
+        Ok(Self {
+            user_signatures: signatures,
+            service_signatures: signatures,
+            key_package: bundle.key_package.to_bytes().len() as f64,
+            leaf: bundle.key_package.leaf_node.to_bytes().len() as f64,
+        })
+    }
+
+    /// A leaf's hash input.
+    fn hashed_leaf(&self) -> f64 {
+        self.leaf + 6.0
+    }
+
+    /// The encoding of a tree that is blank above its leaves.
+    fn tree(&self, members: f64) -> f64 {
+        members * (self.leaf + 2.0) + (members - 1.0) * BLANK
+    }
+
+    /// A commit with a path.
+    fn commit(&self, ciphertexts: f64, levels: f64) -> f64 {
+        self.leaf + ciphertexts * CIPHERTEXT + levels * PATH_KEY
+    }
 }
 
 fn sha256_blocks(bytes: f64) -> f64 {
@@ -119,109 +171,127 @@ fn kib(bytes: f64) -> f64 {
 impl Counts {
     /// What an operation in a group of `members` cannot do without; `None` if the row has no floor.
     #[must_use]
-    pub fn of(row: Row, members: u32) -> Option<Self> {
+    pub fn of(row: Row, members: u32, lengths: &Lengths) -> Option<Self> {
         let n = f64::from(members);
-        let tree_hash = n * sha256_blocks(length::LEAF_HASH_INPUT)
-            + (n - 1.0) * sha256_blocks(length::BLANK_PARENT_HASH_INPUT);
-        let tree = n * length::TREE_LEAF + (n - 1.0) * length::TREE_BLANK;
         let levels = f64::from(members.next_power_of_two().trailing_zeros());
+        let inside = lengths.tree(n);
         Some(match row {
-            Row::CreateInside | Row::CreateApart => {
-                let inside = if row == Row::CreateInside { tree } else { 0.0 };
-                let commit = (n - 1.0) * length::ADD;
-                Self {
-                    batched: 2.0 * (n - 1.0),
-                    seals: n - 1.0,
-                    // The commit and the GroupInfo.
-                    signs: 2.0,
-                    sha512_kib: 2.0 * kib(commit + inside),
-                    // The references, the tree, the transcript, the info of all seals.
-                    sha256_blocks: (n - 1.0) * sha256_blocks(length::KEY_PACKAGE + 40.0)
-                        + tree_hash
-                        + sha256_blocks(commit)
-                        + sha256_blocks(inside),
-                    aeads: 3.0,
-                    aead_kib: kib(commit + inside),
-                    hmacs: KEY_SCHEDULE + MESSAGE_KEY,
-                    ..Self::default()
-                }
-            }
-            Row::JoinInside | Row::JoinApart => {
-                let inside = if row == Row::JoinInside { tree } else { 0.0 };
-                Self {
-                    batched: n,
-                    verifications: 1.0,
-                    opens: 1.0,
-                    sha512_kib: kib(inside),
-                    sha256_blocks: tree_hash
-                        + sha256_blocks(length::KEY_PACKAGE + 40.0)
-                        + sha256_blocks(inside),
-                    aeads: 1.0,
-                    aead_kib: kib(inside),
-                    hmacs: KEY_SCHEDULE,
-                    ..Self::default()
-                }
-            }
-            Row::BlankCreate => Self::commit(n - 1.0, levels, levels),
-            Row::BlankProcess => Self::process(n - 1.0, levels),
-            Row::FilledCreate => Self::commit(levels, levels, levels),
-            Row::FilledProcess => Self::process(levels, levels),
+            Row::CreateInside => Self::create(n, inside, lengths),
+            Row::CreateApart => Self::create(n, 0.0, lengths),
+            Row::JoinInside => Self::join(n, inside, lengths),
+            Row::JoinApart => Self::join(n, 0.0, lengths),
+            Row::BlankCreate => Self::commit(n - 1.0, levels, lengths),
+            Row::BlankProcess => Self::process(n - 1.0, levels, lengths),
+            Row::FilledCreate => Self::commit(levels, levels, lengths),
+            Row::FilledProcess => Self::process(levels, levels, lengths),
             Row::Encrypt => Self {
                 signs: 1.0,
-                aeads: 2.0,
-                hmacs: MESSAGE_KEY,
-                ..Self::default()
+                ..Self::message()
             },
             Row::Decrypt => Self {
                 verifications: 1.0,
-                aeads: 2.0,
-                hmacs: MESSAGE_KEY,
-                ..Self::default()
+                ..Self::message()
             },
             _ => return None,
         })
     }
 
-    fn commit(seals: f64, levels: f64, keys: f64) -> Self {
-        let message = length::COMMIT + seals * length::PATH_SECRET + levels * length::PATH_KEY;
+    fn create(n: f64, inside: f64, lengths: &Lengths) -> Self {
+        let commit = (n - 1.0) * (lengths.key_package + 3.0);
+        Self {
+            // The leaf's, and the user's of the credential.
+            batched: (1.0 + lengths.user_signatures) * (n - 1.0),
+            // The KeyPackage's, which is by the leaf's key, and the service's.
+            same_key: (1.0 + lengths.service_signatures) * (n - 1.0),
+            seals: n - 1.0,
+            // The commit and the GroupInfo, whose texts Ed25519 hashes twice.
+            signs: 2.0,
+            sha512_kib: 2.0 * kib(commit + inside),
+            // The references, the tree, the transcript, the info of all seals.
+            sha256_blocks: (n - 1.0) * sha256_blocks(lengths.key_package + 34.0)
+                + Self::tree_blocks(n, lengths)
+                + sha256_blocks(commit)
+                + sha256_blocks(INFO + inside),
+            // The commit, its sender data, the GroupInfo.
+            aeads: 3.0,
+            aead_kib: kib(commit + inside),
+            hmacs: KEY_SCHEDULE + MESSAGE_KEY,
+            ..Self::default()
+        }
+    }
+
+    fn join(n: f64, inside: f64, lengths: &Lengths) -> Self {
+        Self {
+            batched: (1.0 + lengths.user_signatures) * n,
+            same_key: lengths.service_signatures * n,
+            // The GroupInfo's.
+            verifications: 1.0,
+            opens: 1.0,
+            sha512_kib: kib(inside),
+            sha256_blocks: Self::tree_blocks(n, lengths)
+                + sha256_blocks(lengths.key_package + 34.0)
+                + sha256_blocks(INFO + inside),
+            aeads: 1.0,
+            aead_kib: kib(inside),
+            hmacs: KEY_SCHEDULE,
+            ..Self::default()
+        }
+    }
+
+    fn commit(seals: f64, levels: f64, lengths: &Lengths) -> Self {
+        let commit = lengths.commit(seals, levels);
         Self {
             // A random one for the leaf, one derived for each node above.
-            key_pairs: keys + 1.0,
+            key_pairs: 1.0 + levels,
             seals,
-            // The leaf and the commit.
+            // The leaf and the commit, whose texts Ed25519 hashes twice.
             signs: 2.0,
-            sha512_kib: 2.0 * kib(message),
-            sha256_blocks: Self::path_blocks(levels) + sha256_blocks(message),
+            sha512_kib: 2.0 * kib(commit),
+            sha256_blocks: Self::path_blocks(levels, lengths) + sha256_blocks(commit),
             aeads: 2.0,
-            aead_kib: kib(message),
-            // Two derive a node's secrets, one its key.
-            hmacs: 3.0 * keys + KEY_SCHEDULE + MESSAGE_KEY,
+            aead_kib: kib(commit),
+            // For each node: its secret, the next one's, two for the key pair.
+            hmacs: 4.0 * levels + KEY_SCHEDULE + MESSAGE_KEY,
             ..Self::default()
         }
     }
 
     /// By a member in the other half of the tree: of the path it learns the root's secret.
-    fn process(ciphertexts: f64, levels: f64) -> Self {
-        let message =
-            length::COMMIT + ciphertexts * length::PATH_SECRET + levels * length::PATH_KEY;
+    fn process(ciphertexts: f64, levels: f64, lengths: &Lengths) -> Self {
+        let commit = lengths.commit(ciphertexts, levels);
         Self {
             key_pairs: 1.0,
             opens: 1.0,
+            // The leaf and the commit.
             verifications: 2.0,
-            sha512_kib: kib(message),
-            sha256_blocks: Self::path_blocks(levels) + sha256_blocks(message),
+            sha512_kib: kib(commit),
+            sha256_blocks: Self::path_blocks(levels, lengths) + sha256_blocks(commit),
             aeads: 2.0,
-            aead_kib: kib(message),
-            hmacs: 3.0 + KEY_SCHEDULE + MESSAGE_KEY,
+            aead_kib: kib(commit),
+            hmacs: 4.0 + KEY_SCHEDULE + MESSAGE_KEY,
             ..Self::default()
         }
     }
 
+    fn message() -> Self {
+        Self {
+            // The message and its sender data.
+            aeads: 2.0,
+            hmacs: MESSAGE_KEY,
+            ..Self::default()
+        }
+    }
+
+    /// The hashes of all nodes of a tree that is blank above its leaves.
+    fn tree_blocks(n: f64, lengths: &Lengths) -> f64 {
+        n * sha256_blocks(lengths.hashed_leaf()) + (n - 1.0) * sha256_blocks(BLANK_PARENT)
+    }
+
     /// Parent hashes and tree hashes of a path, and the GroupContext that is the info of its seals.
-    fn path_blocks(levels: f64) -> f64 {
-        sha256_blocks(length::LEAF_HASH_INPUT)
-            + 2.0 * levels * sha256_blocks(length::PARENT_HASH_INPUT)
-            + sha256_blocks(length::PARENT_HASH_INPUT)
+    fn path_blocks(levels: f64, lengths: &Lengths) -> f64 {
+        sha256_blocks(lengths.hashed_leaf())
+            + 2.0 * levels * sha256_blocks(PARENT)
+            + sha256_blocks(INFO)
     }
 
     /// The milliseconds that they cost.
@@ -232,6 +302,7 @@ impl Counts {
             + self.signs * p.sign
             + self.verifications * p.verify
             + self.batched * p.verify_batched
+            + self.same_key * p.verify_same_key
             + self.seals * p.seal
             + self.opens * p.open
             + self.sha256_blocks * p.sha256_block
@@ -307,27 +378,38 @@ fn measure_signatures(
     let signed = key.sign(text);
     let public = signature::UnparsedPublicKey::new(&signature::ED25519, key.public_key());
     let of_aws_lc = each(1, || public.verify(text, signed.as_ref()))?;
-    let items: Vec<(VerificationKeyBytes, Signature)> = (0..BATCH)
-        .map(|_| {
-            let mut seed = [0; 32];
-            rng.fill_bytes(&mut seed);
-            let key = SigningKey::from(seed);
-            (VerificationKeyBytes::from(&key), key.sign(text))
-        })
-        .collect();
+    // One signature by each key, then another.
+    let mut items: Vec<(VerificationKeyBytes, Signature)> = Vec::new();
+    let mut again = Vec::new();
+    for _ in 0..BATCH {
+        let mut seed = [0; 32];
+        rng.fill_bytes(&mut seed);
+        let key = SigningKey::from(seed);
+        items.push((VerificationKeyBytes::from(&key), key.sign(text)));
+        again.push((VerificationKeyBytes::from(&key), key.sign(&text[1..])));
+    }
     let (first, signature) = items[0];
     let of_zebra = each(1, || {
         let key = ed25519_zebra::VerificationKey::try_from(first).map_err(|_| Unspecified)?;
         key.verify(&signature, text).map_err(|_| Unspecified)
     })?;
     primitives.verify = of_aws_lc.min(of_zebra);
-    primitives.verify_batched = each(BATCH, || {
-        let mut verifier = batch::Verifier::new();
-        for (key, signature) in &items {
-            verifier.queue((*key, *signature, text));
-        }
-        verifier.verify(&mut *rng).map_err(|_| Unspecified)
-    })?;
+    let mut together = |items: &[(VerificationKeyBytes, Signature)], again: &[_]| {
+        each(1, || {
+            let mut verifier = batch::Verifier::new();
+            for (key, signature) in items {
+                verifier.queue((*key, *signature, text));
+            }
+            for (key, signature) in again {
+                verifier.queue((*key, *signature, &text[1..]));
+            }
+            verifier.verify(&mut *rng).map_err(|_| Unspecified)
+        })
+    };
+    primitives.verify_batched = together(&items, &[])? / BATCH as f64;
+    let half = BATCH / 2;
+    let pairs = together(&items[..half], &again[..half])? / half as f64;
+    primitives.verify_same_key = pairs - primitives.verify_batched;
     Ok(())
 }
 
@@ -413,12 +495,14 @@ mod tests {
             sha256_block: 0.05,
             ..Primitives::default()
         };
-        let cost = |row, members| Counts::of(row, members).unwrap().cost(&primitives);
+        let lengths = Lengths::of(CredentialKind::Basic).unwrap();
+        let count = |row, members| Counts::of(row, members, &lengths);
+        let cost = |row, members| count(row, members).unwrap().cost(&primitives);
         let growth = cost(Row::CreateApart, 10_000) / cost(Row::CreateApart, 1_000);
         assert!((9.9..10.1).contains(&growth), "{growth}");
         let growth = cost(Row::FilledCreate, 1 << 16) / cost(Row::FilledCreate, 1 << 10);
         assert!((1.5..1.7).contains(&growth), "{growth}");
-        assert_eq!(Counts::of(Row::Resident, 2), None);
+        assert_eq!(count(Row::Resident, 2), None);
     }
 
     #[test]

@@ -7,7 +7,7 @@
 //! CPU time taken ([`clock`]). Contestants are members of one trait ([`member`]) who get and give bytes.
 //! They meet on groups of the same shape, made by our engine and joined by a Welcome ([`setting`]).
 //! [`floor`] counts what each operation cannot avoid and prices it with primitives measured in the same
-//! run. [`report`] and [`plot`] write it all down.
+//! run. [`report`], [`reach`] and [`plot`] write it all down.
 
 pub mod cell;
 pub mod clock;
@@ -15,6 +15,7 @@ pub mod contestant;
 pub mod floor;
 pub mod member;
 pub mod plot;
+pub mod reach;
 pub mod report;
 pub mod run;
 pub mod setting;

@@ -30,11 +30,44 @@ pub struct Options {
     pub store: Option<PathBuf>,
     /// Whether the Welcomes that it makes leave the tree out.
     pub tree_apart: bool,
+    /// Whether it may use two threads.
+    pub two_threads: bool,
+}
+
+/// What says who a member is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CredentialKind {
+    /// A basic credential.
+    Basic,
+    /// Our own: the Authentication Service signs the user's key, and that signs the leaf's.
+    Own,
+}
+
+impl CredentialKind {
+    /// The name between processes.
+    #[must_use]
+    pub fn id(self) -> &'static str {
+        match self {
+            Self::Basic => "basic",
+            Self::Own => "own",
+        }
+    }
+
+    /// The one with this id.
+    #[must_use]
+    pub fn of_id(id: &str) -> Option<Self> {
+        [Self::Basic, Self::Own]
+            .into_iter()
+            .find(|kind| kind.id() == id)
+    }
 }
 
 /// A client of one implementation that is in one group or in none. All handshake messages are
-/// PrivateMessages without padding; credentials are basic ones.
+/// PrivateMessages without padding.
 pub trait Member: Sized {
+    /// The credentials of its groups.
+    const CREDENTIAL: CredentialKind = CredentialKind::Basic;
+
     /// A client with a fresh signature key.
     ///
     /// # Errors

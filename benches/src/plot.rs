@@ -6,7 +6,7 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 
 use crate::cell::{Contestant, Row};
-use crate::report::floor_of;
+use crate::member::CredentialKind;
 use crate::run::{Measured, Plan};
 
 const SIZE: (u32, u32) = (1200, 800);
@@ -64,7 +64,7 @@ const LINES: [Line; 4] = [
         color: FLOOR,
         width: 2,
         dashed: true,
-        value: floor_of,
+        value: |measured, row, size| measured.floor(row, size, CredentialKind::Basic),
     },
     Line {
         title: "Folkmoot",

@@ -6,7 +6,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::cell::{Contestant, Row};
-use crate::floor::{Counts, Primitives};
+use crate::floor::Counts;
+use crate::member::CredentialKind;
+use crate::reach;
 use crate::run::{Measured, Missing, Plan};
 
 /// The whole text.
@@ -14,12 +16,14 @@ use crate::run::{Measured, Missing, Plan};
 pub fn report(plan: &Plan, measured: &Measured, took: Duration) -> String {
     let mut text = String::from("# What groups cost\n\n");
     text.push_str(&introduction(plan, took));
+    text.push_str("![cost against size](cost.svg)\n\n");
+    text.push_str(&reach::table(measured));
     for &row in Row::ALL {
         if plan.tasks.iter().any(|task| task.rows().contains(&row)) {
             text.push_str(&section(plan, measured, row));
         }
     }
-    text.push_str(&floor(plan, &measured.primitives));
+    text.push_str(&floor(plan, measured));
     text
 }
 
@@ -112,7 +116,7 @@ fn section(plan: &Plan, measured: &Measured, row: Row) -> String {
     text.push_str(&" | ---:".repeat(plan.sizes.len()));
     text.push_str(" |\n");
     let mut line = |name: &str, cells: Vec<String>| {
-        if cells.iter().any(|cell| !cell.is_empty()) {
+        if cells.iter().any(|cell| !cell.is_empty() && cell != "-") {
             let _ = writeln!(text, "| {name} | {} |", cells.join(" | "));
         }
     };
@@ -121,45 +125,30 @@ fn section(plan: &Plan, measured: &Measured, row: Row) -> String {
         let cells = cells.map(|size| cell(measured, row, *size, contestant));
         line(contestant.title(), cells.collect());
     }
-    let floor = |size: u32| floor_of(measured, row, size);
-    let number = |value: Option<f64>| value.map(|value| show(row, value)).unwrap_or_default();
     let sizes = || plan.sizes.iter().copied();
-    line("floor", sizes().map(|size| number(floor(size))).collect());
+    let number = |value: Option<f64>| value.map(|value| show(row, value)).unwrap_or_default();
+    let floor = |credential| move |size| measured.floor(row, size, credential);
     let ours = |size| measured.value(row, size, Contestant::Ours);
-    let ratio = |below: &dyn Fn(u32) -> Option<f64>, size| match (ours(size), below(size)) {
-        (Some(ours), Some(below)) if below > 0.0 => format!("{:.3}", ours / below),
-        _ => String::new(),
+    let own = |size| measured.value(row, size, Contestant::OwnCredential);
+    let basic_floor = floor(CredentialKind::Basic);
+    let own_floor = floor(CredentialKind::Own);
+    let peer = |size| measured.best_peer(row, size);
+    line(
+        "floor",
+        sizes().map(|size| number(basic_floor(size))).collect(),
+    );
+    let ratios = |above: &dyn Fn(u32) -> Option<f64>, below: &dyn Fn(u32) -> Option<f64>| {
+        let ratio = |size| match (above(size), below(size)) {
+            (Some(above), Some(below)) if below > 0.0 => format!("{:.3}", above / below),
+            _ => String::new(),
+        };
+        sizes().map(ratio).collect::<Vec<_>>()
     };
-    let peer = |size| best_peer(plan, measured, row, size);
-    line(
-        "**ours / best peer**",
-        sizes().map(|size| ratio(&peer, size)).collect(),
-    );
-    line(
-        "**ours / floor**",
-        sizes().map(|size| ratio(&floor, size)).collect(),
-    );
+    line("**Folkmoot / best peer**", ratios(&ours, &peer));
+    line("**Folkmoot / floor**", ratios(&ours, &basic_floor));
+    line("**own credential / its floor**", ratios(&own, &own_floor));
     text.push('\n');
     text
-}
-
-/// The floor of a row, in milliseconds.
-#[must_use]
-pub fn floor_of(measured: &Measured, row: Row, members: u32) -> Option<f64> {
-    let counts = Counts::of(row, members)?;
-    Some(counts.cost(&measured.primitives))
-}
-
-/// The quickest, or smallest, of the peers.
-#[must_use]
-pub fn best_peer(plan: &Plan, measured: &Measured, row: Row, members: u32) -> Option<f64> {
-    let peers = plan
-        .contestants
-        .iter()
-        .filter(|peer| **peer != Contestant::Ours);
-    peers
-        .filter_map(|peer| measured.value(row, members, *peer))
-        .min_by(f64::total_cmp)
 }
 
 fn cell(measured: &Measured, row: Row, members: u32, contestant: Contestant) -> String {
@@ -167,6 +156,8 @@ fn cell(measured: &Measured, row: Row, members: u32, contestant: Contestant) -> 
         return show(row, value);
     }
     match measured.outcome(row, members, contestant) {
+        // The other provider is quicker.
+        None if contestant.is_peer() => "-".to_string(),
         None => String::new(),
         Some(outcome) => match &outcome.missing {
             Some(Missing::TimeLimit { limit, short }) => {
@@ -207,8 +198,8 @@ fn thousands(value: f64) -> String {
     text
 }
 
-fn floor(plan: &Plan, primitives: &Primitives) -> String {
-    let p = primitives;
+fn floor(plan: &Plan, measured: &Measured) -> String {
+    let p = &measured.primitives;
     let mut text = String::from(
         "## The floor\n\nPrimitives at their best cost in this run, in CPU microseconds (AWS-LC; batches by \
          ed25519-zebra):\n\n| primitive | cost |\n| --- | ---: |\n",
@@ -219,8 +210,12 @@ fn floor(plan: &Plan, primitives: &Primitives) -> String {
         ("Ed25519 signature", p.sign),
         ("Ed25519 verification, alone", p.verify),
         (
-            "Ed25519 verification, each of 1,024 together",
+            "Ed25519 verification, each of 1,024 together by as many keys",
             p.verify_batched,
+        ),
+        (
+            "Ed25519 verification, a further one by a key of the batch",
+            p.verify_same_key,
         ),
         ("HPKE seal, the info hashed before", p.seal),
         ("HPKE open, the info hashed before", p.open),
@@ -236,19 +231,25 @@ fn floor(plan: &Plan, primitives: &Primitives) -> String {
     let _ = write!(
         text,
         "\nHow often an operation needs each, in a group of {}:\n\n| | key pairs | signatures | verified alone \
-         | verified together | seals | opens | SHA-256 blocks | SHA-512 KiB | AEADs | AEAD KiB | HKDF steps \
-         |\n| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n",
+         | verified together | by the same keys | seals | opens | SHA-256 blocks | SHA-512 KiB | AEADs | AEAD KiB | HKDF steps \
+         |\n| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n",
         thousands(f64::from(size)),
     );
-    for &row in Row::ALL {
-        let Some(c) = Counts::of(row, size) else {
-            continue;
-        };
+    let lengths = measured.lengths.iter();
+    let credentials = lengths.flatten().zip(["", ", own credential"]);
+    let counted = |(lengths, credential)| {
+        Row::ALL.iter().filter_map(move |row| {
+            let counts = Counts::of(*row, size, lengths)?;
+            Some((row.title(), credential, counts))
+        })
+    };
+    for (row, credential, c) in credentials.flat_map(counted) {
         let counts = [
             c.key_pairs,
             c.signs,
             c.verifications,
             c.batched,
+            c.same_key,
             c.seals,
             c.opens,
             c.sha256_blocks,
@@ -258,7 +259,7 @@ fn floor(plan: &Plan, primitives: &Primitives) -> String {
             c.hmacs,
         ];
         let counts = counts.map(thousands).join(" | ");
-        let _ = writeln!(text, "| {} | {counts} |", row.title());
+        let _ = writeln!(text, "| {row}{credential} | {counts} |");
     }
     text
 }

@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::cell::{Contestant, Row, Task};
 use crate::clock::median;
-use crate::floor::Primitives;
+use crate::floor::{Counts, Lengths, Primitives};
+use crate::member::{CredentialKind, Failure};
 use crate::setting::SettingError;
 use crate::task::Samples;
 
@@ -67,6 +68,8 @@ pub type Outcomes = BTreeMap<(Task, u32, Contestant), Outcome>;
 pub struct Measured {
     /// The primitives.
     pub primitives: Primitives,
+    /// What members with basic credentials weigh, and with our own.
+    pub lengths: Option<[Lengths; 2]>,
     /// The cells.
     pub outcomes: Outcomes,
 }
@@ -77,6 +80,43 @@ impl Measured {
     pub fn value(&self, row: Row, members: u32, contestant: Contestant) -> Option<f64> {
         let outcome = self.outcome(row, members, contestant)?;
         median(outcome.samples.get(&row)?)
+    }
+
+    /// The milliseconds that a row's primitives cost.
+    #[must_use]
+    pub fn floor(&self, row: Row, members: u32, credential: CredentialKind) -> Option<f64> {
+        let [basic, own] = self.lengths.as_ref()?;
+        let lengths = match credential {
+            CredentialKind::Basic => basic,
+            CredentialKind::Own => own,
+        };
+        Some(Counts::of(row, members, lengths)?.cost(&self.primitives))
+    }
+
+    /// The quickest, or smallest, of the peers.
+    #[must_use]
+    pub fn best_peer(&self, row: Row, members: u32) -> Option<f64> {
+        let peers = Contestant::ALL.iter().filter(|peer| peer.is_peer());
+        peers
+            .filter_map(|peer| self.value(row, members, *peer))
+            .min_by(f64::total_cmp)
+    }
+
+    /// Whether the same implementation is quicker on its other provider, as smaller groups have shown.
+    fn is_beaten(&self, task: Task, members: u32, contestant: Contestant) -> bool {
+        const ENOUGH: u32 = 1000;
+        let other = match contestant {
+            Contestant::OpenMlsLibcrux => Contestant::OpenMlsRustCrypto,
+            Contestant::OpenMlsRustCrypto => Contestant::OpenMlsLibcrux,
+            _ => return false,
+        };
+        let sizes = self.outcomes.keys().map(|(_, size, _)| *size);
+        let smaller = sizes.filter(|size| (ENOUGH..members).contains(size)).min();
+        let value = |contestant| self.value(*task.rows().first()?, smaller?, contestant);
+        match (value(contestant), value(other)) {
+            (Some(own), Some(other)) => own > other,
+            _ => false,
+        }
     }
 
     /// The cell that has the row.
@@ -104,6 +144,9 @@ pub enum RunError {
     /// What all cells need.
     #[error("{0}")]
     Setting(#[from] SettingError),
+    /// The engine, on what the floor is reckoned from.
+    #[error("{0}")]
+    Failure(#[from] Failure),
     /// A child that measures what all need.
     #[error("the child that measures {0} failed")]
     Child(&'static str),
@@ -145,7 +188,12 @@ fn print_line(line: &Line) {
 /// [`RunError`]; what a contestant cannot do is in the outcomes.
 pub fn run(plan: &Plan, folder: &Path) -> Result<Measured, RunError> {
     let bar = progress(plan);
-    let mut measured = Measured::default();
+    let kinds = [CredentialKind::Basic, CredentialKind::Own];
+    let [basic, own] = kinds.map(Lengths::of);
+    let mut measured = Measured {
+        lengths: Some([basic?, own?]),
+        ..Measured::default()
+    };
     bar.set_message("primitives");
     let lines = child(folder, &["primitives"], Duration::from_secs(120), |_| {})?.1;
     measured.primitives = lines
@@ -158,13 +206,23 @@ pub fn run(plan: &Plan, folder: &Path) -> Result<Measured, RunError> {
     let mut took: BTreeMap<(Task, Contestant), (u32, f64)> = BTreeMap::new();
     for &members in &plan.sizes {
         bar.set_message(format!("{members} key packages"));
-        let args = ["key-packages", &members.to_string()];
-        child(folder, &args, Duration::from_secs(600), |_| {})?;
+        let own = plan.contestants.contains(&Contestant::OwnCredential);
+        let kinds = [
+            Some(CredentialKind::Basic),
+            own.then_some(CredentialKind::Own),
+        ];
+        for kind in kinds.into_iter().flatten() {
+            let args = ["key-packages", kind.id(), &members.to_string()];
+            child(folder, &args, Duration::from_secs(600), |_| {})?;
+        }
         for &task in &plan.tasks {
             for turn in 0..plan.turns {
                 let mut longest: f64 = 0.0;
                 for &contestant in &plan.contestants {
                     if !task.includes(contestant) {
+                        continue;
+                    }
+                    if measured.is_beaten(task, members, contestant) {
                         continue;
                     }
                     bar.set_message(format!("{task}, {members}, {contestant}"));
@@ -182,9 +240,10 @@ pub fn run(plan: &Plan, folder: &Path) -> Result<Measured, RunError> {
                             _ => (members, seconds),
                         };
                     }
-                    if turn == 0 {
-                        bar.inc(1);
-                    }
+                }
+                if turn == 0 {
+                    let included = |contestant: &&Contestant| task.includes(**contestant);
+                    bar.inc(plan.contestants.iter().filter(included).count() as u64);
                 }
                 // What takes long is repeated within its child, or once is enough.
                 if longest > 4.0 {
@@ -205,7 +264,7 @@ impl Plan {
         members: u32,
         contestant: Contestant,
     ) -> (Duration, bool) {
-        if contestant == Contestant::Ours {
+        if !contestant.is_peer() {
             return (Duration::from_secs(600), false);
         }
         let expected = before.map_or(0.0, |(smaller, seconds)| {

@@ -9,17 +9,18 @@ use rand_core::SeedableRng;
 
 use crate::cell::{Contestant, Row, Task};
 use crate::clock::{resident_memory, timed};
+use crate::contestant::credentials::{Basic, Credentials, Own};
 use crate::contestant::mls_rs::MlsRs;
 use crate::contestant::openmls::{Libcrux, OpenMls, RustCrypto};
 use crate::contestant::ours::{self, Ours};
-use crate::member::{Failure, Member, Options};
-use crate::setting::{self, SettingError, Shape, invite};
+use crate::member::{CredentialKind, Failure, Member, Options};
+use crate::setting::{self, Setting, SettingError, Shape};
 
 /// How long an operation is repeated in one child.
 const BUDGET: Duration = Duration::from_millis(400);
 
 /// How often at most.
-const MOST: usize = 15;
+const MOST: usize = 200;
 
 /// Messages timed together, since one takes not much longer than reading the clock.
 const BATCH: usize = 64;
@@ -51,8 +52,15 @@ pub fn perform(
     samples: &mut dyn Samples,
 ) -> Result<(), SettingError> {
     match contestant {
-        Contestant::Ours if job.task == Task::Values => job.values(samples),
-        Contestant::Ours => job.perform::<Ours>(samples),
+        Contestant::Ours => match job.task {
+            Task::Values => job.values::<Basic>(samples),
+            Task::Threads => job.threads(samples),
+            _ => job.perform::<Ours<Basic>>(samples),
+        },
+        Contestant::OwnCredential => match job.task {
+            Task::Values => job.values::<Own>(samples),
+            _ => job.perform::<Ours<Own>>(samples),
+        },
         Contestant::OpenMlsLibcrux => job.perform::<OpenMls<Libcrux>>(samples),
         Contestant::OpenMlsRustCrypto => job.perform::<OpenMls<RustCrypto>>(samples),
         Contestant::MlsRs => job.perform::<MlsRs>(samples),
@@ -88,7 +96,7 @@ impl Job<'_> {
             Task::StoredMessages => self.stored_messages::<M>(samples),
             Task::Open => self.open::<M>(samples),
             Task::Resident => self.resident::<M>(samples),
-            Task::Values => Ok(()),
+            Task::Values | Task::Threads => Ok(()),
         }
     }
 
@@ -98,10 +106,10 @@ impl Job<'_> {
         tree_apart: bool,
         samples: &mut dyn Samples,
     ) -> Result<(), SettingError> {
-        let key_packages = setting::key_packages(self.folder, self.members)?;
+        let key_packages = setting::key_packages(self.folder, M::CREDENTIAL, self.members)?;
         let options = Options {
-            store: None,
             tree_apart,
+            ..Options::default()
         };
         let all = repeat(|| {
             let mut founder = M::new("founder", &options)?;
@@ -113,6 +121,16 @@ impl Job<'_> {
         Ok(())
     }
 
+    fn setting<M: Member>(&self, shape: Shape, tree_apart: bool) -> Setting<'_> {
+        Setting {
+            folder: self.folder,
+            shape,
+            members: self.members,
+            credential: M::CREDENTIAL,
+            tree_apart,
+        }
+    }
+
     /// A client with an invitation to a blank tree.
     fn guest<M: Member>(
         &self,
@@ -121,13 +139,8 @@ impl Job<'_> {
     ) -> Result<(M, setting::Invitation), SettingError> {
         let mut guest = M::new("guest", options)?;
         let key_packages = [guest.key_package()?];
-        let mut invitations = invite(
-            self.folder,
-            Shape::Blank,
-            self.members,
-            tree_apart,
-            &key_packages,
-        )?;
+        let setting = self.setting::<M>(Shape::Blank, tree_apart);
+        let mut invitations = setting.invite(&key_packages)?;
         Ok((guest, invitations.remove(0)))
     }
 
@@ -155,6 +168,7 @@ impl Job<'_> {
         let options = |name: &str| Options {
             store: stored.then(|| self.store(name)),
             tree_apart: true,
+            two_threads: false,
         };
         let mut second = M::new("second", &options("second"))?;
         if self.members == 2 {
@@ -177,7 +191,7 @@ impl Job<'_> {
         }
         let mut first = M::new("first", &options("first"))?;
         let key_packages = [second.key_package()?, first.key_package()?];
-        let mut invitations = invite(self.folder, shape, self.members, false, &key_packages)?;
+        let mut invitations = self.setting::<M>(shape, false).invite(&key_packages)?;
         invitations.reverse();
         for (guest, invitation) in [&mut first, &mut second].into_iter().zip(&invitations) {
             guest.join(&invitation.welcome, invitation.tree.as_deref())?;
@@ -303,7 +317,7 @@ impl Job<'_> {
     fn open<M: Member>(&self, samples: &mut dyn Samples) -> Result<(), SettingError> {
         let options = Options {
             store: Some(self.store("guest")),
-            tree_apart: true,
+            ..Options::default()
         };
         let (mut guest, invitation) = self.guest::<M>(&options, false)?;
         guest.join(&invitation.welcome, invitation.tree.as_deref())?;
@@ -322,13 +336,9 @@ impl Job<'_> {
         let mut guest = M::new("guest", &Options::default())?;
         let key_packages = [guest.key_package()?];
         let before = resident_memory();
-        let invitations = invite(
-            self.folder,
-            Shape::Blank,
-            self.members,
-            false,
-            &key_packages,
-        )?;
+        let invitations = self
+            .setting::<M>(Shape::Blank, false)
+            .invite(&key_packages)?;
         guest.join(&invitations[0].welcome, None)?;
         drop(invitations);
         if let (Some(before), Some(after)) = (before, resident_memory()) {
@@ -338,8 +348,8 @@ impl Job<'_> {
         Ok(())
     }
 
-    fn values(&self, samples: &mut dyn Samples) -> Result<(), SettingError> {
-        let (mut guest, invitation) = self.guest::<Ours>(&Options::default(), false)?;
+    fn values<C: Credentials>(&self, samples: &mut dyn Samples) -> Result<(), SettingError> {
+        let (mut guest, invitation) = self.guest::<Ours<C>>(&Options::default(), false)?;
         guest.join(&invitation.welcome, None)?;
         let group = guest.group()?;
         let clones = repeat(|| {
@@ -352,7 +362,7 @@ impl Job<'_> {
         samples.take(Row::TreeBytes, &[group.tree_bytes().len() as f64]);
         let mut rng = ChaCha20Rng::seed_from_u64(0);
         let signer = ours::suite().signature_key_pair(&mut rng);
-        let newcomer = ours::key_package("newcomer", &signer, &mut rng)?;
+        let newcomer = ours::key_package::<C>("newcomer", &signer, &mut rng)?;
         let welcome = guest.welcome_apart(newcomer.key_package)?;
         let own = welcome
             .secrets
@@ -363,6 +373,47 @@ impl Job<'_> {
         samples.take(Row::WelcomeShared, &[shared as f64]);
         Ok(())
     }
+
+    /// With one thread and with two, in turns.
+    fn threads(&self, samples: &mut dyn Samples) -> Result<(), SettingError> {
+        let key_packages = setting::key_packages(self.folder, CredentialKind::Basic, self.members)?;
+        let options = |two_threads| Options {
+            tree_apart: true,
+            two_threads,
+            ..Options::default()
+        };
+        let mut create = [Vec::new(), Vec::new()];
+        repeat(|| {
+            for (two_threads, create) in [false, true].into_iter().zip(&mut create) {
+                let mut founder = Ours::<Basic>::new("founder", &options(two_threads))?;
+                founder.found()?;
+                create.push(on_the_clock(|| founder.add(&key_packages))?);
+            }
+            Ok::<_, Failure>(0.0)
+        })?;
+        samples.take(Row::CreateOneThread, &create[0]);
+        samples.take(Row::CreateTwoThreads, &create[1]);
+        let mut join = [Vec::new(), Vec::new()];
+        let (mut one, of_one) = self.guest::<Ours<Basic>>(&options(false), true)?;
+        let (mut two, of_two) = self.guest::<Ours<Basic>>(&options(true), true)?;
+        repeat(|| {
+            let tree = of_one.tree.as_deref();
+            join[0].push(on_the_clock(|| one.join(&of_one.welcome, tree))?);
+            let tree = of_two.tree.as_deref();
+            join[1].push(on_the_clock(|| two.join(&of_two.welcome, tree))?);
+            Ok::<_, Failure>(0.0)
+        })?;
+        samples.take(Row::JoinOneThread, &join[0]);
+        samples.take(Row::JoinTwoThreads, &join[1]);
+        Ok(())
+    }
+}
+
+/// The milliseconds on the clock that `work` takes.
+fn on_the_clock<T, E>(work: impl FnOnce() -> Result<T, E>) -> Result<f64, E> {
+    let started = Instant::now();
+    std::hint::black_box(work()?);
+    Ok(started.elapsed().as_secs_f64() * 1e3)
 }
 
 struct Pair<M> {

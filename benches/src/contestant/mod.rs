@@ -1,5 +1,6 @@
 //! The contestants.
 
+pub mod credentials;
 pub mod mls_rs;
 pub mod openmls;
 mod openmls_storage;

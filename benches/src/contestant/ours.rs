@@ -1,27 +1,28 @@
 //! Our engine on AWS-LC, its records in memory or in SQLite.
 
+use std::marker::PhantomData;
 use std::path::Path;
 
-use folkmoot_mls::capabilities::Capabilities;
 use folkmoot_mls::code_point::ProtocolVersion;
 use folkmoot_mls::codec::{Decode, Encode};
 use folkmoot_mls::component::NoComponents;
-use folkmoot_mls::context::{BasicCredentials, Context, NoPsks, OneThread};
-use folkmoot_mls::credential::{Credential, CredentialType};
+use folkmoot_mls::context::{Context, NoPsks, OneThread, Workers};
 use folkmoot_mls::crypto::{CipherSuite, CryptoProvider, SignatureKeyPair, Suite, aws_lc};
 use folkmoot_mls::extension::Extensions;
 use folkmoot_mls::group::{Group, GroupParameters, PendingCommit, Processed};
 use folkmoot_mls::key_package::{KeyPackage, KeyPackageBundle};
-use folkmoot_mls::leaf_node::{LeafParameters, Lifetime};
+use folkmoot_mls::leaf_node::Lifetime;
 use folkmoot_mls::message::MlsMessage;
 use folkmoot_mls::message_keys::MessageKeys;
 use folkmoot_mls::records::{Changes, RecordKey, Records};
 use folkmoot_mls::welcome::Welcome;
+use folkmoot_mls::workers::Threads;
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use rusqlite::{Connection, OptionalExtension};
 
-use crate::member::{Failure, Member, Options};
+use super::credentials::Credentials;
+use crate::member::{CredentialKind, Failure, Member, Options};
 
 /// The suite that is measured: what clients use.
 pub const SUITE: CipherSuite = CipherSuite::MLS_128_DHKEMX25519_AES128GCM_SHA256_ED25519;
@@ -29,7 +30,7 @@ pub const SUITE: CipherSuite = CipherSuite::MLS_128_DHKEMX25519_AES128GCM_SHA256
 const NAME: &str = "folkmoot";
 
 /// A client on our engine.
-pub struct Ours {
+pub struct Ours<C> {
     signer: SignatureKeyPair,
     bundle: Option<KeyPackageBundle>,
     state: Option<State>,
@@ -37,6 +38,8 @@ pub struct Ours {
     rng: ChaCha20Rng,
     tree_apart: bool,
     store: Option<Store>,
+    pool: Option<rayon::ThreadPool>,
+    credentials: PhantomData<C>,
 }
 
 struct State {
@@ -56,32 +59,19 @@ pub fn suite() -> &'static dyn Suite {
         .expect("the provider has suite 1")
 }
 
-/// The world of a call, with basic credentials and no clock.
-pub fn context(rng: &mut ChaCha20Rng) -> Context<'_> {
+/// The world of a call, without a clock.
+pub fn context<'a, C: Credentials>(
+    rng: &'a mut ChaCha20Rng,
+    workers: &'a dyn Workers,
+) -> Context<'a> {
     Context {
         provider: &aws_lc::PROVIDER,
-        authentication_service: &BasicCredentials,
+        authentication_service: C::JUDGE,
         psks: &NoPsks,
         components: &NoComponents,
         now: None,
-        workers: &OneThread,
+        workers,
         rng,
-    }
-}
-
-/// The leaf of a client that knows what RFC 9420 demands and no more.
-#[must_use]
-pub fn leaf(name: &str) -> LeafParameters {
-    LeafParameters {
-        credential: Credential::basic(name.as_bytes()),
-        capabilities: Capabilities {
-            versions: vec![ProtocolVersion::MLS10],
-            cipher_suites: vec![SUITE],
-            extensions: Vec::new(),
-            proposals: Vec::new(),
-            credentials: vec![CredentialType::BASIC],
-        },
-        extensions: Extensions::default(),
     }
 }
 
@@ -101,37 +91,42 @@ pub fn lifetime() -> Lifetime {
 ///
 /// # Errors
 /// None that the engine's own tests do not find first.
-pub fn key_package(
+pub fn key_package<C: Credentials>(
     name: &str,
     signer: &SignatureKeyPair,
     rng: &mut ChaCha20Rng,
 ) -> Result<KeyPackageBundle, Failure> {
+    let leaf = C::leaf(name, &signer.public_key)?;
     let extensions = Extensions::default();
-    KeyPackage::create(suite(), signer, leaf(name), lifetime(), extensions, rng)
+    KeyPackage::create(suite(), signer, leaf, lifetime(), extensions, rng)
         .map_err(at("make a KeyPackage"))
 }
 
 /// What the group's creator decides.
-#[must_use]
-pub fn parameters() -> GroupParameters {
-    GroupParameters {
+///
+/// # Errors
+/// As [`key_package`].
+pub fn parameters<C: Credentials>() -> Result<GroupParameters, Failure> {
+    Ok(GroupParameters {
         version: ProtocolVersion::MLS10,
         cipher_suite: SUITE,
         group_id: b"the group that is measured......".as_slice().into(),
-        extensions: Extensions::default(),
-    }
+        extensions: C::group()?,
+    })
 }
 
 /// Starts a group of one.
 ///
 /// # Errors
 /// As [`key_package`].
-pub fn found(
+pub fn found<C: Credentials>(
     name: &str,
     signer: &SignatureKeyPair,
     rng: &mut ChaCha20Rng,
 ) -> Result<(Group, MessageKeys, Changes), Failure> {
-    let created = Group::create(&mut context(rng), parameters(), signer, leaf(name))
+    let leaf = C::leaf(name, &signer.public_key)?;
+    let mut context = context::<C>(rng, &OneThread);
+    let created = Group::create(&mut context, parameters::<C>()?, signer, leaf)
         .map_err(at("start a group"))?;
     Ok((created.group, created.keys, created.changes))
 }
@@ -166,7 +161,7 @@ pub fn decode_key_package(message: &[u8]) -> Result<KeyPackage, Failure> {
     }
 }
 
-impl Ours {
+impl<C> Ours<C> {
     fn state(&self) -> Result<&State, Failure> {
         self.state.as_ref().ok_or(()).map_err(at("find its group"))
     }
@@ -179,6 +174,15 @@ impl Ours {
         Ok(&self.state()?.group)
     }
 
+    fn apply(&mut self, changes: &[&Changes]) -> Result<(), Failure> {
+        match &mut self.store {
+            Some(store) => store.apply(changes).map_err(at("store")),
+            None => Ok(()),
+        }
+    }
+}
+
+impl<C: Credentials> Ours<C> {
     /// The Welcome of a commit that adds one client, with the tree apart. The commit is dropped.
     ///
     /// # Errors
@@ -191,20 +195,19 @@ impl Ours {
             .map_err(at("find its group"))?;
         let commit = state.group.commit().add(newcomer).tree_in_welcome(false);
         let pending = commit
-            .build(&mut state.keys, &self.signer, &mut context(&mut self.rng))
+            .build(
+                &mut state.keys,
+                &self.signer,
+                &mut context::<C>(&mut self.rng, &*workers(&self.pool)),
+            )
             .map_err(at("commit"))?;
         pending.welcome.ok_or(()).map_err(at("make a Welcome"))
     }
-
-    fn apply(&mut self, changes: &[&Changes]) -> Result<(), Failure> {
-        match &mut self.store {
-            Some(store) => store.apply(changes).map_err(at("store")),
-            None => Ok(()),
-        }
-    }
 }
 
-impl Member for Ours {
+impl<C: Credentials> Member for Ours<C> {
+    const CREDENTIAL: CredentialKind = C::KIND;
+
     fn new(name: &str, options: &Options) -> Result<Self, Failure> {
         // Not the same keys for all names, nor in two runs.
         let mut seed = [0; 32];
@@ -223,18 +226,20 @@ impl Member for Ours {
             rng,
             tree_apart: options.tree_apart,
             store: store.map_err(at("open a store"))?,
+            pool: options.two_threads.then(two_threads).transpose()?,
+            credentials: PhantomData,
         })
     }
 
     fn key_package(&mut self) -> Result<Vec<u8>, Failure> {
-        let bundle = key_package("member", &self.signer, &mut self.rng)?;
+        let bundle = key_package::<C>("member", &self.signer, &mut self.rng)?;
         let message = MlsMessage::KeyPackage(Box::new(bundle.key_package.clone()));
         self.bundle = Some(bundle);
         Ok(message.to_bytes())
     }
 
     fn found(&mut self) -> Result<(), Failure> {
-        let (group, keys, changes) = found("founder", &self.signer, &mut self.rng)?;
+        let (group, keys, changes) = found::<C>("founder", &self.signer, &mut self.rng)?;
         self.state = Some(State { group, keys });
         self.apply(&[&changes])
     }
@@ -255,7 +260,11 @@ impl Member for Ours {
             commit = commit.add(decode_key_package(key_package)?);
         }
         let mut pending = commit
-            .build(&mut state.keys, &self.signer, &mut context(&mut self.rng))
+            .build(
+                &mut state.keys,
+                &self.signer,
+                &mut context::<C>(&mut self.rng, &*workers(&self.pool)),
+            )
             .map_err(at("commit"))?;
         let welcome = pending
             .welcome
@@ -275,8 +284,13 @@ impl Member for Ours {
             .ok_or(())
             .map_err(at("find its KeyPackage"))?;
         let welcome = decode_welcome(welcome)?;
-        let joined =
-            Group::join(&mut context(&mut self.rng), &welcome, bundle, tree).map_err(at("join"))?;
+        let joined = Group::join(
+            &mut context::<C>(&mut self.rng, &*workers(&self.pool)),
+            &welcome,
+            bundle,
+            tree,
+        )
+        .map_err(at("join"))?;
         let (group, keys) = (joined.group, joined.keys);
         self.state = Some(State { group, keys });
         self.apply(&[&joined.changes])
@@ -291,7 +305,11 @@ impl Member for Ours {
         let pending = state
             .group
             .commit()
-            .build(&mut state.keys, &self.signer, &mut context(&mut self.rng))
+            .build(
+                &mut state.keys,
+                &self.signer,
+                &mut context::<C>(&mut self.rng, &*workers(&self.pool)),
+            )
             .map_err(at("commit"))?;
         let message = pending.message.to_bytes();
         if let Some(store) = &mut self.store {
@@ -333,7 +351,11 @@ impl Member for Ours {
             .map_err(at("find its group"))?;
         let processed = state
             .group
-            .process(&mut state.keys, &message, &mut context(&mut self.rng))
+            .process(
+                &mut state.keys,
+                &message,
+                &mut context::<C>(&mut self.rng, &*workers(&self.pool)),
+            )
             .map_err(at("process"))?;
         let Processed::Commit {
             group,
@@ -374,7 +396,11 @@ impl Member for Ours {
             .map_err(at("find its group"))?;
         let processed = state
             .group
-            .process(&mut state.keys, &message, &mut context(&mut self.rng))
+            .process(
+                &mut state.keys,
+                &message,
+                &mut context::<C>(&mut self.rng, &*workers(&self.pool)),
+            )
             .map_err(at("decrypt"))?;
         let Processed::Application { data, changes, .. } = processed else {
             return Err(at("find the application data")(()));
@@ -408,6 +434,19 @@ impl Member for Ours {
 
     fn authenticator(&self) -> Result<Vec<u8>, Failure> {
         Ok(self.group()?.epoch_authenticator().as_slice().to_vec())
+    }
+}
+
+fn two_threads() -> Result<rayon::ThreadPool, Failure> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build();
+    pool.map_err(at("start threads"))
+}
+
+/// Who does what can be split.
+fn workers(pool: &Option<rayon::ThreadPool>) -> Box<dyn Workers + '_> {
+    match pool {
+        Some(pool) => Box::new(Threads(pool)),
+        None => Box::new(OneThread),
     }
 }
 

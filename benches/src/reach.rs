@@ -1,0 +1,140 @@
+//! What we want to reach, and whether this run shows it.
+
+use std::fmt::Write as _;
+
+use crate::cell::{Contestant, Row};
+use crate::member::CredentialKind;
+use crate::run::Measured;
+
+/// What a row is compared with.
+#[derive(Clone, Copy, Debug)]
+enum Against {
+    /// The best peer.
+    Peer,
+    /// The floor of the same run.
+    Floor,
+    /// The same row at another size.
+    Size(u32),
+    /// Another row at the same size.
+    Row(Row),
+    /// Nothing: milliseconds, or bytes.
+    Nothing,
+}
+
+use Against::{Floor, Nothing, Peer, Row as Other, Size};
+
+/// A row at a size is to be at most this many times what it is compared with.
+type Goal = (Row, u32, Against, f64);
+
+const GOALS: &[Goal] = &[
+    (Row::CreateInside, 10_000, Peer, 1.0 / 15.0),
+    (Row::CreateInside, 10_000, Floor, 1.3),
+    (Row::CreateInside, 50_000, Peer, 1.0 / 15.0),
+    (Row::CreateInside, 50_000, Floor, 1.3),
+    (Row::CreateApart, 10_000, Peer, 2.0 / 3.0),
+    (Row::CreateApart, 10_000, Floor, 1.3),
+    (Row::CreateApart, 50_000, Peer, 2.0 / 3.0),
+    (Row::CreateApart, 50_000, Floor, 1.3),
+    (
+        Row::CreateTwoThreads,
+        10_000,
+        Other(Row::CreateOneThread),
+        0.6,
+    ),
+    (
+        Row::CreateTwoThreads,
+        50_000,
+        Other(Row::CreateOneThread),
+        0.6,
+    ),
+    (Row::JoinInside, 10_000, Peer, 0.5),
+    (Row::JoinInside, 10_000, Floor, 1.4),
+    (Row::JoinInside, 50_000, Floor, 1.4),
+    (Row::JoinApart, 10_000, Peer, 0.5),
+    (Row::JoinApart, 10_000, Floor, 1.4),
+    (Row::JoinApart, 50_000, Floor, 1.4),
+    (Row::FilledProcess, 1_000, Peer, 1.0 / 8.0),
+    (Row::FilledProcess, 10_000, Peer, 1.0 / 8.0),
+    (Row::FilledProcess, 1_000, Floor, 2.0),
+    (Row::FilledProcess, 10_000, Floor, 2.0),
+    (Row::FilledProcess, 50_000, Size(1_000), 1.5),
+    (Row::FilledProcessStored, 1_000, Peer, 1.0 / 15.0),
+    (Row::FilledProcessStored, 10_000, Peer, 1.0 / 15.0),
+    (Row::FilledCreate, 1_000, Peer, 1.0 / 8.0),
+    (Row::FilledCreate, 10_000, Peer, 1.0 / 8.0),
+    (Row::FilledCreate, 1_000, Floor, 2.0),
+    (Row::FilledCreate, 10_000, Floor, 2.0),
+    (Row::BlankCreate, 10_000, Peer, 0.85),
+    (Row::BlankCreate, 10_000, Floor, 1.15),
+    (Row::BlankProcess, 10_000, Peer, 0.2),
+    (Row::BlankProcess, 10_000, Floor, 2.0),
+    (Row::Encrypt, 10_000, Peer, 1.0),
+    (Row::Encrypt, 10_000, Floor, 1.25),
+    (Row::Decrypt, 10_000, Peer, 1.0),
+    (Row::Decrypt, 10_000, Floor, 1.25),
+    (Row::EncryptStored, 10_000, Peer, 1.0 / 15.0),
+    (Row::DecryptStored, 10_000, Peer, 1.0 / 15.0),
+    (Row::MessageBytes, 50_000, Nothing, 1024.0),
+    (Row::CommitBytes, 50_000, Nothing, 65_536.0),
+    (Row::Resident, 50_000, Peer, 0.5),
+    (Row::Resident, 50_000, Other(Row::TreeBytes), 4.0),
+    (Row::Clone, 50_000, Nothing, 0.1),
+    (Row::Open, 50_000, Peer, 0.25),
+    (Row::WelcomeOwn, 50_000, Nothing, 500.0),
+];
+
+/// All goals whose rows were measured, and how far we are.
+#[must_use]
+pub fn table(measured: &Measured) -> String {
+    let mut text = String::from(
+        "## What is to be reached\n\n| | members | compared with | at most | measured | |\n\
+         | --- | ---: | --- | ---: | ---: | --- |\n",
+    );
+    for goal in GOALS {
+        if let Some(reached) = reached(measured, goal) {
+            let (row, members, against, most) = goal;
+            let against = match against {
+                Peer => "best peer".to_string(),
+                Floor => "floor".to_string(),
+                Size(size) => format!("at {size}"),
+                Other(row) => row.title().to_lowercase(),
+                Nothing if row.is_bytes() => "bytes".to_string(),
+                Nothing => "milliseconds".to_string(),
+            };
+            let verdict = if reached <= *most {
+                "reached"
+            } else {
+                "**missed**"
+            };
+            let _ = writeln!(
+                text,
+                "| {} | {members} | {against} | {} | {} | {verdict} |",
+                row.title(),
+                short(*most),
+                short(reached),
+            );
+        }
+    }
+    text.push('\n');
+    text
+}
+
+fn reached(measured: &Measured, (row, members, against, _): &Goal) -> Option<f64> {
+    let ours = |row, members| measured.value(row, members, Contestant::Ours);
+    let below = match against {
+        Peer => measured.best_peer(*row, *members)?,
+        Floor => measured.floor(*row, *members, CredentialKind::Basic)?,
+        Size(size) => ours(*row, *size)?,
+        Other(row) => ours(*row, *members)?,
+        Nothing => 1.0,
+    };
+    Some(ours(*row, *members)? / below)
+}
+
+fn short(value: f64) -> String {
+    match value {
+        value if value >= 100.0 => format!("{value:.0}"),
+        value if value >= 0.01 => format!("{value:.3}"),
+        value => format!("{value:.6}"),
+    }
+}
