@@ -279,9 +279,9 @@ fn sort(tap: &Tap, drawn: &[[u8; 32]], live: &[(Table, Vec<u8>, Vec<u8>)]) -> So
                     let key = ratchet.key(suite, generation).unwrap().key;
                     let used = live
                         .as_ref()
-                        .is_some_and(|live| live.check(generation).is_err());
+                        .is_some_and(|live| live.key(suite, generation).is_err());
                     let skipped = live.as_ref().is_some_and(|live| {
-                        generation < live.generation() && live.check(generation).is_ok()
+                        generation < live.generation() && live.key(suite, generation).is_ok()
                     });
                     sorted.gone_if(*epoch < current || used, "message keys", &key);
                     if *epoch == current && skipped {
