@@ -148,10 +148,10 @@ fn perform(child: ChildTask) -> Result<(), Failed> {
             let job = Job {
                 folder: &folder,
                 task: Task::of_id(&task).ok_or("no such task")?,
+                contestant: Contestant::of_id(&contestant).ok_or("no such contestant")?,
                 members,
             };
-            let contestant = Contestant::of_id(&contestant).ok_or("no such contestant")?;
-            Ok(task::perform(&job, contestant, &mut Printer)?)
+            Ok(task::perform(&job, &mut Printer)?)
         }
     }
 }

@@ -56,6 +56,9 @@ names! {
         OpenMlsLibcrux = "openmls-libcrux", "OpenMLS, libcrux";
         /// OpenMLS on RustCrypto.
         OpenMlsRustCrypto = "openmls-rustcrypto", "OpenMLS, RustCrypto";
+        /// OpenMLS on RustCrypto, stored in a compact encoding, which its documentation allows and nowhere
+        /// shows.
+        OpenMlsCompact = "openmls-compact", "OpenMLS, RustCrypto, stored compactly";
         /// mls-rs on AWS-LC.
         MlsRs = "mls-rs", "mls-rs, AWS-LC";
     }
@@ -157,6 +160,12 @@ impl Contestant {
     pub fn is_peer(self) -> bool {
         !matches!(self, Self::Ours | Self::OwnCredential)
     }
+
+    /// Whether it is another implementation, used as it documents itself.
+    #[must_use]
+    pub fn is_documented_peer(self) -> bool {
+        self.is_peer() && self != Self::OpenMlsCompact
+    }
 }
 
 impl Row {
@@ -179,7 +188,12 @@ impl Task {
     /// Whether this contestant is measured in it.
     #[must_use]
     pub fn includes(self, contestant: Contestant) -> bool {
+        let stores = matches!(
+            self,
+            Self::StoredCommits | Self::StoredMessages | Self::Open
+        );
         match self {
+            _ if contestant == Contestant::OpenMlsCompact => stores,
             Self::Values => !contestant.is_peer(),
             Self::Threads => contestant == Contestant::Ours,
             _ => true,

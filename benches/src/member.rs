@@ -32,6 +32,8 @@ pub struct Options {
     pub tree_apart: bool,
     /// Whether it may use two threads.
     pub two_threads: bool,
+    /// Whether OpenMLS stores in a compact encoding instead of JSON.
+    pub compact: bool,
 }
 
 /// What says who a member is.

@@ -157,7 +157,7 @@ fn cell(measured: &Measured, row: Row, members: u32, contestant: Contestant) -> 
     }
     match measured.outcome(row, members, contestant) {
         // The other provider is quicker.
-        None if contestant.is_peer() => "-".to_string(),
+        None if contestant.is_documented_peer() => "-".to_string(),
         None => String::new(),
         Some(outcome) => match &outcome.missing {
             Some(Missing::TimeLimit { limit, short }) => {

@@ -93,10 +93,12 @@ impl Measured {
         Some(Counts::of(row, members, lengths)?.cost(&self.primitives))
     }
 
-    /// The quickest, or smallest, of the peers.
+    /// The quickest, or smallest, of the peers as they document themselves.
     #[must_use]
     pub fn best_peer(&self, row: Row, members: u32) -> Option<f64> {
-        let peers = Contestant::ALL.iter().filter(|peer| peer.is_peer());
+        let peers = Contestant::ALL
+            .iter()
+            .filter(|peer| peer.is_documented_peer());
         peers
             .filter_map(|peer| self.value(row, members, *peer))
             .min_by(f64::total_cmp)

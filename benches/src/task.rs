@@ -38,6 +38,8 @@ pub struct Job<'a> {
     pub folder: &'a Path,
     /// What.
     pub task: Task,
+    /// Who.
+    pub contestant: Contestant,
     /// The size of the group.
     pub members: u32,
 }
@@ -46,12 +48,8 @@ pub struct Job<'a> {
 ///
 /// # Errors
 /// The contestant's, or the setting's.
-pub fn perform(
-    job: &Job<'_>,
-    contestant: Contestant,
-    samples: &mut dyn Samples,
-) -> Result<(), SettingError> {
-    match contestant {
+pub fn perform(job: &Job<'_>, samples: &mut dyn Samples) -> Result<(), SettingError> {
+    match job.contestant {
         Contestant::Ours => match job.task {
             Task::Values => job.values::<Basic>(samples),
             Task::Threads => job.threads(samples),
@@ -62,6 +60,7 @@ pub fn perform(
             _ => job.perform::<Ours<Own>>(samples),
         },
         Contestant::OpenMlsLibcrux => job.perform::<OpenMls<Libcrux>>(samples),
+        Contestant::OpenMlsCompact => job.perform::<OpenMls<RustCrypto>>(samples),
         Contestant::OpenMlsRustCrypto => job.perform::<OpenMls<RustCrypto>>(samples),
         Contestant::MlsRs => job.perform::<MlsRs>(samples),
     }
@@ -168,6 +167,7 @@ impl Job<'_> {
         let options = |name: &str| Options {
             store: stored.then(|| self.store(name)),
             tree_apart: true,
+            compact: self.contestant == Contestant::OpenMlsCompact,
             two_threads: false,
         };
         let mut second = M::new("second", &options("second"))?;
@@ -317,6 +317,7 @@ impl Job<'_> {
     fn open<M: Member>(&self, samples: &mut dyn Samples) -> Result<(), SettingError> {
         let options = Options {
             store: Some(self.store("guest")),
+            compact: self.contestant == Contestant::OpenMlsCompact,
             ..Options::default()
         };
         let (mut guest, invitation) = self.guest::<M>(&options, false)?;

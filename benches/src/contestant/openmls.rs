@@ -139,7 +139,7 @@ impl<C: Crypto> OpenMls<C> {
 
 impl<C: Crypto> Member for OpenMls<C> {
     fn new(name: &str, options: &Options) -> Result<Self, Failure> {
-        let storage = Storage::open(options.store.as_deref());
+        let storage = Storage::open(options.store.as_deref(), options.compact);
         let signer = SignatureKeyPair::new(SUITE.signature_algorithm());
         Ok(Self {
             name: name.as_bytes().to_vec(),
@@ -337,7 +337,8 @@ impl<C: Crypto> Member for OpenMls<C> {
         let group_id = group.group_id().clone();
         drop(group);
         let path = self.options.store.as_deref();
-        self.provider.storage = Storage::open(path).map_err(at::<C, _>("open a store"))?;
+        self.provider.storage =
+            Storage::open(path, self.options.compact).map_err(at::<C, _>("open a store"))?;
         let group = MlsGroup::load(&self.provider.storage, &group_id);
         let group = group.map_err(at::<C, _>("load a group"))?.ok_or(());
         self.group = Some(group.map_err(at::<C, _>("find its group"))?);

@@ -1,9 +1,10 @@
 //! Where OpenMLS keeps its state.
 //!
-//! Its own SQLite storage stands on another release of `rusqlite`, and one program has one SQLite; its
-//! own storage in memory encodes the whole group as JSON at each step. The one here is what serves
-//! OpenMLS best: a compact binary encoding (postcard), one transaction for an operation, and in memory
-//! only what OpenMLS asks for while it runs, which are private keys.
+//! Its own SQLite storage stands on another release of `rusqlite`, and one program has one SQLite. The one
+//! here does the same, but in one transaction for an operation. As in all of OpenMLS's own uses, values
+//! are JSON; or in a compact encoding (postcard), to show what that changes. Its own storage in memory
+//! encodes the whole group at each step. The one here keeps only what OpenMLS asks for while it runs, which
+//! are private keys.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -20,10 +21,10 @@ pub enum StorageError {
     /// Of SQLite.
     #[error("SQLite: {0}")]
     Sqlite(#[from] rusqlite::Error),
-    /// Of the encoding.
+    /// Of the compact encoding.
     #[error("encoding: {0}")]
     Encoding(#[from] postcard::Error),
-    /// Of the one value that can be read from a self-describing encoding only.
+    /// Of JSON.
     #[error("encoding: {0}")]
     Json(#[from] serde_json::Error),
 }
@@ -62,29 +63,18 @@ impl Label {
         )
     }
 
-    fn encode(self, value: &(impl Serialize + ?Sized)) -> Result<Vec<u8>, StorageError> {
-        match self {
-            Self::JoinConfig => Ok(serde_json::to_vec(value)?),
-            _ => Ok(postcard::to_stdvec(value)?),
-        }
-    }
-
-    fn decode<T: DeserializeOwned>(self, value: &[u8]) -> Result<T, StorageError> {
-        match self {
-            Self::JoinConfig => Ok(serde_json::from_slice(value)?),
-            _ => Ok(postcard::from_bytes(value)?),
-        }
-    }
-
     /// What stays, so that a client can join once more with the same KeyPackage.
     fn stays_in_memory(self) -> bool {
         matches!(self, Self::EncryptionKeyPair | Self::KeyPackage)
     }
 }
 
+type Encoded = Result<Vec<u8>, StorageError>;
+
 /// The storage of one client.
 pub struct Storage {
     place: Place,
+    compact: bool,
     written: Cell<u64>,
 }
 
@@ -94,8 +84,8 @@ enum Place {
 }
 
 impl Storage {
-    /// In memory, or in the file.
-    pub fn open(path: Option<&Path>) -> Result<Self, StorageError> {
+    /// In memory, or in the file, as JSON or in a compact encoding.
+    pub fn open(path: Option<&Path>, compact: bool) -> Result<Self, StorageError> {
         let place = match path {
             None => Place::Memory(RefCell::default()),
             Some(path) => {
@@ -108,6 +98,8 @@ impl Storage {
             }
         };
         Ok(Self {
+            // In memory it is always compact.
+            compact: compact || path.is_none(),
             place,
             written: Cell::new(0),
         })
@@ -133,6 +125,21 @@ impl Storage {
         self.written.take()
     }
 
+    fn encode(&self, label: Label, value: &(impl Serialize + ?Sized)) -> Encoded {
+        // This one can be read from a self-describing encoding only.
+        match self.compact && label != Label::JoinConfig {
+            true => Ok(postcard::to_stdvec(value)?),
+            false => Ok(serde_json::to_vec(value)?),
+        }
+    }
+
+    fn decode<T: DeserializeOwned>(&self, label: Label, value: &[u8]) -> Result<T, StorageError> {
+        match self.compact && label != Label::JoinConfig {
+            true => Ok(postcard::from_bytes(value)?),
+            false => Ok(serde_json::from_slice(value)?),
+        }
+    }
+
     fn put(
         &self,
         label: Label,
@@ -142,7 +149,7 @@ impl Storage {
         if matches!(self.place, Place::Memory(_)) && !label.is_read_back() {
             return Ok(());
         }
-        let (key, value) = (postcard::to_stdvec(key)?, label.encode(value)?);
+        let (key, value) = (self.encode(label, key)?, self.encode(label, value)?);
         match &self.place {
             Place::Memory(memory) => {
                 memory.borrow_mut().insert((label, key), value);
@@ -163,10 +170,10 @@ impl Storage {
         label: Label,
         key: &impl Serialize,
     ) -> Result<Option<T>, StorageError> {
-        let key = postcard::to_stdvec(key)?;
+        let key = self.encode(label, key)?;
         match &self.place {
             Place::Memory(memory) => match memory.borrow().get(&(label, key)) {
-                Some(value) => Ok(Some(label.decode(value)?)),
+                Some(value) => Ok(Some(self.decode(label, value)?)),
                 None => Ok(None),
             },
             Place::Sqlite(connection) => {
@@ -175,13 +182,13 @@ impl Storage {
                 let value: Option<Vec<u8>> = select
                     .query_row((label as u8, key), |row| row.get(0))
                     .optional()?;
-                value.map(|value| label.decode(&value)).transpose()
+                value.map(|value| self.decode(label, &value)).transpose()
             }
         }
     }
 
     fn delete(&self, label: Label, key: &impl Serialize) -> Result<(), StorageError> {
-        let key = postcard::to_stdvec(key)?;
+        let key = self.encode(label, key)?;
         match &self.place {
             Place::Memory(_) if label.stays_in_memory() => {}
             Place::Memory(memory) => {
@@ -286,7 +293,7 @@ impl StorageProvider<V> for Storage {
         value: &Value,
     ) -> Result<(), StorageError> {
         let mut list: Vec<Vec<u8>> = self.list(Label::OwnLeafNodes, group_id)?;
-        list.push(postcard::to_stdvec(value)?);
+        list.push(self.encode(Label::OwnLeafNodes, value)?);
         self.put(Label::OwnLeafNodes, group_id, &list)
     }
 
@@ -296,7 +303,7 @@ impl StorageProvider<V> for Storage {
     ) -> Result<Vec<Value>, StorageError> {
         let list: Vec<Vec<u8>> = self.list(Label::OwnLeafNodes, group_id)?;
         list.iter()
-            .map(|value| Ok(postcard::from_bytes(value)?))
+            .map(|value| self.decode(Label::OwnLeafNodes, value))
             .collect()
     }
 
@@ -318,7 +325,8 @@ impl StorageProvider<V> for Storage {
         value: &Value,
     ) -> Result<(), StorageError> {
         let mut list: Vec<StoredProposal> = self.list(Label::Proposals, group_id)?;
-        list.push((postcard::to_stdvec(reference)?, postcard::to_stdvec(value)?));
+        let label = Label::Proposals;
+        list.push((self.encode(label, reference)?, self.encode(label, value)?));
         self.put(Label::Proposals, group_id, &list)
     }
 
@@ -328,7 +336,7 @@ impl StorageProvider<V> for Storage {
     ) -> Result<Vec<Reference>, StorageError> {
         let list: Vec<StoredProposal> = self.list(Label::Proposals, group_id)?;
         list.iter()
-            .map(|(reference, _)| Ok(postcard::from_bytes(reference)?))
+            .map(|(reference, _)| self.decode(Label::Proposals, reference))
             .collect()
     }
 
@@ -343,10 +351,8 @@ impl StorageProvider<V> for Storage {
         let list: Vec<StoredProposal> = self.list(Label::Proposals, group_id)?;
         list.iter()
             .map(|(reference, value)| {
-                Ok((
-                    postcard::from_bytes(reference)?,
-                    postcard::from_bytes(value)?,
-                ))
+                let label = Label::Proposals;
+                Ok((self.decode(label, reference)?, self.decode(label, value)?))
             })
             .collect()
     }
@@ -357,7 +363,7 @@ impl StorageProvider<V> for Storage {
         reference: &Reference,
     ) -> Result<(), StorageError> {
         let mut list: Vec<StoredProposal> = self.list(Label::Proposals, group_id)?;
-        let reference = postcard::to_stdvec(reference)?;
+        let reference = self.encode(Label::Proposals, reference)?;
         list.retain(|(other, _)| *other != reference);
         self.put(Label::Proposals, group_id, &list)
     }
