@@ -94,4 +94,11 @@ impl Decode for Credential {
             },
         })
     }
+
+    fn skip(reader: &mut Reader<'_>) -> Result<(), DecodeError> {
+        match CredentialType::decode(reader)? {
+            CredentialType::X509 => Vec::<Certificate>::skip(reader),
+            _ => Bytes::skip(reader),
+        }
+    }
 }

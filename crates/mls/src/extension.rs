@@ -178,6 +178,18 @@ impl Decode for Extensions {
             Err(DecodeError::InvalidValue("extensions"))
         }
     }
+
+    fn skip(reader: &mut Reader<'_>) -> Result<(), DecodeError> {
+        // Most lists are empty; whether a type comes twice, decoding tells.
+        let mut empty = reader.clone();
+        match empty.prefixed() {
+            Ok([]) => {
+                *reader = empty;
+                Ok(())
+            }
+            _ => Self::decode(reader).map(drop),
+        }
+    }
 }
 
 crate::tls_struct! {

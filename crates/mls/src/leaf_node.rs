@@ -194,3 +194,82 @@ impl LeafNode {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::capabilities::Capabilities;
+    use crate::codec::{Decode, Reader};
+    use crate::credential::{Certificate, Credential};
+    use crate::crypto::CipherSuite;
+    use crate::extension::ApplicationId;
+
+    fn leaf_nodes() -> Vec<Vec<u8>> {
+        let certificates = vec![
+            Certificate {
+                cert_data: [7; 3].into()
+            };
+            2
+        ];
+        let application_id = [1, 2].into();
+        let sources = [
+            LeafNodeSource::KeyPackage(Lifetime {
+                not_before: 1,
+                not_after: 2,
+            }),
+            LeafNodeSource::Update,
+            LeafNodeSource::Commit([9; 32].into()),
+        ];
+        let of_source = |leaf_node_source| LeafNode {
+            encryption_key: [1; 32].into(),
+            signature_key: [2; 32].into(),
+            credential: match leaf_node_source {
+                LeafNodeSource::Update => Credential::basic([5; 70]),
+                _ => Credential::X509 {
+                    certificates: certificates.clone(),
+                },
+            },
+            capabilities: Capabilities {
+                cipher_suites: vec![CipherSuite(1); 3],
+                ..Capabilities::default()
+            },
+            extensions: match leaf_node_source {
+                LeafNodeSource::Update => Extensions::default(),
+                _ => Extensions::default().with(&ApplicationId {
+                    application_id: Bytes::clone(&application_id),
+                }),
+            },
+            leaf_node_source,
+            signature: [3; 64].into(),
+        };
+        sources
+            .map(of_source)
+            .map(|leaf_node| leaf_node.to_bytes())
+            .into()
+    }
+
+    proptest! {
+        /// Bytes are passed over exactly when they can be decoded, and as many of them.
+        #[test]
+        fn skipping_is_decoding(
+            which in 0..3_usize,
+            cut in 0..300_usize,
+            changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..3),
+        ) {
+            let mut bytes = leaf_nodes().swap_remove(which);
+            for (place, value) in changes {
+                let place = place.index(bytes.len());
+                bytes[place] = value;
+            }
+            bytes.truncate(cut);
+            let (mut decoded, mut skipped) = (Reader::new(&bytes), Reader::new(&bytes));
+            let decoding = LeafNode::decode(&mut decoded).map(drop);
+            prop_assert_eq!(LeafNode::skip(&mut skipped), decoding);
+            if decoding.is_ok() {
+                prop_assert_eq!(skipped.rest(), decoded.rest());
+            }
+        }
+    }
+}

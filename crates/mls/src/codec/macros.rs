@@ -29,6 +29,14 @@ macro_rules! tls_struct {
                 $( let $field = $crate::codec::Decode::decode(reader)?; )*
                 Ok(Self { $($field),* })
             }
+
+            #[allow(unused_variables)]
+            fn skip(
+                reader: &mut $crate::codec::Reader<'_>,
+            ) -> Result<(), $crate::codec::DecodeError> {
+                $( <$type as $crate::codec::Decode>::skip(reader)?; )*
+                Ok(())
+            }
         }
     };
 }
@@ -68,6 +76,16 @@ macro_rules! tls_enum {
                         $( (<$type as $crate::codec::Decode>::decode(reader)?) )?, )*
                     _ => return Err($crate::codec::DecodeError::InvalidValue(stringify!($name))),
                 })
+            }
+
+            fn skip(
+                reader: &mut $crate::codec::Reader<'_>,
+            ) -> Result<(), $crate::codec::DecodeError> {
+                match <$repr as $crate::codec::Decode>::decode(reader)? {
+                    $( $value => { $( <$type as $crate::codec::Decode>::skip(reader)?; )? } )*
+                    _ => return Err($crate::codec::DecodeError::InvalidValue(stringify!($name))),
+                }
+                Ok(())
             }
         }
     };

@@ -60,6 +60,15 @@ pub trait Decode: Sized {
     /// [`DecodeError`], for which whoever made the bytes is to blame.
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError>;
 
+    /// Passes over one value at the front of `reader`: the same bytes, with the same errors, but nothing
+    /// is kept.
+    ///
+    /// # Errors
+    /// As [`Decode::decode`].
+    fn skip(reader: &mut Reader<'_>) -> Result<(), DecodeError> {
+        Self::decode(reader).map(drop)
+    }
+
     /// Reads a value that must fill `bytes` exactly.
     ///
     /// # Errors
@@ -138,6 +147,14 @@ impl<T: Decode> Decode for Option<T> {
             _ => Err(DecodeError::InvalidOptional),
         }
     }
+
+    fn skip(reader: &mut Reader<'_>) -> Result<(), DecodeError> {
+        match u8::decode(reader)? {
+            0 => Ok(()),
+            1 => T::skip(reader),
+            _ => Err(DecodeError::InvalidOptional),
+        }
+    }
 }
 
 /// `T field<V>`: a vector of structures. For bytes use [`Bytes`], which copies once.
@@ -155,6 +172,14 @@ impl<T: Decode> Decode for Vec<T> {
             items.push(T::decode(&mut body)?);
         }
         Ok(items)
+    }
+
+    fn skip(reader: &mut Reader<'_>) -> Result<(), DecodeError> {
+        let mut body = Reader::new(reader.prefixed()?);
+        while !body.is_empty() {
+            T::skip(&mut body)?;
+        }
+        Ok(())
     }
 }
 
@@ -174,6 +199,10 @@ impl<T: Decode> Decode for Box<T> {
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         T::decode(reader).map(Box::new)
     }
+
+    fn skip(reader: &mut Reader<'_>) -> Result<(), DecodeError> {
+        T::skip(reader)
+    }
 }
 
 impl<A: Encode, B: Encode> Encode for (A, B) {
@@ -186,6 +215,11 @@ impl<A: Encode, B: Encode> Encode for (A, B) {
 impl<A: Decode, B: Decode> Decode for (A, B) {
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok((A::decode(reader)?, B::decode(reader)?))
+    }
+
+    fn skip(reader: &mut Reader<'_>) -> Result<(), DecodeError> {
+        A::skip(reader)?;
+        B::skip(reader)
     }
 }
 
@@ -254,6 +288,10 @@ impl Encode for Bytes {
 impl Decode for Bytes {
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         reader.prefixed().map(Self::from)
+    }
+
+    fn skip(reader: &mut Reader<'_>) -> Result<(), DecodeError> {
+        reader.prefixed().map(|_| ())
     }
 }
 

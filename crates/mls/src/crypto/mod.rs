@@ -164,6 +164,10 @@ macro_rules! opaque_keys {
             fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
                 Bytes::decode(reader).map(Self)
             }
+
+            fn skip(reader: &mut Reader<'_>) -> Result<(), DecodeError> {
+                Bytes::skip(reader)
+            }
         }
     )*};
 }

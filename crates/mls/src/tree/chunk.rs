@@ -67,11 +67,49 @@ pub(super) enum Child {
     Chunk(Arc<Chunk>),
 }
 
+/// Tree hashes of a chunk's nodes, as far as they are known. They take room for the first alone, or for
+/// all.
+#[derive(Clone, Default)]
+pub(super) struct Hashes {
+    bytes: Box<[u8]>,
+    /// Of each.
+    length: u8,
+    /// Bit i says whether that of slot i is known.
+    known: u16,
+}
+
+impl Hashes {
+    pub(super) fn get(&self, slot: usize) -> Option<Hash> {
+        if self.known >> slot & 1 == 0 {
+            return None;
+        }
+        let length = usize::from(self.length);
+        Hash::from_slice(self.bytes.get(slot * length..(slot + 1) * length)?)
+    }
+
+    pub(super) fn set(&mut self, slot: usize, hash: &Hash) {
+        let length = hash.len();
+        let slots = if slot == 0 { 1 } else { NODES };
+        if self.bytes.len() < slots * length {
+            let mut bytes = vec![0; slots * length];
+            bytes[..self.bytes.len()].copy_from_slice(&self.bytes);
+            self.bytes = bytes.into();
+        }
+        self.bytes[slot * length..(slot + 1) * length].copy_from_slice(hash);
+        self.length = length as u8;
+        self.known |= 1 << slot;
+    }
+
+    fn forget(&mut self, slot: usize) {
+        self.known &= !(1 << slot);
+    }
+}
+
 /// A node of level 4t + 3 with what is below it down to level 4t, and the chunks below those.
 #[derive(Clone)]
 pub(super) struct Chunk {
     pub(super) nodes: [Option<Node>; NODES],
-    pub(super) hashes: [Option<Hash>; NODES],
+    pub(super) hashes: Hashes,
     /// None in tier 0.
     pub(super) children: Option<Box<[Child; CHILDREN]>>,
     /// Members in the chunk and below.
@@ -84,7 +122,7 @@ impl Chunk {
     pub(super) fn new(tier: u32) -> Self {
         Self {
             nodes: [const { None }; NODES],
-            hashes: [None; NODES],
+            hashes: Hashes::default(),
             children: (tier > 0).then(|| Box::new([const { Child::Blank(None) }; CHILDREN])),
             leaves: 0,
             #[cfg(feature = "testing")]
@@ -120,7 +158,7 @@ impl Chunk {
             (NODES - 1) / 2 + step(target, id.tier) / 2
         };
         loop {
-            self.hashes[slot] = None;
+            self.hashes.forget(slot);
             let Some(above) = slot.checked_sub(1) else {
                 break;
             };
@@ -154,7 +192,7 @@ impl Chunk {
 
     /// The hash of the node at `slot`, computing what is missing below it.
     pub(super) fn hash(&mut self, id: ChunkId, slot: usize, hasher: &mut Hasher<'_>) -> Hash {
-        if let Some(hash) = self.hashes[slot] {
+        if let Some(hash) = self.hashes.get(slot) {
             return hash;
         }
         let node = id.node(slot);
@@ -169,7 +207,7 @@ impl Chunk {
             };
             hasher.parent(self.nodes[slot].as_ref(), &left, &right)
         };
-        self.hashes[slot] = Some(hash);
+        self.hashes.set(slot, &hash);
         hash
     }
 
@@ -180,7 +218,7 @@ impl Chunk {
         };
         match &mut children[number] {
             Child::Blank(hash) => *hash.get_or_insert_with(|| hasher.blank(child_id.node(0))),
-            Child::Chunk(chunk) => match chunk.hashes[0] {
+            Child::Chunk(chunk) => match chunk.hashes.get(0) {
                 Some(hash) => hash,
                 None => Arc::make_mut(chunk).hash(child_id, 0, hasher),
             },

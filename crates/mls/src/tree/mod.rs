@@ -20,6 +20,7 @@ mod chunk;
 #[cfg(feature = "testing")]
 pub(crate) mod filled;
 mod index;
+mod key_index;
 pub mod leaf_validation;
 mod node;
 mod own_keys;
@@ -42,14 +43,14 @@ pub use own_keys::OwnKeys;
 pub use proof::{LeafProof, ProofStep};
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::codec::DecodeError;
 use crate::credential::CredentialType;
 use crate::crypto::{Hash, Suite};
 use crate::node::ParentNode;
 use crate::tree_math::{LeafIndex, MAX_DEPTH, NodeIndex};
-use index::{Counters, KeyIndex};
+use index::Index;
 use trie::Trie;
 
 /// Why a tree, or a change to it, is not valid. Whoever sent it is to blame.
@@ -119,9 +120,8 @@ pub enum TreeError {
 #[derive(Clone)]
 pub struct Tree {
     trie: Trie,
-    encryption_keys: KeyIndex<NodeIndex>,
-    signature_keys: KeyIndex<LeafIndex>,
-    counters: Counters,
+    /// Of the trie as it is. Made when it is first asked for, and then for all clones at once.
+    index: Arc<OnceLock<Index>>,
 }
 
 impl Tree {
@@ -137,10 +137,31 @@ impl Tree {
     fn blank(depth: u32) -> Self {
         Self {
             trie: Trie::new(depth),
-            encryption_keys: KeyIndex::default(),
-            signature_keys: KeyIndex::default(),
-            counters: Counters::default(),
+            index: Arc::new(OnceLock::from(Index::default())),
         }
+    }
+
+    /// The tree of these nodes, of which it is known that no two have the same key.
+    fn without_index(trie: Trie) -> Self {
+        Self {
+            trie,
+            index: Arc::default(),
+        }
+    }
+
+    /// The tree of these nodes, or why they are none.
+    fn indexed(trie: Trie) -> Result<Self, TreeError> {
+        match Index::of(&trie) {
+            (_, Some(duplicate)) => Err(duplicate),
+            (index, None) => Ok(Self {
+                trie,
+                index: Arc::new(OnceLock::from(index)),
+            }),
+        }
+    }
+
+    fn index(&self) -> &Index {
+        self.index.get_or_init(|| Index::of(&self.trie).0)
     }
 
     /// The number of members.
@@ -181,25 +202,25 @@ impl Tree {
     /// The member with a signature key.
     #[must_use]
     pub fn find_signature_key(&self, key: &[u8]) -> Option<LeafIndex> {
-        self.signature_keys.get(key)
+        self.index().find_signature_key(key, &self.trie)
     }
 
     /// The node with an encryption key.
     #[must_use]
     pub fn find_encryption_key(&self, key: &[u8]) -> Option<NodeIndex> {
-        self.encryption_keys.get(key)
+        self.index().find_encryption_key(key, &self.trie)
     }
 
     /// Whether every member has a capability.
     #[must_use]
     pub fn everybody_has(&self, capability: Capability) -> bool {
-        self.counters.everybody_has(capability)
+        self.index().everybody_has(capability)
     }
 
     /// A credential type that some member uses and some member does not support.
     #[must_use]
     pub fn unsupported_credential(&self) -> Option<CredentialType> {
-        self.counters.unsupported_credential()
+        self.index().unsupported_credential()
     }
 
     /// The tree hash of the root (RFC 9420, section 7.8). Only what changed is computed.
@@ -355,23 +376,17 @@ impl Tree {
 
     /// Puts or blanks a node and keeps the index and the counts in step.
     fn put(&mut self, place: NodeIndex, node: Option<Node>) -> Result<(), TreeError> {
+        if node.is_none() && self.trie.get(place).is_none() {
+            return Ok(());
+        }
+        self.index();
+        let index = Arc::make_mut(&mut self.index).get_mut();
+        let index = index.expect("it was just made");
         if let Some(before) = self.trie.get(place) {
-            self.encryption_keys.remove(before.encryption_key());
-            if let Some(leaf) = before.leaf() {
-                self.signature_keys.remove(leaf.signature_key());
-                self.counters.remove(&leaf.leaf_node());
-            }
+            index.remove(place, before);
         }
         if let Some(node) = &node {
-            if !self.encryption_keys.insert(node.encryption_key(), place) {
-                return Err(TreeError::DuplicateEncryptionKey(place));
-            }
-            if let (Some(leaf), Some(index)) = (node.leaf(), place.leaf()) {
-                if !self.signature_keys.insert(leaf.signature_key(), index) {
-                    return Err(TreeError::DuplicateSignatureKey(index));
-                }
-                self.counters.add(&leaf.leaf_node());
-            }
+            index.insert(place, node, &self.trie)?;
         }
         self.trie.set(place, node);
         Ok(())

@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
+use crate::capabilities::Capabilities;
 use crate::codec::{Decode, DecodeError, Encode, Reader};
-use crate::leaf_node::LeafNode;
+use crate::credential::{Credential, CredentialType};
+use crate::extension::Extensions;
+use crate::leaf_node::{LeafNode, LeafNodeSource};
 use crate::node::ParentNode;
 
 /// A leaf node in the bytes that its member signed. Hashing and signature checks use these bytes;
@@ -21,7 +24,7 @@ impl Leaf {
     /// The whole leaf node.
     #[must_use]
     pub fn leaf_node(&self) -> LeafNode {
-        LeafNode::from_bytes(&self.0).expect("a leaf is made from the encoding of a leaf node")
+        LeafNode::from_bytes(&self.0).expect(WELL_FORMED)
     }
 
     /// `LeafNode.encryption_key`.
@@ -38,13 +41,53 @@ impl Leaf {
 
     fn keys(&self) -> (&[u8], &[u8]) {
         let mut reader = Reader::new(&self.0);
-        let mut next = || {
-            reader
-                .prefixed()
-                .expect("a leaf node begins with its two keys")
-        };
+        let mut next = || reader.prefixed().expect(WELL_FORMED);
         (next(), next())
     }
+
+    /// The leaf node cut into pieces, without decoding them.
+    pub(super) fn parts(&self) -> LeafParts<'_> {
+        LeafParts::read(&mut Reader::new(&self.0)).expect(WELL_FORMED)
+    }
+}
+
+/// Only what was decoded, or passed over as if, becomes a [`Leaf`].
+const WELL_FORMED: &str = "a leaf holds the encoding of a leaf node";
+
+/// Pieces of an encoded [`LeafNode`].
+pub(super) struct LeafParts<'a> {
+    pub credential_type: CredentialType,
+    /// The encoded [`Capabilities`].
+    pub capabilities: &'a [u8],
+    /// The encoded [`LeafNodeSource`].
+    pub source: &'a [u8],
+    /// The encoded [`Extensions`].
+    pub extensions: &'a [u8],
+}
+
+impl<'a> LeafParts<'a> {
+    fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
+        reader.prefixed()?;
+        reader.prefixed()?;
+        let credential_type = CredentialType::decode(&mut reader.clone())?;
+        Credential::skip(reader)?;
+        let capabilities = piece::<Capabilities>(reader)?;
+        let source = piece::<LeafNodeSource>(reader)?;
+        let extensions = piece::<Extensions>(reader)?;
+        Ok(Self {
+            credential_type,
+            capabilities,
+            source,
+            extensions,
+        })
+    }
+}
+
+/// The bytes of what stands at the front.
+fn piece<'a, T: Decode>(reader: &mut Reader<'a>) -> Result<&'a [u8], DecodeError> {
+    let start = reader.rest();
+    T::skip(reader)?;
+    Ok(&start[..start.len() - reader.rest().len()])
 }
 
 impl From<&LeafNode> for Leaf {
@@ -67,9 +110,7 @@ impl Encode for Leaf {
 
 impl Decode for Leaf {
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let start = reader.rest();
-        LeafNode::decode(reader)?;
-        Ok(Self(start[..start.len() - reader.rest().len()].into()))
+        piece::<LeafNode>(reader).map(|encoded| Self(encoded.into()))
     }
 }
 

@@ -4,7 +4,7 @@
 use super::chunk::Hasher;
 use super::node::Node;
 use super::{Tree, TreeError};
-use crate::codec::{Encode, encode_bytes};
+use crate::codec::{Decode, Encode, encode_bytes};
 use crate::crypto::{Hash, Suite};
 use crate::leaf_node::LeafNodeSource;
 use crate::node::ParentNode;
@@ -121,8 +121,8 @@ impl Tree {
         };
         let expected = match self.node(*candidate) {
             Some(Node::Parent(node)) => node.parent_hash.clone(),
-            Some(Node::Leaf(leaf)) => match leaf.leaf_node().leaf_node_source {
-                LeafNodeSource::Commit(parent_hash) => parent_hash,
+            Some(Node::Leaf(leaf)) => match LeafNodeSource::from_bytes(leaf.parts().source) {
+                Ok(LeafNodeSource::Commit(parent_hash)) => parent_hash,
                 _ => return false,
             },
             None => return false,

@@ -1,6 +1,8 @@
 //! The whole tree as a message (RFC 9420, section 12.4.3.3).
 
+use super::chunk::{Chunk, LEVELS, place};
 use super::node::Node;
+use super::trie::Trie;
 use super::{Tree, TreeError};
 use crate::codec::{Decode, Encode, Reader, encode_prefixed};
 use crate::tree_math::{MAX_DEPTH, NodeIndex};
@@ -30,16 +32,21 @@ impl Tree {
         let mut reader = Reader::new(bytes);
         let mut nodes = Reader::new(reader.prefixed()?);
         reader.finish()?;
-        let mut tree = Self::blank(0);
+        let mut trie = Trie::new(0);
+        // The nodes of the lowest chunks come one after the other, but for those above them.
+        let mut lowest = Lowest::default();
         let mut place = 0;
         let mut last_is_blank = true;
         while !nodes.is_empty() {
             let node = NodeIndex(place);
-            if place >= (1 << (tree.depth() + 1)) - 1 {
-                if tree.depth() == MAX_DEPTH {
+            if place >= (1 << (trie.depth() + 1)) - 1 {
+                if trie.depth() == MAX_DEPTH {
                     return Err(TreeError::TooLarge);
                 }
-                tree.trie.extend();
+                if (trie.depth() + 1).is_multiple_of(LEVELS) {
+                    lowest.finish(&mut trie);
+                }
+                trie.extend();
             }
             let content = Option::<Node>::decode(&mut nodes)?;
             last_is_blank = content.is_none();
@@ -47,15 +54,15 @@ impl Tree {
                 if content.leaf().is_some() != node.leaf().is_some() {
                     return Err(TreeError::MisplacedNode(node));
                 }
-                tree.put(node, Some(content))?;
+                lowest.put(node, content, &mut trie);
             }
             place += 1;
         }
         if last_is_blank {
-            Err(TreeError::TrailingBlank)
-        } else {
-            Ok(tree)
+            return Err(TreeError::TrailingBlank);
         }
+        lowest.finish(&mut trie);
+        Self::indexed(trie)
     }
 
     /// Whether the encoding tells the tree's width: the last node that is not blank is not in a tree of
@@ -72,5 +79,35 @@ impl Tree {
             .direct_path(self.depth())
             .filter(|node| self.node(*node).is_some());
         above.chain([leaf]).max()
+    }
+}
+
+/// The chunk of the lowest tier that is being filled, and its position.
+#[derive(Default)]
+struct Lowest(Option<(u32, Chunk)>);
+
+impl Lowest {
+    fn put(&mut self, node: NodeIndex, content: Node, trie: &mut Trie) {
+        let (id, slot) = place(node);
+        if id.tier > 0 {
+            trie.set(node, Some(content));
+            return;
+        }
+        if self
+            .0
+            .as_ref()
+            .is_none_or(|(position, _)| *position != id.position)
+        {
+            self.finish(trie);
+        }
+        let (_, chunk) = self.0.get_or_insert_with(|| (id.position, Chunk::new(0)));
+        chunk.leaves += u32::from(content.leaf().is_some());
+        chunk.nodes[slot] = Some(content);
+    }
+
+    fn finish(&mut self, trie: &mut Trie) {
+        if let Some((position, chunk)) = self.0.take() {
+            trie.put_lowest(position, chunk);
+        }
     }
 }

@@ -1,25 +1,33 @@
 //! The tree as records: one for each chunk, so that a change writes what it changed.
 
+use std::sync::Arc;
+
 use super::Tree;
-use super::chunk::{CHILDREN, Chunk, ChunkId, NODES};
+use super::chunk::{CHILDREN, Child, Chunk, ChunkId, NODES};
 use super::node::{Leaf, Node};
-use crate::codec::{Decode, DecodeError, Encode, Reader};
-use crate::crypto::{SignaturePublicKey, Suite};
+use super::trie::Trie;
+use crate::codec::{Decode, DecodeError, Encode, Reader, encode_bytes};
+use crate::crypto::{Hash, SignaturePublicKey, Suite};
 use crate::records::{Changes, DamagedRecord, RecordKey, RecordKind, Records};
-use crate::tree_math::{LeafIndex, MAX_DEPTH, depth_for};
+use crate::tree_math::{LeafIndex, MAX_DEPTH, NodeIndex, depth_for};
 
 /// The version of a chunk's record.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 fn key(id: ChunkId) -> RecordKey {
     RecordKey::new(RecordKind::TreeChunk, &(id.tier as u8, id.position))
 }
 
-fn encode(chunk: &Chunk) -> Vec<u8> {
+/// The nodes, and in the lowest tier the tree hash of the top one, so that whoever reads the tree back
+/// hashes the few nodes above alone.
+fn encode(id: ChunkId, chunk: &Chunk) -> Vec<u8> {
     let mut out = Vec::new();
     VERSION.encode(&mut out);
     chunk.children_present().encode(&mut out);
+    let top = chunk.hashes.get(0).filter(|_| id.tier == 0);
+    encode_bytes(top.as_deref().unwrap_or_default(), &mut out);
     chunk.nodes.iter().for_each(|node| node.encode(&mut out));
+    checksum(&out).encode(&mut out);
     out
 }
 
@@ -28,7 +36,7 @@ impl Tree {
     /// Only what the two do not share is looked at.
     pub(crate) fn record_changes(&self, before: Option<&Self>, changes: &mut Changes) {
         let visit = &mut |id, chunk: Option<&Chunk>| match chunk {
-            Some(chunk) => changes.put(key(id), encode(chunk)),
+            Some(chunk) => changes.put(key(id), encode(id, chunk)),
             None => changes.delete(key(id)),
         };
         match before {
@@ -56,58 +64,108 @@ impl Tree {
         replaced
     }
 
-    /// Reads a tree of 2^`depth` leaves back.
+    /// Reads a tree of 2^`depth` leaves back. Its tree hash is left to the caller to compare: only with
+    /// that is it known that all chunks are of one tree.
     ///
     /// # Errors
-    /// [`DamagedRecord`] if a chunk is missing or does not fit.
+    /// [`DamagedRecord`] if a chunk is missing, or is not what was written, or does not fit.
     pub(crate) fn load(
         depth: u32,
         suite: &dyn Suite,
         records: &dyn Records,
     ) -> Result<Self, DamagedRecord> {
-        let mut tree = Self::blank(depth.min(MAX_DEPTH));
-        let root = tree.trie.root_id();
-        tree.load_chunk(root, records)?;
+        let trie = Trie::new(depth.min(MAX_DEPTH));
+        let id = trie.root_id();
+        let place = Place {
+            root: trie.root(),
+            hash_length: suite.hash_length(),
+        };
+        let root = load_chunk(id, &place, records)?;
+        let mut tree = Self::without_index(Trie::of(root, trie.depth()));
         // No wider than its last member needs; else hashing it would cost what damage makes of it.
         let width = tree.trie.last_leaf().map(depth_for);
         if width != Some(depth) {
-            return Err(DamagedRecord(key(root)));
+            return Err(DamagedRecord(key(id)));
         }
         tree.tree_hash(suite);
         Ok(tree)
     }
+}
 
-    fn load_chunk(&mut self, id: ChunkId, records: &dyn Records) -> Result<(), DamagedRecord> {
-        let damaged = || DamagedRecord(key(id));
-        let record = records.get(&key(id)).ok_or_else(damaged)?;
-        let children = self.read_chunk(id, &record).map_err(|_| damaged())?;
-        for number in (0..CHILDREN).filter(|number| children >> number & 1 == 1) {
-            if id.tier == 0 || !self.root().covers(id.child(number).node(0)) {
-                return Err(damaged());
-            }
-            self.load_chunk(id.child(number), records)?;
-        }
-        Ok(())
-    }
+/// What the chunks that are read have to fit into.
+struct Place {
+    root: NodeIndex,
+    hash_length: usize,
+}
 
-    fn read_chunk(&mut self, id: ChunkId, record: &[u8]) -> Result<u16, DecodeError> {
-        let mut reader = Reader::new(record);
-        if u8::decode(&mut reader)? != VERSION {
-            return Err(DecodeError::InvalidValue("version of a chunk"));
-        }
-        let children = u16::decode(&mut reader)?;
-        for slot in 0..NODES {
-            let Some(node) = Option::<Node>::decode(&mut reader)? else {
-                continue;
-            };
-            let place = id.node(slot);
-            if !self.root().covers(place) || node.leaf().is_some() != place.leaf().is_some() {
-                return Err(DecodeError::InvalidValue("place of a node"));
-            }
-            self.put(place, Some(node))
-                .map_err(|_| DecodeError::InvalidValue("key of a node"))?;
-        }
-        reader.finish()?;
-        Ok(children)
+/// Reads a chunk of the tree and all those below it.
+fn load_chunk(
+    id: ChunkId,
+    tree: &Place,
+    records: &dyn Records,
+) -> Result<Arc<Chunk>, DamagedRecord> {
+    let damaged = || DamagedRecord(key(id));
+    // Taken out of what wipes secrets: the tree holds none.
+    let record = records
+        .get(&key(id))
+        .map(|mut record| std::mem::take(&mut *record));
+    let record = record.ok_or_else(damaged)?;
+    let (mut chunk, present) = decode(id, tree, &record).map_err(|_| damaged())?;
+    for number in (0..CHILDREN).filter(|number| present >> number & 1 == 1) {
+        let below = chunk.children.as_mut().map(|below| &mut below[number]);
+        let (Some(below), true) = (below, tree.root.covers(id.child(number).node(0))) else {
+            return Err(damaged());
+        };
+        let child = load_chunk(id.child(number), tree, records)?;
+        chunk.leaves += child.leaves;
+        *below = Child::Chunk(child);
     }
+    Ok(Arc::new(chunk))
+}
+
+/// Reads a chunk, and which chunks are below it.
+fn decode(id: ChunkId, tree: &Place, record: &[u8]) -> Result<(Chunk, u16), DecodeError> {
+    let (content, sum) = record.split_last_chunk().ok_or(DecodeError::Truncated)?;
+    if u64::from_be_bytes(*sum) != checksum(content) {
+        return Err(DecodeError::InvalidValue("checksum of a chunk"));
+    }
+    let mut reader = Reader::new(content);
+    if u8::decode(&mut reader)? != VERSION {
+        return Err(DecodeError::InvalidValue("version of a chunk"));
+    }
+    let children = u16::decode(&mut reader)?;
+    let mut chunk = Chunk::new(id.tier);
+    let top = reader.prefixed()?;
+    if !top.is_empty() {
+        let top = Hash::from_slice(top).filter(|top| top.len() == tree.hash_length);
+        let top = top.ok_or(DecodeError::InvalidValue("tree hash"))?;
+        chunk.hashes.set(0, &top);
+    }
+    for slot in 0..NODES {
+        let Some(node) = Option::<Node>::decode(&mut reader)? else {
+            continue;
+        };
+        let place = id.node(slot);
+        if !tree.root.covers(place) || node.leaf().is_some() != place.leaf().is_some() {
+            return Err(DecodeError::InvalidValue("place of a node"));
+        }
+        chunk.leaves += u32::from(node.leaf().is_some());
+        chunk.nodes[slot] = Some(node);
+    }
+    reader.finish()?;
+    Ok((chunk, children))
+}
+
+/// Tells damage to a record: no change within one word of eight bytes keeps the sum, and any other keeps
+/// it by a chance of 2^-64. Nobody else writes our records, so it need not withstand intent.
+fn checksum(content: &[u8]) -> u64 {
+    const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
+    let mix = |sum: u64, word: u64| (sum ^ word).wrapping_mul(MULTIPLIER).rotate_left(29);
+    let (words, rest) = content.as_chunks::<8>();
+    let sum = words.iter().fold(content.len() as u64, |sum, word| {
+        mix(sum, u64::from_be_bytes(*word))
+    });
+    let mut last = [0; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    mix(sum, u64::from_be_bytes(last))
 }

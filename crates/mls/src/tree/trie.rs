@@ -39,6 +39,11 @@ impl Trie {
         }
     }
 
+    /// A tree of 2^`depth` leaves whose nodes are in this chunk and below it.
+    pub(super) fn of(root: Arc<Chunk>, depth: u32) -> Self {
+        Self { root, depth }
+    }
+
     pub(super) fn depth(&self) -> u32 {
         self.depth
     }
@@ -87,6 +92,28 @@ impl Trie {
         }
         let id = self.root_id();
         Arc::make_mut(&mut self.root).set(id, target, node);
+    }
+
+    /// Puts a chunk of the lowest tier where there is none, into a tree whose hashes are not known yet.
+    pub(super) fn put_lowest(&mut self, position: u32, chunk: Chunk) {
+        let mut tier = self.root_id().tier;
+        let mut place = &mut self.root;
+        while tier > 0 {
+            tier -= 1;
+            let above = Arc::make_mut(place);
+            above.leaves += chunk.leaves;
+            let number = (position >> (LEVELS * tier)) as usize % CHILDREN;
+            let Some(children) = &mut above.children else {
+                return;
+            };
+            let child = &mut children[number];
+            if let Child::Blank(_) = child {
+                *child = Child::Chunk(Arc::new(Chunk::new(tier)));
+            }
+            let Child::Chunk(below) = child else { return };
+            place = below;
+        }
+        *place = Arc::new(chunk);
     }
 
     /// Doubles the number of leaves (RFC 9420, section 7.7).
@@ -167,7 +194,7 @@ impl Trie {
     pub(super) fn cached_hash(&self, node: NodeIndex) -> Option<Hash> {
         let (id, slot) = place(node);
         match self.chunk(id) {
-            Some(chunk) => chunk.hashes[slot],
+            Some(chunk) => chunk.hashes.get(slot),
             None if slot == 0 => {
                 let above = ChunkId {
                     tier: id.tier + 1,
@@ -263,6 +290,18 @@ impl Trie {
 
     fn chunk_at_tier(&self, tier: u32) -> Option<&Arc<Chunk>> {
         (self.root_id().tier == tier).then_some(&self.root)
+    }
+
+    /// All nodes that are not blank, chunk by chunk.
+    pub(super) fn nodes(&self, visit: &mut dyn FnMut(NodeIndex, &Node)) {
+        self.chunks(&mut |id, chunk| {
+            let nodes = chunk.into_iter().flat_map(|chunk| &chunk.nodes);
+            for (slot, node) in nodes.enumerate() {
+                if let Some(node) = node {
+                    visit(id.node(slot), node);
+                }
+            }
+        });
     }
 
     /// All chunks.
