@@ -13,6 +13,7 @@ use folkmoot_mls::crypto::PROVIDER;
 use folkmoot_mls::extension::Extensions;
 use folkmoot_mls::group::{FilledGroup, Group, GroupParameters, PendingCommit};
 use folkmoot_mls::leaf_node::LeafParameters;
+use folkmoot_mls::psk::{PreSharedKeyID, PskType, ResumptionPSKUsage, ResumptionPsk};
 use folkmoot_mls::records::{MemoryRecords, RecordKind};
 use folkmoot_mls::tree_math::LeafIndex;
 use folkmoot_mls::tree_pages::{Page, PageAddress, PageError, PageUpdate, TreePages};
@@ -278,4 +279,27 @@ fn pages_of_another_epoch_are_refused() {
     records.apply(&TreePages::begin(&first).unwrap().changes);
     assert!(TreePages::load(&second, &records).is_err());
     assert_eq!(TreePages::load(&first, &MemoryRecords::default()), Ok(None));
+}
+
+#[test]
+fn a_commit_that_leaves_the_tree_alone_writes_the_root_page() {
+    let group = filled(300);
+    let mut clients = vec![play(&group, 0), play(&group, 100)];
+    let pages = clients[0].1.clone();
+    let psk = PreSharedKeyID {
+        psktype: PskType::Resumption(ResumptionPsk {
+            usage: ResumptionPSKUsage::Application,
+            psk_group_id: clients[0].0.group().group_id().into(),
+            psk_epoch: clients[0].0.group().epoch(),
+        }),
+        psk_nonce: Bytes::from([7; 32]),
+    };
+    let commit = clients[0].0.commit(|commit| {
+        let commit = commit.psk(psk).without_path();
+        commit.tree_pages(&pages)
+    });
+    let update = follow(&mut clients, 0, commit.unwrap());
+    assert_eq!(update.written.len(), 1);
+    assert_eq!(update.replaced, [pages.root().unwrap().clone()]);
+    assert_eq!(update.pages.root(), Some(&update.written[0].address));
 }
