@@ -96,7 +96,7 @@ pub fn key_package<C: Credentials>(
     signer: &SignatureKeyPair,
     rng: &mut ChaCha20Rng,
 ) -> Result<KeyPackageBundle, Failure> {
-    let leaf = C::leaf(name, &signer.public_key)?;
+    let leaf = C::leaf(name, signer.public_key())?;
     let extensions = Extensions::default();
     KeyPackage::create(suite(), signer, leaf, lifetime(), extensions, rng)
         .map_err(at("make a KeyPackage"))
@@ -124,7 +124,7 @@ pub fn found<C: Credentials>(
     signer: &SignatureKeyPair,
     rng: &mut ChaCha20Rng,
 ) -> Result<(Group, MessageKeys, Changes), Failure> {
-    let leaf = C::leaf(name, &signer.public_key)?;
+    let leaf = C::leaf(name, signer.public_key())?;
     let mut context = context::<C>(rng, &OneThread);
     let created = Group::create(&mut context, parameters::<C>()?, signer, leaf)
         .map_err(at("start a group"))?;

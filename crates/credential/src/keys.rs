@@ -52,10 +52,7 @@ impl SigningKey {
     /// The same key as the engine takes it, for the leaves of cipher suites that sign with Ed25519.
     #[must_use]
     pub fn signature_key_pair(&self) -> SignatureKeyPair {
-        SignatureKeyPair {
-            private_key: self.0.as_slice().into(),
-            public_key: self.public().0.into(),
-        }
+        SignatureKeyPair::new(self.0.as_slice().into(), self.public().0.into())
     }
 
     /// Signs `statement` for the purpose that `label` names. 64 bytes.

@@ -423,13 +423,13 @@ fn the_engine_s_key_pair_is_the_same_key() {
         .suite(CipherSuite::MLS_128_DHKEMX25519_AES128GCM_SHA256_ED25519)
         .unwrap();
     let pair = key(7).signature_key_pair();
-    assert_eq!(&*pair.public_key, &key(7).public().0);
+    assert_eq!(**pair.public_key(), key(7).public().0);
     assert_eq!(
-        suite.signature_public_key(&pair.private_key),
-        Ok(pair.public_key.clone())
+        suite.signature_public_key(pair.private_key()),
+        Ok(pair.public_key().clone())
     );
     let signature = suite.sign(&pair, b"data").unwrap();
-    assert_eq!(suite.verify(&pair.public_key, b"data", &signature), Ok(()));
+    assert_eq!(suite.verify(pair.public_key(), b"data", &signature), Ok(()));
 }
 
 // ---- laws

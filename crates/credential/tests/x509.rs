@@ -465,7 +465,7 @@ fn without_a_time_the_first_refusal_that_is_not_about_time_stands() {
 /// The PKCS #8 form of an Ed25519 seed (RFC 8410, section 7).
 fn certified_key(pair: &SignatureKeyPair) -> KeyPair {
     let mut der = b"\x30\x2e\x02\x01\x00\x30\x05\x06\x03\x2b\x65\x70\x04\x22\x04\x20".to_vec();
-    der.extend_from_slice(pair.private_key.as_slice());
+    der.extend_from_slice(pair.private_key().as_slice());
     KeyPair::try_from(der).unwrap()
 }
 

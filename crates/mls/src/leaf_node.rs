@@ -142,7 +142,7 @@ impl LeafNode {
     ) -> Result<Self, CryptoError> {
         let mut leaf = Self {
             encryption_key,
-            signature_key: signer.public_key.clone(),
+            signature_key: signer.public_key().clone(),
             credential: parameters.credential,
             capabilities: parameters.capabilities,
             leaf_node_source,

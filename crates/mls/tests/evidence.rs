@@ -56,7 +56,7 @@ fn a_member_reports_what_another_sent() {
             *proven.credential,
             Credential::basic(names[sender].as_bytes())
         );
-        assert_eq!(*proven.signature_key, clients[sender].signer.public_key);
+        assert_eq!(proven.signature_key, clients[sender].signer.public_key());
         let insult = Content::Application(Bytes::from(*b"an insult"));
         assert_eq!(*proven.content, insult);
         // Nothing was used up.

@@ -440,7 +440,7 @@ fn reinit() -> Proposal {
 fn watched(client: &Client) -> Vec<Client> {
     let mut clients = group_of(&["alice", "bob", "charlie"]);
     let sender = ExternalSender {
-        signature_key: client.signer.public_key.clone(),
+        signature_key: client.signer.public_key().clone(),
         credential: client.parameters().credential,
     };
     let extensions = Extensions::default().with(&ExternalSenders {

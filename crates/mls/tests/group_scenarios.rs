@@ -302,7 +302,7 @@ fn a_group_changes_its_extensions_and_a_member_its_leaf() {
     deliver(&mut clients, 1, pending);
     let bob = clients[0].group().member(LeafIndex(1)).unwrap();
     assert_eq!(bob.parameters(), leaf);
-    assert_eq!(bob.signature_key, clients[1].signer.public_key);
+    assert_eq!(bob.signature_key, *clients[1].signer.public_key());
     let (message, _) = clients[1].send(b"under the new key");
     clients[0].receive(&message).unwrap();
 
@@ -393,7 +393,7 @@ fn a_group_info_is_signed_by_a_member() {
         extensions: Extensions::default(),
     };
     let info = alice.group().group_info(&alice.signer, open()).unwrap();
-    info.verify_signature(suite(SUITE), &alice.signer.public_key)
+    info.verify_signature(suite(SUITE), alice.signer.public_key())
         .unwrap();
     assert_eq!(info.group_context, *bob.group_context());
     assert_eq!(

@@ -172,10 +172,7 @@ fn signer(sim: &mut Sim, who: usize, device: &PublicKey) -> SignatureKeyPair {
     let seed = seeds
         .map(|seed| <[u8; 32]>::try_from(seed).unwrap())
         .find(|seed| SigningKey::from_seed((*seed).into()).public() == *device);
-    SignatureKeyPair {
-        private_key: Secret::from(seed.unwrap().to_vec()),
-        public_key: device.0.into(),
-    }
+    SignatureKeyPair::new(Secret::from(seed.unwrap().to_vec()), device.0.into())
 }
 
 /// Whether somebody's history says that a person left.

@@ -22,10 +22,10 @@ use crate::transport::ServiceAddress;
 impl AccountRow {
     /// What this device signs MLS messages with.
     pub(crate) fn signer(&self) -> SignatureKeyPair {
-        SignatureKeyPair {
-            private_key: secret_from(self.device.0.seed().as_ref()),
-            public_key: self.device.0.public().0.into(),
-        }
+        SignatureKeyPair::new(
+            secret_from(self.device.0.seed().as_ref()),
+            self.device.0.public().0.into(),
+        )
     }
 
     /// Who this device says that it is.

@@ -124,7 +124,7 @@ mod tests {
         for suite in PROVIDER.suites() {
             let suite = PROVIDER.suite(*suite).unwrap();
             let signer = suite.signature_key_pair(&mut rng);
-            let key = &signer.public_key;
+            let key = signer.public_key();
             let signature = suite.safe_sign_with_label(&signer, ONE, b"label", b"content");
             let signature = signature.unwrap();
             let verify = |component, label: &[u8], content: &[u8]| {

@@ -155,10 +155,7 @@ impl<G: Group, K: Kdf> DhKem<G, K> {
             private_key,
             public_key,
         } = self.derive_key_pair(&ikm);
-        SignatureKeyPair {
-            private_key,
-            public_key: SignaturePublicKey(public_key.0),
-        }
+        SignatureKeyPair::new(private_key, SignaturePublicKey(public_key.0))
     }
 
     /// `ExtractAndExpand`.

@@ -47,6 +47,7 @@ mod dhkem;
 mod ed25519;
 mod hash;
 pub mod hpke;
+mod key_pair;
 pub mod labels;
 #[cfg(any(feature = "aws-lc", feature = "rust-crypto"))]
 mod parts;
@@ -55,6 +56,7 @@ pub mod rust_crypto;
 mod secret;
 
 pub use hash::Hash;
+pub use key_pair::SignatureKeyPair;
 pub use secret::Secret;
 
 #[cfg(feature = "aws-lc")]
@@ -190,18 +192,6 @@ crate::tls_struct! {
     }
 }
 
-crate::tls_struct! {
-    /// A signature key pair. The encoding is for our own storage.
-    #[derive(Clone, Debug, PartialEq)]
-    pub struct SignatureKeyPair {
-        /// The private key: the seed for Ed25519 (32 bytes) and Ed448 (57), the big-endian scalar for
-        /// ECDSA.
-        pub private_key: Secret,
-        /// The public key.
-        pub public_key: SignaturePublicKey,
-    }
-}
-
 /// One signature to be checked among many, see [`Suite::verify_batch`].
 #[derive(Clone, Debug)]
 pub struct SignedData<'a> {
@@ -264,23 +254,28 @@ pub trait Kdf: Send + Sync {
     /// If `length` exceeds 255 times [`Kdf::hash_length`]. Where a caller chooses the length, the
     /// caller of this function checks it first.
     fn expand(&self, prk: &[u8], info: &[&[u8]], length: usize) -> Secret {
-        let mut out = zeroize::Zeroizing::new(Vec::with_capacity(length + self.hash_length()));
-        let mut block = Secret::default();
-        for counter in 1..=u8::MAX {
-            if out.len() >= length {
-                break;
-            }
-            let counter = [counter];
-            let mut parts: Vec<&[u8]> = Vec::with_capacity(info.len() + 2);
-            parts.push(block.as_slice());
-            parts.extend_from_slice(info);
-            parts.push(&counter);
-            block = Secret::from(self.hmac_parts(prk, &parts));
-            out.extend_from_slice(block.as_slice());
-        }
-        assert!(out.len() >= length, "more output than the KDF can give");
-        Secret::from(&out[..length])
+        expand(self, prk, info, length)
     }
+}
+
+/// [`Kdf::expand`] by its definition.
+fn expand<K: Kdf + ?Sized>(kdf: &K, prk: &[u8], info: &[&[u8]], length: usize) -> Secret {
+    let mut out = zeroize::Zeroizing::new(Vec::with_capacity(length + kdf.hash_length()));
+    let mut block = Secret::default();
+    for counter in 1..=u8::MAX {
+        if out.len() >= length {
+            break;
+        }
+        let counter = [counter];
+        let mut parts: Vec<&[u8]> = Vec::with_capacity(info.len() + 2);
+        parts.push(block.as_slice());
+        parts.extend_from_slice(info);
+        parts.push(&counter);
+        block = Secret::from(kdf.hmac_parts(prk, &parts));
+        out.extend_from_slice(block.as_slice());
+    }
+    assert!(out.len() >= length, "more output than the KDF can give");
+    Secret::from(&out[..length])
 }
 
 /// The primitives of one cipher suite, its hash among them.

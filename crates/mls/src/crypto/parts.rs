@@ -176,6 +176,10 @@ impl Kdf for Composed {
     fn hmac_parts(&self, key: &[u8], parts: &[&[u8]]) -> Hash {
         self.kdf.hmac_parts(key, parts)
     }
+
+    fn expand(&self, prk: &[u8], info: &[&[u8]], length: usize) -> Secret {
+        self.kdf.expand(prk, info, length)
+    }
 }
 
 impl Suite for Composed {

@@ -264,7 +264,7 @@ impl Decode for AuthenticatedContent {
 }
 
 fn tbs(wire_format: WireFormat, content: &FramedContent, context: &GroupContext) -> Vec<u8> {
-    let mut tbs = Vec::new();
+    let mut tbs = Vec::with_capacity(512);
     context.version.encode(&mut tbs);
     wire_format.encode(&mut tbs);
     content.encode(&mut tbs);

@@ -76,11 +76,7 @@ impl PrivateMessage {
             encrypted_sender_data: Bytes::default(),
             ciphertext: Bytes::default(),
         };
-        let mut plaintext = Zeroizing::new(Vec::new());
-        content.content.encode_body(&mut plaintext);
-        authenticated.auth.encode(&mut plaintext);
-        let length = plaintext.len() + padding;
-        plaintext.resize(length, 0);
+        let plaintext = private_message_content(authenticated, padding);
         let nonce = guarded(&key.nonce, reuse_guard);
         message.ciphertext = suite
             .aead_seal(&key.key, &nonce, &message.content_aad(), &plaintext)
@@ -159,7 +155,7 @@ impl PrivateMessage {
 
     /// `SenderDataAAD`.
     fn sender_data_aad(&self) -> Vec<u8> {
-        let mut aad = Vec::new();
+        let mut aad = Vec::with_capacity(self.group_id.len() + self.authenticated_data.len() + 32);
         self.group_id.encode(&mut aad);
         self.epoch.encode(&mut aad);
         self.content_type.encode(&mut aad);
@@ -169,6 +165,23 @@ impl PrivateMessage {
     fn sender_data_key(&self, suite: &dyn Suite, sender_data_secret: &[u8]) -> (Secret, Secret) {
         sender_data_key(suite, sender_data_secret, &self.ciphertext)
     }
+}
+
+/// `PrivateMessageContent`. What is not public yet is written once, without moving it about.
+fn private_message_content(
+    authenticated: &AuthenticatedContent,
+    padding: usize,
+) -> Zeroizing<Vec<u8>> {
+    let data = match &authenticated.content.content {
+        Content::Application(data) => data.len(),
+        Content::Proposal(_) | Content::Commit(_) => 1024,
+    };
+    let mut plaintext = Zeroizing::new(Vec::with_capacity(data + 256 + padding));
+    authenticated.content.content.encode_body(&mut plaintext);
+    authenticated.auth.encode(&mut plaintext);
+    let length = plaintext.len() + padding;
+    plaintext.resize(length, 0);
+    plaintext
 }
 
 /// `sender_data_key` and `sender_data_nonce`, from a sample of the ciphertext (section 6.3.2).

@@ -75,7 +75,7 @@ fn a_public_message_is_tied_to_its_group_and_epoch() {
     later.tree_hash = Bytes::from([9; 32]);
     assert_eq!(message.unprotect(suite(), b"key", &later), wrong);
 
-    let public_key = signer().public_key;
+    let public_key = signer().public_key().clone();
     assert_eq!(signed.verify(suite(), &public_key, &context), Ok(()));
     let wrong = Err(CryptoError::InvalidSignature);
     assert_eq!(signed.verify(suite(), &public_key, &later), wrong);
@@ -161,7 +161,7 @@ fn a_private_message_hides_all_but_its_header() {
     assert_eq!(opened.content.content, data);
     assert_eq!(opened.content.sender, MEMBER);
     assert_eq!(
-        opened.verify(suite(), &signer().public_key, &group_context()),
+        opened.verify(suite(), signer().public_key(), &group_context()),
         Ok(())
     );
     assert_eq!(

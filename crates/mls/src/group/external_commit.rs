@@ -343,7 +343,7 @@ impl ExternalCommitBuilder {
         service: &dyn AuthenticationService,
     ) -> Option<LeafIndex> {
         let new = &self.leaf.credential;
-        tree.find_signature_key(&signer.public_key).or_else(|| {
+        tree.find_signature_key(signer.public_key()).or_else(|| {
             tree.leaves()
                 .find(|(_, leaf)| {
                     let old = leaf.leaf_node().credential;

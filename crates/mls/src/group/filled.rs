@@ -62,7 +62,7 @@ impl FilledGroup {
             let leaf_node = LeafNode::sign(
                 suite,
                 &signer,
-                leaf(leaf_index, &signer.public_key),
+                leaf(leaf_index, signer.public_key()),
                 encryption_key,
                 LeafNodeSource::Commit(parent_hash),
                 Some(position),

@@ -429,7 +429,7 @@ impl Group {
     }
 
     fn check_signer(&self, signer: &SignatureKeyPair) -> Result<(), Error> {
-        if *signer.public_key == *self.own_encoded_leaf().signature_key() {
+        if **signer.public_key() == *self.own_encoded_leaf().signature_key() {
             Ok(())
         } else {
             Err(Error::WrongSigner)

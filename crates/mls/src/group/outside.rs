@@ -74,7 +74,7 @@ pub fn propose_join(
     key_package: KeyPackage,
     authenticated_data: &[u8],
 ) -> Result<MlsMessage, Error> {
-    if key_package.leaf_node.signature_key != signer.public_key {
+    if key_package.leaf_node.signature_key != *signer.public_key() {
         return Err(Error::WrongSigner);
     }
     let (sender, add) = (Sender::NewMemberProposal, Proposal::add(key_package));

@@ -55,7 +55,7 @@ fn members(count: u32) -> Vec<Member> {
         .collect();
     let signature_keys = signers
         .iter()
-        .map(|signer| signer.public_key.clone())
+        .map(|signer| signer.public_key().clone())
         .collect();
     let members = Arc::new(Members(signature_keys));
     (0..count)

@@ -516,7 +516,7 @@ fn an_external_sender_may_update_where_the_application_lets_it() {
     let outside = Client::new("outside");
     let senders = ExternalSenders {
         external_senders: vec![ExternalSender {
-            signature_key: outside.signer.public_key.clone(),
+            signature_key: outside.signer.public_key().clone(),
             credential: outside.parameters().credential,
         }],
     };

@@ -103,7 +103,7 @@ fn those_outside_share_it_too() {
     let mut outside = Client::new("outside");
     let senders = ExternalSenders {
         external_senders: vec![ExternalSender {
-            signature_key: outside.signer.public_key.clone(),
+            signature_key: outside.signer.public_key().clone(),
             credential: outside.parameters().credential,
         }],
     };

@@ -275,7 +275,7 @@ fn a_rewritten_version_of_a_group_is_refused() {
         }
         // Nor is the signature good for the other version.
         let mut info = pending.group_info.clone().unwrap();
-        let key = &alice.signer.as_ref().unwrap().public_key;
+        let key = alice.signer.as_ref().unwrap().public_key();
         assert_eq!(info.verify_signature(suite(X25519), key), Ok(()));
         info.group_context.version = rewritten;
         let refused = info.verify_signature(suite(X25519), key);
@@ -345,7 +345,7 @@ fn the_versions_have_nothing_in_common() {
         ..old.clone()
     };
     let signer = alice.signer.clone().unwrap();
-    let key = &signer.public_key;
+    let key = signer.public_key();
     for format in [WireFormat::PUBLIC_MESSAGE, WireFormat::PRIVATE_MESSAGE] {
         let content = FramedContent {
             group_id: old.group_id.clone(),

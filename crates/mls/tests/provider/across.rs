@@ -110,11 +110,11 @@ fn the_same_seed_gives_the_same_keys() {
             };
             assert_eq!(keys(one), keys(other));
             let (kem, signature, _) = keys(one);
-            let (kem_key, signature_key) = (&kem.private_key, &signature.private_key);
+            let (kem_key, signature_key) = (&kem.private_key, signature.private_key());
             assert_eq!(kem_key.len(), other.kem_private_key_length());
             assert_eq!(other.kem_public_key(kem_key), Ok(kem.public_key));
             let public_key = other.signature_public_key(signature_key);
-            assert_eq!(public_key, Ok(signature.public_key));
+            assert_eq!(public_key.as_ref(), Ok(signature.public_key()));
         }
     }
 }
@@ -126,7 +126,7 @@ fn what_one_signs_the_other_verifies() {
             let pair = one.signature_key_pair(&mut rng(seed));
             let signature = one.sign(&pair, b"data").unwrap();
             let verify =
-                |signature: &[u8], data: &[u8]| other.verify(&pair.public_key, data, signature);
+                |signature: &[u8], data: &[u8]| other.verify(pair.public_key(), data, signature);
             assert_eq!(verify(&signature, b"data"), Ok(()));
             let wrong = Err(CryptoError::InvalidSignature);
             assert_eq!(verify(&signature, b"other"), wrong);
@@ -194,19 +194,16 @@ fn keys_have_one_length() {
             assert_eq!(suite.kem_public_key(private_key), Err(refused));
         }
         let keys = [
-            longer(&signer.private_key),
-            signer.private_key[1..].to_vec(),
+            longer(signer.private_key()),
+            signer.private_key()[1..].to_vec(),
             Vec::new(),
         ];
         for private_key in keys {
             assert_eq!(suite.signature_public_key(&private_key), Err(refused));
-            let pair = SignatureKeyPair {
-                private_key: private_key.into(),
-                public_key: signer.public_key.clone(),
-            };
+            let pair = SignatureKeyPair::new(private_key.into(), signer.public_key().clone());
             assert_eq!(suite.sign(&pair, b"data"), Err(refused));
         }
-        for public_key in [&longer(&signer.public_key)[..], &signer.public_key[1..]] {
+        for public_key in [&longer(signer.public_key())[..], &signer.public_key()[1..]] {
             assert!(suite.verify(public_key, b"data", &signature).is_err());
         }
     }

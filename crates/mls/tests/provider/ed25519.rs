@@ -14,7 +14,7 @@ const SUITES: [CipherSuite; 2] = [
 
 /// The eight points of small order in their one canonical encoding, then the other encodings that a
 /// decoder which reduces the coordinate accepts.
-const SMALL_ORDER: [&str; 14] = [
+pub(super) const SMALL_ORDER: [&str; 14] = [
     "0100000000000000000000000000000000000000000000000000000000000000",
     "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
     "0000000000000000000000000000000000000000000000000000000000000000",
@@ -48,7 +48,7 @@ impl Signed {
         let data = seed.to_be_bytes().to_vec();
         let signature = suite.sign(&pair, &data).unwrap().into_vec();
         Self {
-            public_key: pair.public_key.to_vec(),
+            public_key: pair.public_key().to_vec(),
             data,
             signature,
         }
@@ -69,10 +69,10 @@ impl Signed {
     fn small_r(suite: &dyn Suite, seed: u64, r: usize) -> Self {
         let pair = suite.signature_key_pair(&mut rng(seed));
         let (r, data) = (unhex(SMALL_ORDER[r]), seed.to_be_bytes().to_vec());
-        let k = sha512(&[&r[..], &pair.public_key, &data].concat());
+        let k = sha512(&[&r[..], pair.public_key(), &data].concat());
         let s = to_bytes(times(&k, secret_scalar(&pair)));
         Self {
-            public_key: pair.public_key.to_vec(),
+            public_key: pair.public_key().to_vec(),
             data,
             signature: [r, s].concat(),
         }
@@ -85,7 +85,7 @@ impl Signed {
         Self {
             public_key: unhex(SMALL_ORDER[key]),
             data: seed.to_be_bytes().to_vec(),
-            signature: [pair.public_key.to_vec(), s].concat(),
+            signature: [pair.public_key().to_vec(), s].concat(),
         }
     }
 
@@ -170,7 +170,7 @@ fn sha512(data: &[u8]) -> Vec<u8> {
 
 /// RFC 8032, section 5.1.5.
 fn secret_scalar(pair: &SignatureKeyPair) -> Scalar {
-    let mut bytes = sha512(&pair.private_key);
+    let mut bytes = sha512(pair.private_key());
     bytes.truncate(32);
     bytes[0] &= 0xf8;
     bytes[31] = bytes[31] & 0x7f | 0x40;
@@ -207,10 +207,7 @@ fn signatures_are_the_published_ones() {
         let public_key = suite.signature_public_key(&seed).unwrap();
         let expected = "3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c";
         assert_eq!(*public_key, *unhex(expected));
-        let pair = SignatureKeyPair {
-            private_key: seed.into(),
-            public_key,
-        };
+        let pair = SignatureKeyPair::new(seed.into(), public_key);
         let expected = "92a009a9f0d4cab8720e820b5f642540a2b27b5416503f8fb3762223ebdb69da\
                         085ac1e43e15996e458f3613d0f11d8c387b2eaeb4302aeeb00d291612bb0c00";
         assert_eq!(*suite.sign(&pair, &[0x72]).unwrap(), *unhex(expected));

@@ -34,14 +34,14 @@ const PUBLISHED: [[&str; 4]; 2] = [
 fn signatures_are_the_published_ones() {
     for suite in suite(SUITE) {
         for [seed, public_key, data, signature] in PUBLISHED {
-            let pair = SignatureKeyPair {
-                public_key: suite.signature_public_key(&unhex(seed)).unwrap(),
-                private_key: unhex(seed).into(),
-            };
-            assert_eq!(*pair.public_key, *unhex(public_key));
+            let pair = SignatureKeyPair::new(
+                unhex(seed).into(),
+                suite.signature_public_key(&unhex(seed)).unwrap(),
+            );
+            assert_eq!(**pair.public_key(), *unhex(public_key));
             let data = unhex(data);
             assert_eq!(*suite.sign(&pair, &data).unwrap(), *unhex(signature));
-            let verified = suite.verify(&pair.public_key, &data, &unhex(signature));
+            let verified = suite.verify(pair.public_key(), &data, &unhex(signature));
             assert_eq!(verified, Ok(()));
         }
     }

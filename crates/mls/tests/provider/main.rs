@@ -4,6 +4,8 @@
 
 mod across;
 mod ed25519;
+#[cfg(feature = "aws-lc")]
+mod ed25519_stricter;
 mod ed448;
 mod hpke;
 #[cfg(feature = "rust-crypto")]

@@ -268,7 +268,7 @@ impl Insider {
             let parent_hash = next.nodes.set_path(suite, own, &keys);
             let mut leaf = old_leaf.clone().unwrap();
             leaf.encryption_key = leaf_key.public_key;
-            leaf.signature_key = plan.leaf_signer.public_key.clone();
+            leaf.signature_key = plan.leaf_signer.public_key().clone();
             leaf.leaf_node_source = LeafNodeSource::Commit(parent_hash);
             (plan.edit_leaf)(&mut leaf);
             let mut leaf = sign_leaf(suite, &plan.leaf_signer, leaf, position);

@@ -72,7 +72,7 @@ fn update_plan<'a>(
         .suite
         .kem_key_pair(&mut charlie.rng.clone())
         .public_key;
-    leaf.signature_key = signer.public_key.clone();
+    leaf.signature_key = signer.public_key().clone();
     leaf.leaf_node_source = LeafNodeSource::Update;
     change(&mut leaf);
     let mut leaf = sign_leaf(charlie.suite, signer, leaf, charlie.position());

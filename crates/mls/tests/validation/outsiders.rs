@@ -37,7 +37,7 @@ fn bot() -> SignatureKeyPair {
 fn group() -> (Vec<Client>, Insider) {
     let mut clients = crate::group().0;
     let sender = ExternalSender {
-        signature_key: bot().public_key,
+        signature_key: bot().public_key().clone(),
         credential: Credential::basic(*b"bot"),
     };
     let extensions = Extensions::default().with(&ExternalSenders {

@@ -348,7 +348,7 @@ fn signature_keys() {
         invitation.edit_tree(|nodes| {
             blank_parents(nodes);
             nodes.edit_leaf(LeafIndex(0), |leaf| {
-                leaf.signature_key = charlie.public_key.clone();
+                leaf.signature_key = charlie.public_key().clone();
                 let position = LeafPosition {
                     group_id: b"group",
                     leaf_index: LeafIndex(0),

@@ -115,10 +115,10 @@ impl SignWithLabel {
     fn verify(&self, suite: &dyn Suite) -> Result<(), Failure> {
         let Self { label, content, .. } = self;
         suite.verify_with_label(&self.public_key, label, content, &self.signature)?;
-        let key_pair = SignatureKeyPair {
-            private_key: private_key(suite, &self.private_key),
-            public_key: Bytes::from(&self.public_key).into(),
-        };
+        let key_pair = SignatureKeyPair::new(
+            private_key(suite, &self.private_key),
+            Bytes::from(&self.public_key).into(),
+        );
         let signature = suite.sign_with_label(&key_pair, label, content)?;
         suite.verify_with_label(&self.public_key, label, content, &signature)?;
         let public_key = suite.signature_public_key(&private_key(suite, &self.private_key))?;

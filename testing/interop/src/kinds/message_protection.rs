@@ -145,10 +145,10 @@ impl Case {
         wire_format: WireFormat,
         content: Content,
     ) -> Result<AuthenticatedContent, Failure> {
-        let signer = SignatureKeyPair {
-            private_key: private_key(suite, &self.signature_priv),
-            public_key: Bytes::from(&self.signature_pub).into(),
-        };
+        let signer = SignatureKeyPair::new(
+            private_key(suite, &self.signature_priv),
+            Bytes::from(&self.signature_pub).into(),
+        );
         let content = FramedContent {
             group_id: Bytes::from(&self.group_id),
             epoch: self.epoch,

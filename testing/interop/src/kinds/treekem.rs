@@ -113,15 +113,12 @@ impl Case {
                 .ok_or(Failure::Mismatch("sender"))?;
             let private_key = private_key(suite, &private.signature_priv);
             let public_key = suite.signature_public_key(&private_key)?;
-            let signer = SignatureKeyPair {
-                private_key,
-                public_key,
-            };
+            let signer = SignatureKeyPair::new(private_key, public_key);
             let leaf = tree
                 .leaf(sender)
                 .ok_or(Failure::Mismatch("sender"))?
                 .leaf_node();
-            check(leaf.signature_key == signer.public_key, "signature_priv")?;
+            check(leaf.signature_key == *signer.public_key(), "signature_priv")?;
             let mut renewed = tree.clone();
             let parameters = leaf.parameters();
             let new =

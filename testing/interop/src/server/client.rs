@@ -145,7 +145,7 @@ impl Client {
             key_package: MlsMessage::KeyPackage(Box::new(bundle.key_package)).to_bytes(),
             init_priv: bundle.init_private_key.to_vec(),
             encryption_priv: bundle.encryption_private_key.to_vec(),
-            signature_priv: signer.private_key.to_vec(),
+            signature_priv: signer.private_key().to_vec(),
         })
     }
 

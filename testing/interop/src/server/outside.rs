@@ -88,7 +88,7 @@ impl Client {
         let bundle = transaction.bundle.clone();
         let ctx = self.world.context(&transaction.psks);
         let proposal = propose_join(&ctx, &to, &transaction.signer, bundle.key_package, b"")?;
-        let signature_priv = transaction.signer.private_key.to_vec();
+        let signature_priv = transaction.signer.private_key().to_vec();
         Ok(proto::NewMemberAddProposalResponse {
             transaction_id: self.keep(Entry::Transaction(Box::new(transaction)))?,
             proposal: proposal.to_bytes(),
@@ -109,7 +109,7 @@ impl Client {
         let cipher_suite = wire::cipher_suite(request.cipher_suite)?;
         let key_pair = self.signer(cipher_suite)?;
         let external_sender = ExternalSender {
-            signature_key: key_pair.public_key.clone(),
+            signature_key: key_pair.public_key().clone(),
             credential: Credential::basic(request.identity.as_slice()),
         };
         let signer = Signer {
@@ -176,7 +176,7 @@ impl Client {
         let listed = external_senders(&context.extensions)?.external_senders;
         let place = listed
             .iter()
-            .position(|sender| sender.signature_key == signer.key_pair.public_key)
+            .position(|sender| sender.signature_key == *signer.key_pair.public_key())
             .and_then(|place| u32::try_from(place).ok())
             .unwrap_or(request.signer_index);
         let psks = Psks::default();

@@ -28,8 +28,8 @@ impl SignatureScheme for Ed25519 {
     }
 
     fn sign(&self, key_pair: &SignatureKeyPair, data: &[u8]) -> Result<Bytes, CryptoError> {
-        signing_key(&key_pair.private_key)
-            .map(|key| Bytes::from(key.sign(data).to_bytes().as_slice()))
+        let key = key_pair.prepared(|pair| signing_key(pair.private_key()))?;
+        Ok(Bytes::from(key.sign(data).to_bytes()))
     }
 
     fn verify(&self, public_key: &[u8], data: &[u8], signature: &[u8]) -> Result<(), CryptoError> {
@@ -59,8 +59,8 @@ impl SignatureScheme for Ed448 {
     }
 
     fn sign(&self, key_pair: &SignatureKeyPair, data: &[u8]) -> Result<Bytes, CryptoError> {
-        signing_key_448(&key_pair.private_key)
-            .map(|key| Bytes::from(key.sign_raw(data).to_bytes().as_slice()))
+        let key = key_pair.prepared(|pair| signing_key_448(pair.private_key()))?;
+        Ok(Bytes::from(key.sign_raw(data).to_bytes()))
     }
 
     fn verify(&self, public_key: &[u8], data: &[u8], signature: &[u8]) -> Result<(), CryptoError> {
@@ -87,8 +87,5 @@ fn key_pair(
     let public_key = scheme
         .public_key(&seed)
         .expect("any bytes of the length are a seed");
-    SignatureKeyPair {
-        private_key: Secret::from(seed),
-        public_key,
-    }
+    SignatureKeyPair::new(Secret::from(seed), public_key)
 }

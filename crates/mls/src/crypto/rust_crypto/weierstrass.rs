@@ -60,8 +60,11 @@ macro_rules! curve {
 
             fn sign(&self, key_pair: &SignatureKeyPair, data: &[u8]) -> Result<Bytes, CryptoError> {
                 use $library::ecdsa::{DerSignature, SigningKey, signature::Signer};
-                let private_key = self.0.group.private_key(&key_pair.private_key)?;
-                let signature: DerSignature = SigningKey::from(private_key).sign(data);
+                let key = key_pair.prepared(|pair| {
+                    let private_key = self.0.group.private_key(pair.private_key())?;
+                    Ok(SigningKey::from(private_key))
+                })?;
+                let signature: DerSignature = key.sign(data);
                 Ok(Bytes::from(signature.as_bytes()))
             }
 

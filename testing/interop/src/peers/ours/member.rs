@@ -329,7 +329,7 @@ impl Member for Ours {
     }
 
     fn signature_key(&self) -> Vec<u8> {
-        self.signer.public_key.to_vec()
+        self.signer.public_key().to_vec()
     }
 
     fn restart(&mut self) -> Result<(), PeerError> {

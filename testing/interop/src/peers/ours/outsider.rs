@@ -41,7 +41,7 @@ impl Outsider {
 
     /// Our public key.
     pub fn signature_key(&self) -> Vec<u8> {
-        self.signer.public_key.to_vec()
+        self.signer.public_key().to_vec()
     }
 
     /// Proposes as the external sender at `index`.
