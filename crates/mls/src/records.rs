@@ -85,6 +85,14 @@ pub trait Records {
     /// The value under this key. A client's storage error is the client's to keep and report; here it
     /// is a missing record.
     fn get(&self, key: &RecordKey) -> Option<Zeroizing<Vec<u8>>>;
+
+    /// Passes all records of a kind to `visit`, by the bytes of their keys, in any order. A large group
+    /// has thousands of one kind, which most stores read faster at once than one by one. One that does
+    /// not do this, or fails half-way, answers false: then they are asked for by [`get`](Self::get).
+    fn each(&self, kind: RecordKind, visit: &mut dyn FnMut(&[u8], &[u8])) -> bool {
+        let _ = (kind, visit);
+        false
+    }
 }
 
 /// A record is missing or cannot be read: our own storage is damaged.
@@ -273,6 +281,14 @@ impl std::fmt::Debug for MemoryRecords {
 impl Records for MemoryRecords {
     fn get(&self, key: &RecordKey) -> Option<Zeroizing<Vec<u8>>> {
         self.0.get(key).cloned()
+    }
+
+    fn each(&self, kind: RecordKind, visit: &mut dyn FnMut(&[u8], &[u8])) -> bool {
+        let records = self.0.iter().map(|(key, value)| (key.as_slice(), value));
+        records
+            .filter(|(key, _)| key.first() == Some(&(kind as u8)))
+            .for_each(|(key, value)| visit(key, value));
+        true
     }
 }
 

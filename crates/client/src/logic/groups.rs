@@ -10,7 +10,7 @@ use folkmoot_mls::context::{Context, NoPsks, OneThread};
 use folkmoot_mls::crypto::PROVIDER;
 use folkmoot_mls::group::Group;
 use folkmoot_mls::message_keys::MessageKeys;
-use folkmoot_mls::records::{Changes, RecordKey, Records};
+use folkmoot_mls::records::{Changes, RecordKey, RecordKind, Records};
 use folkmoot_mls::tree_math::LeafIndex;
 use folkmoot_protocol::VERSION;
 use folkmoot_protocol::fence;
@@ -66,7 +66,35 @@ impl Records for GroupRecords<'_> {
                 None
             })
     }
+
+    fn each(&self, kind: RecordKind, visit: &mut dyn FnMut(&[u8], &[u8])) -> bool {
+        let log = self.log.as_ref();
+        let prefix = [log, &[kind as u8]].concat();
+        let mut after: Option<Vec<u8>> = None;
+        loop {
+            match self
+                .tx
+                .scan(Table::Records, &prefix, after.as_deref(), ROWS)
+            {
+                Ok(rows) => {
+                    rows.iter()
+                        .for_each(|(key, value)| visit(&key[log.len()..], value));
+                    if rows.len() < ROWS {
+                        return true;
+                    }
+                    after = rows.last().map(|(key, _)| key.clone());
+                }
+                Err(error) => {
+                    self.failed.borrow_mut().get_or_insert(error);
+                    return false;
+                }
+            }
+        }
+    }
 }
+
+/// Records read at once.
+const ROWS: usize = 1_000;
 
 fn record_key(log: LogId, key: &RecordKey) -> Vec<u8> {
     [log.as_ref(), key.as_slice()].concat()

@@ -1,9 +1,10 @@
 //! The tree as records: one for each chunk, so that a change writes what it changed.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Tree;
-use super::chunk::{CHILDREN, Child, Chunk, ChunkId, NODES};
+use super::chunk::{CHILDREN, Child, Chunk, ChunkId, LEVELS, NODES};
 use super::node::{Leaf, Node};
 use super::trie::Trie;
 use crate::codec::{Decode, DecodeError, Encode, Reader, encode_bytes};
@@ -77,10 +78,12 @@ impl Tree {
         let trie = Trie::new(depth.min(MAX_DEPTH));
         let id = trie.root_id();
         let place = Place {
+            top: id,
             root: trie.root(),
             hash_length: suite.hash_length(),
         };
-        let root = load_chunk(id, &place, records)?;
+        let mut stored = Stored::read(&place, records);
+        let root = stored.take(id)?;
         let mut tree = Self::without_index(Trie::of(root, trie.depth()));
         // No wider than its last member needs; else hashing it would cost what damage makes of it.
         let width = tree.trie.last_leaf().map(depth_for);
@@ -94,33 +97,78 @@ impl Tree {
 
 /// What the chunks that are read have to fit into.
 struct Place {
+    top: ChunkId,
     root: NodeIndex,
     hash_length: usize,
 }
 
-/// Reads a chunk of the tree and all those below it.
-fn load_chunk(
-    id: ChunkId,
-    tree: &Place,
-    records: &dyn Records,
-) -> Result<Arc<Chunk>, DamagedRecord> {
-    let damaged = || DamagedRecord(key(id));
-    // Taken out of what wipes secrets: the tree holds none.
-    let record = records
-        .get(&key(id))
-        .map(|mut record| std::mem::take(&mut *record));
-    let record = record.ok_or_else(damaged)?;
-    let (mut chunk, present) = decode(id, tree, &record).map_err(|_| damaged())?;
-    for number in (0..CHILDREN).filter(|number| present >> number & 1 == 1) {
-        let below = chunk.children.as_mut().map(|below| &mut below[number]);
-        let (Some(below), true) = (below, tree.root.covers(id.child(number).node(0))) else {
-            return Err(damaged());
-        };
-        let child = load_chunk(id.child(number), tree, records)?;
-        chunk.leaves += child.leaves;
-        *below = Child::Chunk(child);
+impl Place {
+    /// Whether the tree may have this chunk.
+    fn has(&self, id: ChunkId) -> bool {
+        let above = self.top.tier.checked_sub(id.tier);
+        let above = above.filter(|above| {
+            id.position.checked_shr(LEVELS * above).unwrap_or(0) == self.top.position
+        });
+        above.is_some() && self.root.covers(id.node(0))
     }
-    Ok(Arc::new(chunk))
+}
+
+/// The chunks as they were stored.
+struct Stored<'a> {
+    tree: &'a Place,
+    records: &'a dyn Records,
+    /// Those that were read at once.
+    read: BTreeMap<ChunkId, (Chunk, u16)>,
+}
+
+impl<'a> Stored<'a> {
+    /// Reads all of them, if the store does that. What cannot be read is left out, so that it is
+    /// noticed when it is missed.
+    fn read(tree: &'a Place, records: &'a dyn Records) -> Self {
+        let mut read = BTreeMap::new();
+        let complete = records.each(RecordKind::TreeChunk, &mut |key, record| {
+            let id = key.get(1..).map(<(u8, u32)>::from_bytes);
+            if let Some(Ok((tier, position))) = id {
+                let tier = u32::from(tier);
+                let id = ChunkId { tier, position };
+                let chunk = tree.has(id).then(|| decode(id, tree, record).ok());
+                read.extend(chunk.flatten().map(|chunk| (id, chunk)));
+            }
+        });
+        if !complete {
+            read.clear();
+        }
+        Self {
+            tree,
+            records,
+            read,
+        }
+    }
+
+    /// A chunk of the tree and all those below it.
+    fn take(&mut self, id: ChunkId) -> Result<Arc<Chunk>, DamagedRecord> {
+        let damaged = || DamagedRecord(key(id));
+        let (mut chunk, present) = match self.read.remove(&id) {
+            Some(read) => read,
+            None => {
+                // Taken out of what wipes secrets: the tree holds none.
+                let record = self.records.get(&key(id));
+                let record = record.map(|mut record| std::mem::take(&mut *record));
+                let record = record.ok_or_else(damaged)?;
+                decode(id, self.tree, &record).map_err(|_| damaged())?
+            }
+        };
+        for number in (0..CHILDREN).filter(|number| present >> number & 1 == 1) {
+            let below = chunk.children.as_mut().map(|below| &mut below[number]);
+            let (Some(below), true) = (below, self.tree.has(id.child(number))) else {
+                return Err(damaged());
+            };
+            let child = self.take(id.child(number))?;
+            chunk.leaves += child.leaves;
+            *below = Child::Chunk(child);
+        }
+        Ok(Arc::new(chunk))
+    }
 }
 
 /// Reads a chunk, and which chunks are below it.

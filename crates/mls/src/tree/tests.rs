@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
+use zeroize::Zeroizing;
 
 use super::*;
 use crate::capabilities::Capabilities;
@@ -14,7 +15,7 @@ use crate::credential::Credential;
 use crate::crypto::{CipherSuite, CryptoProvider, HpkeKeyPair, SignatureKeyPair, aws_lc};
 use crate::extension::Extensions;
 use crate::leaf_node::{LeafNode, LeafNodeSource, LeafParameters, Lifetime};
-use crate::records::{Changes, MemoryRecords};
+use crate::records::{Changes, MemoryRecords, RecordKey, RecordKind, Records};
 
 const GROUP: &[u8] = b"group";
 
@@ -218,10 +219,52 @@ fn compare(tree: &mut Tree, plain: &Plain, records: &MemoryRecords) {
     );
 }
 
+/// The tree as it is read back: at once, one by one, and at once by a store that fails half-way.
 fn loaded(tree: &Tree, records: &MemoryRecords) -> Tree {
-    let loaded = Tree::load(tree.depth(), suite(), records).unwrap();
-    assert_eq!(loaded.to_ratchet_tree(), tree.to_ratchet_tree());
+    let encoded = tree.to_ratchet_tree();
+    for most in [0, records.len() / 2] {
+        let loaded = Tree::load(tree.depth(), suite(), &Failing(records, most)).unwrap();
+        assert_eq!(loaded.to_ratchet_tree(), encoded);
+    }
+    let loaded = Tree::load(tree.depth(), suite(), &NoneAlone(records)).unwrap();
+    assert_eq!(loaded.to_ratchet_tree(), encoded);
     loaded
+}
+
+/// Reads that many records at once and no more.
+struct Failing<'a>(&'a MemoryRecords, usize);
+
+impl Records for Failing<'_> {
+    fn get(&self, key: &RecordKey) -> Option<Zeroizing<Vec<u8>>> {
+        self.0.get(key)
+    }
+
+    fn each(&self, kind: RecordKind, visit: &mut dyn FnMut(&[u8], &[u8])) -> bool {
+        let mut left = self.1;
+        self.0.each(kind, &mut |key, value| {
+            if left > 0 {
+                left -= 1;
+                visit(key, value);
+            }
+        });
+        false
+    }
+}
+
+/// Reads none but the root's chunk by itself, which may be higher than the tree is.
+struct NoneAlone<'a>(&'a MemoryRecords);
+
+impl Records for NoneAlone<'_> {
+    fn get(&self, key: &RecordKey) -> Option<Zeroizing<Vec<u8>>> {
+        let chunks = self.0.iter().map(|(key, _)| key);
+        let top = chunks.max_by_key(|key| key.as_slice()[1]);
+        assert_eq!(Some(key), top, "all others were read at once");
+        self.0.get(key)
+    }
+
+    fn each(&self, kind: RecordKind, visit: &mut dyn FnMut(&[u8], &[u8])) -> bool {
+        self.0.each(kind, visit)
+    }
 }
 
 fn validate(tree: &Tree, rng: &mut ChaCha20Rng) -> Result<(), TreeError> {
