@@ -44,7 +44,8 @@ impl RecordKey {
     /// A key from its kind and the encoding of what tells it from others of the kind.
     #[must_use]
     pub fn new(kind: RecordKind, rest: &impl Encode) -> Self {
-        let mut bytes = vec![kind as u8];
+        let mut bytes = Vec::with_capacity(16);
+        bytes.push(kind as u8);
         rest.encode(&mut bytes);
         Self(bytes.into())
     }

@@ -29,7 +29,7 @@ use rand_core::CryptoRng;
 use super::{CryptoError, SignedData};
 
 /// Below this, a batch costs more than it saves.
-const SMALLEST_BATCH: usize = 8;
+const SMALLEST_BATCH: usize = 3;
 
 /// Verifies one signature.
 pub(super) fn verify(public_key: &[u8], data: &[u8], signature: &[u8]) -> Result<(), CryptoError> {
