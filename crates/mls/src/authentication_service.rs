@@ -81,7 +81,8 @@ pub trait AuthenticationService: Send + Sync {
     /// whose credentials carry signatures verifies them here together, for which it gets randomness.
     ///
     /// # Errors
-    /// The place of the first that is not valid, and why.
+    /// The place of the first that is not valid, and why. A place that there is none at refuses all the
+    /// same; whoever asked then blames the first.
     fn validate_all(
         &self,
         claims: &[CredentialClaim<'_>],
@@ -249,8 +250,10 @@ impl AuthenticationService for ByCredentialType<'_> {
                 .enumerate()
                 .filter(|(_, claim)| claim.credential.credential_type() == *kind)
                 .unzip();
+            let first = places.first()?;
             let (place, error) = judge.validate_all(&own, group, now, rng).err()?;
-            Some((places.get(place).copied()?, error))
+            // One that names a place it was not asked about refuses all the same.
+            Some((*places.get(place).unwrap_or(first), error))
         });
         let refused: Vec<_> = refused.chain(unknown).collect();
         let first = refused.into_iter().min_by_key(|(place, _)| *place);
@@ -356,6 +359,93 @@ mod tests {
         let judge = judge.with(KIND, &BasicCredentials);
         let judged = judge.validate(&custom(b"k"), b"k", &group, None);
         assert_eq!(judged, Err(CredentialError::UnsupportedType));
+    }
+
+    /// Refuses what is not valid, but of somebody who was not asked about.
+    struct OutOfRange;
+
+    impl AuthenticationService for OutOfRange {
+        fn validate(
+            &self,
+            _: &Credential,
+            _: &[u8],
+            _: &Extensions,
+            _: Option<u64>,
+        ) -> Result<(), CredentialError> {
+            Err(CredentialError::Expired)
+        }
+
+        fn validate_all(
+            &self,
+            claims: &[CredentialClaim<'_>],
+            _: &Extensions,
+            _: Option<u64>,
+            _: &mut dyn CryptoRng,
+        ) -> Result<(), (usize, CredentialError)> {
+            Err((claims.len(), CredentialError::Expired))
+        }
+
+        fn is_successor(&self, _: &Credential, _: &Credential) -> bool {
+            false
+        }
+    }
+
+    #[test]
+    fn a_judge_who_names_nobody_who_was_asked_about_refuses() {
+        let judge = ByCredentialType::default()
+            .with(CredentialType::BASIC, &BasicCredentials)
+            .with(KIND, &OutOfRange);
+        let (alice, other) = (Credential::basic(*b"alice"), custom(b"k"));
+        let all = |credentials: &[&Credential]| {
+            let claims = credentials.iter().map(|credential| CredentialClaim {
+                credential,
+                signature_key: b"k",
+            });
+            let claims: Vec<_> = claims.collect();
+            let rng = &mut crate::testing::StepRng(1);
+            judge.validate_all(&claims, &Extensions::default(), None, rng)
+        };
+        assert_eq!(all(&[&alice, &alice]), Ok(()), "it is not asked");
+        let expired = CredentialError::Expired;
+        assert_eq!(all(&[&alice, &other, &alice, &other]), Err((1, expired)));
+        assert_eq!(all(&[&other]), Err((0, expired)));
+    }
+
+    #[test]
+    fn many_of_several_kinds_are_judged_as_one_by_one() {
+        let judge = ByCredentialType::default()
+            .with(CredentialType::BASIC, &BasicCredentials)
+            .with(KIND, &KeyItself);
+        let group = Extensions::default();
+        let certificates = Vec::new();
+        let unknown = Credential::X509 { certificates };
+        let good = [Credential::basic(*b"alice"), custom(b"k")];
+        let bad = [custom(b"l"), unknown];
+        let mut refused = 0;
+        // Every way to fill five places with the four: two digits of base 2 for each.
+        for mix in 0..1u32 << 10 {
+            let kind = |place: u32| match mix >> (2 * place) & 3 {
+                kind @ 0..2 => &good[kind as usize],
+                kind => &bad[kind as usize - 2],
+            };
+            let claims: Vec<_> = (0..5)
+                .map(|place| CredentialClaim {
+                    credential: kind(place),
+                    signature_key: b"k",
+                })
+                .collect();
+            let singly = claims
+                .iter()
+                .map(|claim| judge.validate(claim.credential, claim.signature_key, &group, None));
+            let first = singly
+                .enumerate()
+                .find_map(|(i, judged)| Some((i, judged.err()?)));
+            let rng = &mut crate::testing::StepRng(1);
+            let together = judge.validate_all(&claims, &group, None, rng);
+            assert_eq!(together, first.map_or(Ok(()), Err), "{mix:b}");
+            refused += u32::from(together.is_err());
+        }
+        assert_eq!(refused, (1 << 10) - (1 << 5));
     }
 
     #[test]

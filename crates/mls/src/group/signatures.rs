@@ -92,9 +92,8 @@ impl<'a> Signatures<'a> {
                         signature: item.signature,
                     })
                     .collect();
-                suite
-                    .verify_batch(&items, rng)
-                    .map_err(|(index, error)| chunk[index].1(error))
+                let verified = suite.verify_batch(&items, rng);
+                verified.map_err(|(place, error)| blame(chunk, place, error))
             },
         );
         verified.into_iter().collect()
@@ -114,11 +113,82 @@ impl<'a> Signatures<'a> {
             ctx.rng,
             |_, chunk, rng| {
                 let claims: Vec<_> = chunk.iter().map(|(claim, _)| *claim).collect();
-                service
-                    .validate_all(&claims, extensions, now, rng)
-                    .map_err(|(index, error)| chunk[index].1(error))
+                let judged = service.validate_all(&claims, extensions, now, rng);
+                judged.map_err(|(place, error)| blame(chunk, place, error))
             },
         );
         judged.into_iter().collect()
+    }
+}
+
+/// What an error means for the item at a place; for the first, should a service name a place that was
+/// not in question. A chunk has at least one.
+fn blame<T, E>(chunk: &[(T, Blame<'_, E>)], place: usize, error: E) -> ProposalError {
+    let (_, blame) = chunk.get(place).unwrap_or(&chunk[0]);
+    blame(error)
+}
+
+#[cfg(all(test, feature = "aws-lc"))]
+mod tests {
+    use rand_core::CryptoRng;
+
+    use super::*;
+    use crate::component::NoComponents;
+    use crate::context::{AuthenticationService, NoPsks, OneThread};
+    use crate::credential::Credential;
+    use crate::crypto::aws_lc::PROVIDER;
+    use crate::testing::StepRng;
+
+    /// Refuses all, and names nobody who was asked about.
+    struct OutOfRange;
+
+    impl AuthenticationService for OutOfRange {
+        fn validate(
+            &self,
+            _: &Credential,
+            _: &[u8],
+            _: &Extensions,
+            _: Option<u64>,
+        ) -> Result<(), CredentialError> {
+            Err(CredentialError::Expired)
+        }
+
+        fn validate_all(
+            &self,
+            claims: &[CredentialClaim<'_>],
+            _: &Extensions,
+            _: Option<u64>,
+            _: &mut dyn CryptoRng,
+        ) -> Result<(), (usize, CredentialError)> {
+            Err((claims.len(), CredentialError::Expired))
+        }
+
+        fn is_successor(&self, _: &Credential, _: &Credential) -> bool {
+            false
+        }
+    }
+
+    #[test]
+    fn a_judge_who_names_nobody_who_was_asked_about_refuses() {
+        let credential = Credential::basic(*b"alice");
+        let claim = CredentialClaim {
+            credential: &credential,
+            signature_key: b"k",
+        };
+        let mut signatures = Signatures::default();
+        signatures.credential(Some(claim), ProposalError::ExternalSender);
+        let mut rng = StepRng(1);
+        let mut ctx = Context {
+            provider: &PROVIDER,
+            authentication_service: &OutOfRange,
+            psks: &NoPsks,
+            components: &NoComponents,
+            now: None,
+            workers: &OneThread,
+            rng: &mut rng,
+        };
+        let refused = ProposalError::ExternalSender(CredentialError::Expired);
+        let judged = signatures.judge(&Extensions::default(), &mut ctx);
+        assert_eq!(judged, Err(refused));
     }
 }

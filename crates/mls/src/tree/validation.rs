@@ -82,8 +82,12 @@ fn check_leaves(
         let tbs = leaf_node.tbs(encoded.encoded(), Some(position));
         decoded.push((leaf_node, labels::signed_data(LEAF_NODE_TBS, &tbs)));
     }
+    // The first, should a service name a place that was not in question.
     let blame = |place: usize, error| TreeError::Leaf {
-        leaf: leaves[place].0,
+        leaf: leaves
+            .get(place)
+            .or(leaves.first())
+            .map_or(LeafIndex(0), |(leaf, _)| *leaf),
         error,
     };
     let claims: Vec<_> = decoded
