@@ -93,7 +93,9 @@ impl Summary {
 }
 
 /// The commits that fill a tree at the least total cost, in order: as an iterator, of commits that are all
-/// made. Takes time and memory (32 bytes a node) for the whole tree once, then log n for each commit.
+/// made. Takes time and memory (24 bytes a node) for the whole tree once, blank leaves too, then log n for
+/// each commit. A tree that came by pages has 2^18 leaves at most, and one that came in one piece no more
+/// than it has bytes.
 #[derive(Clone, Debug)]
 pub struct Plan {
     root: NodeIndex,

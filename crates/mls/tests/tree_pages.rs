@@ -42,7 +42,7 @@ fn play(group: &FilledGroup, leaf: u32) -> (Client, TreePages) {
     let mut client = Client::new(&format!("member {leaf}"));
     let (view, keys, signer) = group.member(LeafIndex(leaf));
     client.signer = signer;
-    let begun = TreePages::begin(&view).unwrap();
+    let begun = TreePages::begin(&view);
     client.enter(view, keys, &group.records(LeafIndex(leaf)));
     (client, begun.pages)
 }
@@ -87,7 +87,7 @@ fn follow(clients: &mut [(Client, TreePages)], by: usize, pending: PendingCommit
 fn costs(members: u32, pages: usize, limit: usize) {
     let group = filled(members);
     let mut clients = vec![play(&group, 0), play(&group, members / 2)];
-    let begun = TreePages::begin(clients[0].0.group()).unwrap();
+    let begun = TreePages::begin(clients[0].0.group());
     let mut service = Service::new();
     write(&mut service, &begun);
     let all = (begun.written.len(), total(&begun.written));
@@ -276,7 +276,7 @@ fn pages_of_another_epoch_are_refused() {
     assert_eq!(refused, Err(PageError::WrongEpoch.into()));
     // What was stored for one epoch is not taken for another.
     let mut records = MemoryRecords::default();
-    records.apply(&TreePages::begin(&first).unwrap().changes);
+    records.apply(&TreePages::begin(&first).changes);
     assert!(TreePages::load(&second, &records).is_err());
     assert_eq!(TreePages::load(&first, &MemoryRecords::default()), Ok(None));
 }

@@ -40,7 +40,8 @@ impl Group {
     ///
     /// # Errors
     /// As [`join`](Self::join), as far as they do not concern the tree; [`JoinError::MissingTree`] if
-    /// the GroupInfo does not tell of pages; [`PageError::Root`], the inviter's fault.
+    /// the GroupInfo does not tell of pages; [`PageError::Root`] and [`PageError::TooDeep`] (above
+    /// [`MAX_TREE_DEPTH`](crate::tree_pages::MAX_TREE_DEPTH)), the inviter's fault.
     pub fn join_by_pages(
         ctx: &mut Context<'_>,
         welcome: &Welcome,
@@ -76,6 +77,14 @@ impl JoinByPages {
         })
     }
 
+    /// Takes no more bytes of pages in all than this, in place of 16 KiB for each leaf that the tree has
+    /// room for. Pages that are refused for their address do not count.
+    #[must_use]
+    pub fn byte_limit(mut self, limit: u64) -> Self {
+        self.loader.set_byte_limit(limit);
+        self
+    }
+
     /// For tests of inviters who lie.
     #[cfg(test)]
     pub(crate) fn group_info_mut(&mut self) -> &mut GroupInfo {
@@ -93,7 +102,7 @@ impl JoinByPages {
     /// # Errors
     /// [`PageError::NotWanted`], [`PageError::Repeated`], [`PageError::TooLarge`] and
     /// [`PageError::WrongBytes`] change nothing: another copy may be better. After any other
-    /// [`PageError`], or a [`JoinError::Tree`] to the blame of the members who let that tree come to
+    /// [`PageError`], as [`PageError::TooManyBytes`], or a [`JoinError::Tree`] to the blame of the members who let that tree come to
     /// be, the group cannot be joined, and the same error comes again.
     pub fn arrived(
         &mut self,

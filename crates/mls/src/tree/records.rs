@@ -205,7 +205,7 @@ fn decode(id: ChunkId, tree: &Place, record: &[u8]) -> Result<(Chunk, u16), Deco
 }
 
 /// Tells damage to a record: no change within one word of eight bytes keeps the sum, and any other keeps
-/// it by a chance of 2^-64. Nobody else writes our records, so it need not withstand intent.
+/// it by a chance of about 2^-64. Nobody else writes our records, so it need not withstand intent.
 fn checksum(content: &[u8]) -> u64 {
     const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
     let mix = |sum: u64, word: u64| (sum ^ word).wrapping_mul(MULTIPLIER).rotate_left(29);

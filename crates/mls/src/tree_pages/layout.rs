@@ -1,5 +1,6 @@
 //! Which nodes of the ratchet tree are on which page.
 
+use super::MAX_TREE_DEPTH;
 use crate::codec::{Decode, DecodeError, Encode, Reader};
 use crate::tree_math::{MAX_DEPTH, NodeIndex};
 
@@ -23,9 +24,9 @@ impl Layout {
         inline_depth: 8,
     };
 
-    /// Whether a tree of 2^`depth` leaves has pages.
+    /// Whether a tree of 2^`depth` leaves has pages, if they fit.
     pub fn has_pages(self, depth: u32) -> bool {
-        depth > self.inline_depth
+        depth > self.inline_depth && depth <= MAX_TREE_DEPTH
     }
 
     /// The root page of a tree that has pages.
@@ -141,6 +142,7 @@ mod tests {
     #[test]
     fn no_page_has_other_counts() {
         let layout = Layout::V1;
+        assert!((0..256).filter(|depth| layout.has_pages(*depth)).eq(9..=18));
         let tops = |tier| (0..256).filter(move |top| layout.counts(tier, *top).is_some());
         assert!(tops(0).eq([5]));
         assert!(tops(1).eq([6, 7, 8, 9]));

@@ -12,7 +12,10 @@ use rand_core::CryptoRng;
 
 use super::layout::{Layout, PageId};
 use super::page::{Entry, PageAddress, TreePage, decode, open, page_secret};
-use super::{Index, MAX_PAGE, PageError, Root, TreePages, TreePagesRoot, VERSION};
+use super::{
+    BYTES_PER_LEAF, Index, MAX_PAGE, MAX_TREE_DEPTH, PageError, Root, TreePages, TreePagesRoot,
+    VERSION,
+};
 use crate::codec::Bytes;
 use crate::crypto::{Secret, Suite};
 use crate::tree::leaf_validation::BATCH;
@@ -51,6 +54,9 @@ pub(crate) struct TreeLoader {
     index: Index,
     /// Leaves whose signatures are not checked yet.
     unchecked: Vec<LeafIndex>,
+    /// Bytes of the pages that arrived, and how many there may be.
+    bytes: u64,
+    byte_limit: u64,
     failed: Option<LoadError>,
 }
 
@@ -61,7 +67,7 @@ impl TreeLoader {
     /// Begins with the root page. `epoch_secret` is the epoch's for pages, `tree_hash` the GroupContext's.
     ///
     /// # Errors
-    /// [`PageError::Root`], the inviter's fault.
+    /// [`PageError::Root`] and [`PageError::TooDeep`], the inviter's fault.
     pub fn new(
         suite: &'static dyn Suite,
         layout: Layout,
@@ -70,7 +76,11 @@ impl TreeLoader {
         tree_hash: Bytes,
     ) -> Result<Self, PageError> {
         let depth = u32::from(root.tree_depth);
-        if root.version != VERSION || depth > MAX_DEPTH || !layout.has_pages(depth) {
+        if (MAX_TREE_DEPTH + 1..=MAX_DEPTH).contains(&depth) {
+            let tree_depth = root.tree_depth;
+            return Err(PageError::TooDeep { tree_depth });
+        }
+        if root.version != VERSION || !layout.has_pages(depth) {
             return Err(PageError::Root);
         }
         let page = layout.top(depth);
@@ -94,6 +104,8 @@ impl TreeLoader {
             tree: Tree::of_depth(depth),
             index: Index::new(),
             unchecked: Vec::new(),
+            bytes: 0,
+            byte_limit: BYTES_PER_LEAF << depth,
             failed: None,
         })
     }
@@ -101,6 +113,11 @@ impl TreeLoader {
     /// The addresses of the pages to fetch next.
     pub fn wanted(&self) -> impl Iterator<Item = &PageAddress> {
         self.wanted.keys()
+    }
+
+    /// Takes no more bytes of pages in all.
+    pub fn set_byte_limit(&mut self, limit: u64) {
+        self.byte_limit = limit;
     }
 
     /// Takes in a page that arrived. After an error that is not the service's, nothing helps: the same
@@ -136,7 +153,13 @@ impl TreeLoader {
             return Err(PageError::NotWanted(address.clone()).into());
         };
         self.arrived.insert(address.clone(), page);
-        let result = self.take(wanted, bytes, group_id, rules, workers, rng);
+        self.bytes = self.bytes.saturating_add(bytes.len() as u64);
+        let limit = self.byte_limit;
+        let result = if self.bytes > limit {
+            Err(PageError::TooManyBytes { limit }.into())
+        } else {
+            self.take(wanted, bytes, group_id, rules, workers, rng)
+        };
         if let Err(error) = &result {
             self.failed = Some(error.clone());
         }

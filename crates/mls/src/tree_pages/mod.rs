@@ -29,6 +29,16 @@
 //! calls [`TreePages::advance`], and may compare. [`TreePages::page`] makes any of the current pages
 //! again. A newcomer joins with [`Group::join_by_pages`]. A group without pages carries nothing of this.
 //!
+//! # Limits
+//!
+//! A tree has no pages if it has more than 2^18 leaves ([`MAX_TREE_DEPTH`]) or if one of them would be
+//! larger than [`MAX_PAGE`], as a single member can bring about with its leaf. Then the commit replaces all
+//! pages by none, for every member alike, and Welcomes hold the tree again; the first epoch where all fits
+//! writes all of them. A newcomer takes no deeper tree, and no more bytes in all than
+//! [`JoinByPages::byte_limit`](crate::group::JoinByPages::byte_limit) says: what is computed for blank
+//! leaves does not depend on what anybody sent. With the tree in one piece it does, as every leaf up to the
+//! last member's takes a byte of the Welcome at least.
+//!
 //! The root page's address is in the GroupInfo, signed by the inviter. If that one lies, the newcomer
 //! fails to join or, if it provides pages of its own making as well, computes other pages than the
 //! others from then on, of the same tree. So whoever can should compare the address with the one that
@@ -36,8 +46,9 @@
 //!
 //! # What it costs
 //!
-//! Measured with filled trees, leaves of about 190 bytes (basic credentials) and suite 1; kept by the
-//! tests in `tests/tree_pages.rs`.
+//! Measured with filled trees, leaves of about 190 bytes (basic credentials) and suite 1. The tests in
+//! `tests/tree_pages.rs` keep the number of pages that a commit writes, and bounds above the bytes of all
+//! pages, of a commit's, of its records and of the Welcome; times are as seen once, and kept by nothing.
 //!
 //! | | 1,000 leaves | 8,000 | 50,000 |
 //! | --- | --- | --- | --- |
@@ -55,8 +66,17 @@
 //!
 //! # What it shows
 //!
-//! Who stores the pages sees which address replaces which, so a commit shows in which 32 leaves its
-//! author sits, not under which name. Lengths are rounded up to 512 bytes.
+//! Who stores the pages sees which address replaces which, and with it a good deal about authors:
+//!
+//! - a commit with a path shows in which 32 leaves its author sits, not under which name. Two commits
+//!   that replace the same leaf page are by one of 32 at most, so a store can follow such a group of
+//!   members through all epochs, and where a page has a single member, that member's commits are linked;
+//! - lengths are rounded up to 512 bytes, and a leaf takes about 190 to 450, so the length of a page
+//!   tells how many members are in it to about two, and how a commit changed that. It tells a page with a
+//!   single member, too;
+//! - index pages tell the size and the form of the tree.
+//!
+//! Longer steps would hide numbers, not the links: steps of 4 KiB make all pages a third larger.
 
 mod layout;
 mod loader;
@@ -77,7 +97,6 @@ use crate::codec::{Bytes, DecodeError};
 use crate::crypto::{CryptoError, Secret, Suite};
 use crate::extension::{ExtensionContent, ExtensionType};
 use crate::group::Group;
-use crate::key_schedule::exporter;
 use crate::records::Changes;
 use crate::tree::Tree;
 pub(crate) use layout::Layout;
@@ -86,10 +105,18 @@ use page::{Below, Entry, encode, page_secret, seal};
 /// The most bytes that a sealed page may have. 32 leaves of 128 KiB fit.
 pub const MAX_PAGE: usize = 4 << 20;
 
+/// Trees of more than 2^18 leaves have no pages. Who computes tree hashes has to hash every blank leaf,
+/// of which an inviter may claim any number; those of 2^18 take a tenth of a second.
+pub const MAX_TREE_DEPTH: u32 = 18;
+
+/// How many bytes of pages a newcomer takes in for each leaf that the tree has room for, unless it is told
+/// another limit.
+const BYTES_PER_LEAF: u64 = 16 << 10;
+
 /// The version of [`TreePagesRoot`], and so of the layout and of the pages.
 const VERSION: u8 = 1;
 
-/// Label of the exporter for the epoch's page secrets.
+/// Label of the secret, derived as by an exporter, that the epoch's page secrets come from.
 const EXPORTER_LABEL: &str = "folkmoot tree pages";
 
 /// Why pages are refused.
@@ -100,7 +127,8 @@ pub enum PageError {
     /// fault.
     #[error("the pages are of another epoch than the group")]
     WrongEpoch,
-    /// A page would be larger than [`MAX_PAGE`], or is: the members' fault, who let such leaves in.
+    /// A page is larger than [`MAX_PAGE`]: the service's fault. Nothing has changed, and the page is still
+    /// wanted.
     #[error("page {page} has {size} bytes")]
     TooLarge {
         /// Which page.
@@ -121,6 +149,20 @@ pub enum PageError {
     /// The GroupInfo tells of pages that no tree has: the inviter's fault.
     #[error("the GroupInfo does not say where the root page is")]
     Root,
+    /// The GroupInfo tells of pages of a tree that is deeper than [`MAX_TREE_DEPTH`], and so has none: the
+    /// inviter's fault.
+    #[error("a tree of 2^{tree_depth} leaves has no pages")]
+    TooDeep {
+        /// The depth that it tells of.
+        tree_depth: u8,
+    },
+    /// The pages have more bytes together than the newcomer takes: the fault of the inviter, or of the
+    /// members who let such leaves in.
+    #[error("the pages have more than {limit} bytes")]
+    TooManyBytes {
+        /// The limit that was set.
+        limit: u64,
+    },
     /// Not all pages have arrived: the caller's fault, or of the service, if it lacks them. Any member
     /// can make them again, see [`TreePages::page`].
     #[error("{0} pages are missing")]
@@ -207,16 +249,14 @@ pub struct PageUpdate {
 }
 
 impl TreePages {
-    /// The pages of a group from this epoch on: none, as long as its tree is small. All members have
-    /// to begin in the same epoch, which is best the group's first.
-    ///
-    /// # Errors
-    /// [`PageError::TooLarge`].
-    pub fn begin(group: &Group) -> Result<PageUpdate, PageError> {
+    /// The pages of a group from this epoch on: none, as long as its tree is small, or if they do not fit.
+    /// All members have to begin in the same epoch, which is best the group's first.
+    #[must_use]
+    pub fn begin(group: &Group) -> PageUpdate {
         Self::begin_with(Layout::V1, group)
     }
 
-    pub(crate) fn begin_with(layout: Layout, group: &Group) -> Result<PageUpdate, PageError> {
+    pub(crate) fn begin_with(layout: Layout, group: &Group) -> PageUpdate {
         let none = Self {
             layout,
             at: Bytes::default(),
@@ -229,16 +269,17 @@ impl TreePages {
     /// The pages after a commit, that leads from the group `before` it, to which these pages belong,
     /// to the group `after` it. All members compute the same.
     ///
-    /// Takes time and bytes for the pages that the commit changes.
+    /// Takes time and bytes for the pages that the commit changes; in a group whose pages do not fit, time
+    /// to measure the tree.
     ///
     /// # Errors
-    /// [`PageError::WrongEpoch`], the caller's fault; [`PageError::TooLarge`].
+    /// [`PageError::WrongEpoch`], the caller's fault.
     pub fn advance(&self, before: &Group, after: &Group) -> Result<PageUpdate, PageError> {
         self.check(before)?;
         if after.group_id() != before.group_id() || after.epoch() != before.epoch() + 1 {
             return Err(PageError::WrongEpoch);
         }
-        self.next(Some(before.tree()), after)
+        Ok(self.next(Some(before.tree()), after))
     }
 
     /// Whether the group's tree has pages in this epoch.
@@ -325,7 +366,7 @@ impl TreePages {
         self.index.get(&above)?.get(number)?.as_ref()
     }
 
-    fn next(&self, before: Option<&Tree>, after: &Group) -> Result<PageUpdate, PageError> {
+    fn next(&self, before: Option<&Tree>, after: &Group) -> PageUpdate {
         let (suite, tree) = (after.suite(), after.tree());
         let secret = epoch_secret(suite, after.exporter_secret());
         let mut writer = Writer {
@@ -340,7 +381,9 @@ impl TreePages {
             changes: Changes::default(),
         };
         writer.pages.at = after.confirmation_tag().into();
-        writer.run()?;
+        if !writer.run() {
+            writer.give_up();
+        }
         let Writer {
             pages,
             written,
@@ -349,12 +392,12 @@ impl TreePages {
             ..
         } = writer;
         pages.record_head(&mut changes);
-        Ok(PageUpdate {
+        PageUpdate {
             pages,
             written,
             replaced,
             changes,
-        })
+        }
     }
 
     /// What an index page says of those below it.
@@ -402,16 +445,12 @@ impl std::fmt::Debug for TreePages {
     }
 }
 
-/// The secret of an epoch that its page secrets come from.
+/// The secret of an epoch that its page secrets come from. It is derived as an exported one would be, but
+/// with another last label than "exported" (RFC 9420, section 8.5), so [`Group::exporter`] gives it to
+/// nobody.
 pub(crate) fn epoch_secret(suite: &dyn Suite, exporter_secret: &Secret) -> Secret {
-    exporter(
-        suite,
-        exporter_secret,
-        EXPORTER_LABEL,
-        b"",
-        suite.hash_length(),
-    )
-    .expect("a KDF gives 255 times the length of its hash")
+    let derived = suite.derive_secret(exporter_secret, EXPORTER_LABEL);
+    suite.derive_secret(&derived, "pages")
 }
 
 /// Goes from the pages of one epoch to those of the next.
@@ -428,23 +467,70 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    fn run(&mut self) -> Result<(), PageError> {
+    /// Writes what there is to write; false if the tree has no pages, or they do not fit.
+    fn run(&mut self) -> bool {
         let layout = self.pages.layout;
         let depth = self.tree.depth();
-        let old_top = self.before.root.as_ref().map(|root| layout.top(root.depth));
         if !layout.has_pages(depth) {
-            old_top.into_iter().for_each(|top| self.remove(top));
-            self.pages.root = None;
-            return Ok(());
+            return false;
         }
         let top = layout.top(depth);
+        let Some(old_root) = &self.before.root else {
+            // Measured before anything is sealed, as this comes again in every epoch until all fits.
+            if !self.fits(top, &mut Vec::new()) {
+                return false;
+            }
+            return self.write(top);
+        };
+        let old_top = layout.top(old_root.depth);
         // Of a tree that shrank, what is above the new root page, and to its right.
-        if let Some(old_top) = old_top.filter(|old_top| old_top.tier > top.tier) {
+        if old_top.tier > top.tier {
             self.remove_but(old_top, top);
         }
-        let entry = self.visit(top)?;
-        self.pages.root = entry.map(|entry| Root { depth, entry });
-        Ok(())
+        self.write(top)
+    }
+
+    fn write(&mut self, top: PageId) -> bool {
+        let depth = self.tree.depth();
+        match self.visit(top) {
+            Ok(Some(entry)) => {
+                self.pages.root = Some(Root { depth, entry });
+                true
+            }
+            // What is not sealed is too large.
+            Ok(None) | Err(_) => false,
+        }
+    }
+
+    /// Leaves the group without pages, whatever was written so far.
+    fn give_up(&mut self) {
+        let before = self.before;
+        self.written.clear();
+        self.replaced.clear();
+        self.changes = Changes::default();
+        self.pages.index = before.index.clone();
+        self.pages.root = None;
+        if let Some(root) = &before.root {
+            self.remove(self.pages.layout.top(root.depth));
+        }
+    }
+
+    /// Whether a page and those below it can be sealed. Depends on the tree alone, so all members agree.
+    fn fits(&self, page: PageId, scratch: &mut Vec<u8>) -> bool {
+        let (layout, tree, depth) = (self.pages.layout, self.tree, self.tree.depth());
+        let mut children = 0;
+        let mut present = 0;
+        for child in layout.children(page, depth) {
+            children += 1;
+            if tree.has_members_below(layout.root(child, depth)) {
+                present += 1;
+                if !self.fits(child, scratch) {
+                    return false;
+                }
+            }
+        }
+        let nodes = layout.nodes(page, depth).map(|node| tree.node(node));
+        page::fits(self.suite, nodes, children, present, scratch)
     }
 
     /// The entry of a page in the new epoch, which is written if it changed; `None` if there is

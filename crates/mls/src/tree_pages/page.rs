@@ -32,6 +32,12 @@ use crate::tree::Node;
 /// What a page's length is a multiple of before it is sealed.
 const PADDING: usize = 512;
 
+/// The most bytes of a page before it is sealed: what sealing adds is less than one step.
+const MAX_CONTENT: usize = MAX_PAGE - PADDING;
+
+/// The bytes in front of a page's nodes.
+const HEAD: usize = 7;
+
 /// Where a sealed page is kept: its hash by the group's suite. Who stores it can check it.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PageAddress(pub Bytes);
@@ -139,6 +145,29 @@ pub(super) fn encode<'a>(
     out
 }
 
+/// Whether a page of these nodes can be sealed, with `present` pages below it out of `children`.
+/// `scratch` is for the nodes, one at a time.
+pub(super) fn fits<'a>(
+    suite: &dyn Suite,
+    nodes: impl Iterator<Item = Option<&'a Node>>,
+    children: usize,
+    present: usize,
+    scratch: &mut Vec<u8>,
+) -> bool {
+    let nodes: usize = nodes
+        .map(|node| {
+            scratch.clear();
+            node.encode(scratch);
+            scratch.len()
+        })
+        .sum();
+    // An address, a secret and a tree hash: all as long as a hash, and its length.
+    scratch.clear();
+    Bytes::from(vec![0; suite.hash_length()]).encode(scratch);
+    let length = HEAD + nodes + children + 3 * scratch.len() * present;
+    length.next_multiple_of(PADDING) <= MAX_CONTENT
+}
+
 /// Seals an encoded page.
 pub(super) fn seal(
     suite: &dyn Suite,
@@ -146,13 +175,14 @@ pub(super) fn seal(
     secret: Secret,
     content: &[u8],
 ) -> Result<(Entry, Vec<u8>), PageError> {
+    if content.len() > MAX_CONTENT {
+        let size = content.len();
+        return Err(PageError::TooLarge { page, size });
+    }
     let (key, nonce) = key(suite, &secret, content);
     let mut bytes = nonce.as_slice().to_vec();
     bytes.extend(suite.aead_seal(&key, &nonce, &[], content));
-    if bytes.len() > MAX_PAGE {
-        let size = bytes.len();
-        return Err(PageError::TooLarge { page, size });
-    }
+    debug_assert!(bytes.len() <= MAX_PAGE);
     let address = PageAddress::of(suite, &bytes);
     Ok((Entry { address, secret }, bytes))
 }

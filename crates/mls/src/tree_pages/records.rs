@@ -11,7 +11,6 @@ use crate::group::Group;
 use crate::records::{
     Changes, DamagedRecord, RecordKey, RecordKind, Records, find, load, versioned,
 };
-use crate::tree_math::MAX_DEPTH;
 
 crate::tls_struct! {
     struct Head {
@@ -93,7 +92,7 @@ impl TreePages {
         let depth = u32::from(head.tree_depth);
         let mut index = Index::new();
         let root = match head.root {
-            Some(entry) if layout.has_pages(depth) && depth <= MAX_DEPTH => {
+            Some(entry) if layout.has_pages(depth) => {
                 let mut pending = vec![layout.top(depth)];
                 while let Some(page) = pending.pop() {
                     let below: Vec<Option<Entry>> = load(records, key(page))?;
@@ -120,10 +119,9 @@ impl TreePages {
             root,
             index,
         };
-        let depth = layout
-            .has_pages(group.tree().depth())
-            .then(|| group.tree().depth());
-        if pages.check(group).is_err() || pages.root.as_ref().map(|root| root.depth) != depth {
+        // A tree whose pages do not fit has none.
+        let other_depth = |root: &Root| root.depth != group.tree().depth();
+        if pages.check(group).is_err() || pages.root.as_ref().is_some_and(other_depth) {
             return Err(damaged(HEAD));
         }
         Ok(Some(pages))

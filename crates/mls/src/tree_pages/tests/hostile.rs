@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use rand_core::Rng;
+use rand_core::{CryptoRng, Rng};
 
 use super::{SMALL, SUITE, World};
 use crate::code_point::ProtocolVersion;
 use crate::codec::{Bytes, DecodeError, Encode};
-use crate::context::{AuthenticationService, CredentialError, OneThread};
+use crate::context::{AuthenticationService, CredentialClaim, CredentialError, OneThread};
 use crate::credential::{Credential, CredentialType};
 use crate::crypto::aws_lc::PROVIDER;
 use crate::crypto::{CryptoError, CryptoProvider, Hash, Secret, Suite};
@@ -377,9 +377,48 @@ fn what_a_service_does_wrong_harms_nothing() {
 }
 
 #[test]
+fn no_more_bytes_are_taken_than_the_limit() {
+    let forged = forger().pages();
+    let total: u64 = forged.service.values().map(|page| page.len() as u64).sum();
+    for (limit, expected) in [
+        (total, Ok(())),
+        (
+            total - 1,
+            Err(PageError::TooManyBytes { limit: total - 1 }.into()),
+        ),
+        (0, Err(PageError::TooManyBytes { limit: 0 }.into())),
+    ] {
+        let mut loader = forged.loader();
+        loader.set_byte_limit(limit);
+        let mut arrived = || {
+            while let Some(next) = first_wanted(&loader) {
+                arrive(&mut loader, &next, &forged.service[&next])?;
+            }
+            Ok(())
+        };
+        assert_eq!(arrived(), expected);
+        let root = &forged.root.root;
+        let again = arrive(&mut loader, root, &forged.service[root]);
+        assert_eq!(
+            again,
+            expected.and(Err(PageError::Repeated(ROOT).into())),
+            "after too many nothing helps"
+        );
+    }
+}
+
+#[test]
 fn a_root_that_no_tree_has() {
     let forged = forger().pages();
-    for (version, tree_depth) in [(1, 2), (1, 25), (1, 255), (0, 4), (2, 4)] {
+    for (version, tree_depth, error) in [
+        (1, 2, PageError::Root),
+        (1, 19, PageError::TooDeep { tree_depth: 19 }),
+        (1, 24, PageError::TooDeep { tree_depth: 24 }),
+        (1, 25, PageError::Root),
+        (1, 255, PageError::Root),
+        (0, 4, PageError::Root),
+        (2, 4, PageError::Root),
+    ] {
         let root = TreePagesRoot {
             version,
             tree_depth,
@@ -388,7 +427,7 @@ fn a_root_that_no_tree_has() {
         let secret = epoch_secret();
         let hash = forged.tree_hash.clone();
         let refused = TreeLoader::new(suite(), SMALL, root, &secret, hash);
-        assert_eq!(refused.map(drop), Err(PageError::Root));
+        assert_eq!(refused.map(drop), Err(error));
     }
     // Another width than the page's own.
     let mut other = forger().pages();
@@ -474,6 +513,7 @@ impl Forged {
                 return;
             }
         }
+        panic!("nothing was refused");
     }
 }
 
@@ -559,6 +599,50 @@ fn what_a_writer_of_a_leaf_page_does_wrong() {
     let mut forged = changed.pages_with(&mut { tell }, &mut |_, _| {});
     forged.tree_hash = good.hash(NodeIndex::root(good.depth)).into();
     forged.refused_at_last(PageError::TreeHash(LEAVES));
+}
+
+/// A judge who names a place that was not in question refuses all the same, and the first is blamed.
+#[test]
+fn a_judge_who_names_nobody_who_was_asked_about_refuses() {
+    struct OutOfRange;
+
+    impl AuthenticationService for OutOfRange {
+        fn validate(
+            &self,
+            _: &Credential,
+            _: &[u8],
+            _: &Extensions,
+            _: Option<u64>,
+        ) -> Result<(), CredentialError> {
+            Err(CredentialError::Expired)
+        }
+
+        fn validate_all(
+            &self,
+            claims: &[CredentialClaim<'_>],
+            _: &Extensions,
+            _: Option<u64>,
+            _: &mut dyn CryptoRng,
+        ) -> Result<(), (usize, CredentialError)> {
+            Err((claims.len(), CredentialError::Expired))
+        }
+
+        fn is_successor(&self, _: &Credential, _: &Credential) -> bool {
+            true
+        }
+    }
+
+    let forger = forger();
+    let tree = Tree::from_ratchet_tree(&forger.ratchet_tree()).unwrap();
+    let extensions = Extensions::default();
+    let rules = LeafRules {
+        authentication_service: &OutOfRange,
+        ..rules(&extensions)
+    };
+    let leaf = forger.leaves()[0];
+    let error = LeafNodeError::Credential(CredentialError::Expired);
+    let judged = tree.validate_leaves(&[leaf], GROUP_ID, &rules, &OneThread, &mut StepRng(1));
+    assert_eq!(judged, Err(TreeError::Leaf { leaf, error }));
 }
 
 #[test]
@@ -674,26 +758,6 @@ fn faults_of_the_tree_are_found_as_in_the_whole_tree() {
         same_fault(&forger, TreeError::Leaf { leaf, error });
     }
 
-    // A parent that nobody is below, which its page's neighbours cannot know.
-    let blank = (0..1 << (good.depth - 1))
-        .map(|k| NodeIndex(4 * k + 1))
-        .find(|parent| {
-            bare.leaves()
-                .iter()
-                .all(|leaf| !parent.leaves().contains(&leaf.0))
-        });
-    if let Some(place) = blank {
-        let mut forger = bare.clone();
-        let parent = ParentNode {
-            encryption_key: [3; 32].as_slice().into(),
-            parent_hash: Bytes::default(),
-            unmerged_leaves: Vec::new(),
-        };
-        forger.nodes.insert(place, Node::Parent(Arc::new(parent)));
-        assert!(forger.whole().is_err());
-        assert!(forger.pages().load(0).is_err());
-    }
-
     // Somebody with a credential that others do not know.
     let mut forger = bare.clone();
     let kind = CredentialType(0xf123);
@@ -730,6 +794,37 @@ fn faults_of_the_tree_are_found_as_in_the_whole_tree() {
     assert_eq!(forger.whole(), Err(TreeError::TreeHash));
     let refused = forger.pages().load(0).map(drop);
     assert_eq!(refused, Err(TreeError::TrailingBlank.into()));
+}
+
+/// A parent that nobody is below: on an empty leaf page, and on one with a member.
+#[test]
+fn a_parent_above_nobody_is_found() {
+    let mut found = 0;
+    for seed in 0..12 {
+        let mut bare = Forger::new(seed);
+        bare.nodes.retain(|node, _| node.leaf().is_some());
+        let leaves = bare.leaves();
+        let parents = (1..2 << bare.depth).map(|k| NodeIndex(2 * k - 1));
+        let parents = parents.take_while(|place| place.0 < (2 << bare.depth) - 1);
+        let blank = parents.filter(|place| !leaves.iter().any(|l| place.leaves().contains(&l.0)));
+        for place in blank {
+            parent_above_nobody(&bare, place);
+            found += 1;
+        }
+    }
+    assert!(found > 0);
+}
+
+fn parent_above_nobody(bare: &Forger, place: NodeIndex) {
+    let mut forger = bare.clone();
+    let parent = ParentNode {
+        encryption_key: [3; 32].as_slice().into(),
+        parent_hash: Bytes::default(),
+        unmerged_leaves: Vec::new(),
+    };
+    forger.nodes.insert(place, Node::Parent(Arc::new(parent)));
+    assert!(forger.whole().is_err());
+    assert!(forger.pages().load(0).is_err());
 }
 
 proptest! {

@@ -6,7 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rand_core::Rng;
 
-use super::{Layout, PageAddress, PageUpdate, TreePages};
+use super::page::{open, page_secret};
+use super::{
+    EXPORTER_LABEL, Layout, MAX_PAGE, PageAddress, PageError, PageId, PageUpdate, TreePages,
+    TreePagesRoot, epoch_secret,
+};
 use crate::capabilities::Capabilities;
 use crate::code_point::ProtocolVersion;
 use crate::codec::Bytes;
@@ -14,7 +18,7 @@ use crate::component::NoComponents;
 use crate::context::{BasicCredentials, Context, NoPsks, OneThread};
 use crate::credential::{Credential, CredentialType};
 use crate::crypto::aws_lc::PROVIDER;
-use crate::crypto::{CipherSuite, CryptoError, CryptoProvider, SignatureKeyPair};
+use crate::crypto::{CipherSuite, CryptoError, CryptoProvider, Secret, SignatureKeyPair};
 use crate::error::Error;
 use crate::extension::{ExtensionType, Extensions};
 use crate::group::{Group, GroupParameters, JoinByPages, JoinError, JoinedByPages, Processed};
@@ -77,6 +81,10 @@ struct World {
     names: u32,
     players: Vec<Player>,
     service: BTreeMap<PageAddress, Vec<u8>>,
+    /// The leaf of who commits next, if it is to change.
+    own_leaf: Option<LeafParameters>,
+    /// Whether the pages fit.
+    fits: bool,
 }
 
 impl World {
@@ -91,7 +99,7 @@ impl World {
             extensions: Extensions::default(),
         };
         let created = Group::create(&mut context(&mut rng), parameters, &signer, leaf(0)).unwrap();
-        let begun = TreePages::begin_with(layout, &created.group).unwrap();
+        let begun = TreePages::begin_with(layout, &created.group);
         assert!(begun.written.is_empty() && !begun.pages.is_paged());
         let mut records = MemoryRecords::default();
         records.apply(&created.changes);
@@ -109,6 +117,8 @@ impl World {
             names: 1,
             players: vec![player],
             service: BTreeMap::new(),
+            own_leaf: None,
+            fits: true,
         }
     }
 
@@ -148,6 +158,9 @@ impl World {
         }
         for (_, bundle) in &newcomers {
             commit = commit.add(bundle.key_package.clone());
+        }
+        if let Some(leaf) = self.own_leaf.take() {
+            commit = commit.own_leaf(leaf);
         }
         if !path && removed.is_empty() && added > 0 {
             commit = commit.without_path();
@@ -210,7 +223,8 @@ impl World {
             assert!(self.service.remove(address).is_some());
         }
         let tree = pending.group.tree();
-        assert_eq!(update.pages.is_paged(), self.layout.has_pages(tree.depth()));
+        let is_paged = self.fits && self.layout.has_pages(tree.depth());
+        assert_eq!(update.pages.is_paged(), is_paged);
         let addresses: BTreeSet<_> = update.pages.addresses().collect();
         assert_eq!(addresses, self.service.keys().collect());
 
@@ -236,7 +250,7 @@ impl World {
             Ok(begun) => Some(begun),
             Err(error) => {
                 assert_eq!(error, JoinError::MissingTree.into());
-                assert!(!self.layout.has_pages(whole.group.tree().depth()));
+                assert!(!self.fits || !self.layout.has_pages(whole.group.tree().depth()));
                 None
             }
         };
@@ -247,7 +261,7 @@ impl World {
                 (joined.joined, joined.pages)
             }
             None => {
-                let begun = TreePages::begin_with(self.layout, &whole.group).unwrap();
+                let begun = TreePages::begin_with(self.layout, &whole.group);
                 records.apply(&begun.changes);
                 (whole, begun.pages)
             }
@@ -406,6 +420,170 @@ fn an_inviter_who_lies() {
         lie(&|info| info.signer = nobody),
         Err(JoinError::NoSigner(nobody).into())
     );
+}
+
+/// What a newcomer finds who is told of another root page.
+#[test]
+fn an_inviter_who_lies_about_the_root_page() {
+    let mut world = World::new(SMALL, 5);
+    world.commit(0, &[], 8, 0, true);
+    let old = world.players[0].pages.extension().unwrap();
+    let of_depth = |tree_depth| TreePagesRoot {
+        tree_depth,
+        ..old.clone()
+    };
+    let version = TreePagesRoot {
+        version: 2,
+        ..old.clone()
+    };
+    let top = SMALL.top(old.tree_depth.into());
+    let too_deep = |tree_depth| PageError::TooDeep { tree_depth };
+    for (lie, error) in [
+        (version, PageError::Root),
+        (of_depth(2), PageError::Root),
+        (of_depth(19), too_deep(19)),
+        (of_depth(24), too_deep(24)),
+        (of_depth(25), PageError::Root),
+        // The page of the epoch before.
+        (
+            old.clone(),
+            PageError::Decryption(top, CryptoError::DecryptionFailed),
+        ),
+    ] {
+        let (_, bundle) = world.newcomer();
+        let player = &mut world.players[0];
+        let mut extensions = Extensions::default();
+        extensions.set(&lie);
+        let commit = player.group.commit().add(bundle.key_package.clone());
+        let commit = commit
+            .tree_in_welcome(false)
+            .group_info_extensions(extensions);
+        let mut ctx = context(&mut world.rng);
+        let pending = commit
+            .build(&mut player.keys, &player.signer, &mut ctx)
+            .unwrap();
+        let welcome = pending.welcome.unwrap();
+        let refused = JoinByPages::begin(SMALL, &mut ctx, &welcome, &bundle, None)
+            .and_then(|begun| load(begun, &world.service, &mut world.rng));
+        assert_eq!(refused.map(drop), Err(error.into()), "{lie:?}");
+    }
+}
+
+/// One member cannot end a group's pages for good: they are gone as long as its leaf is there.
+#[test]
+fn a_leaf_that_is_too_large() {
+    let kind = ExtensionType(0xf0f0);
+    let own = |world: &World, by: usize| {
+        let group = &world.players[by].group;
+        let leaf = group.tree().leaf(group.own_index()).unwrap();
+        leaf.leaf_node().parameters()
+    };
+    let enlarged = |mut large: LeafParameters| {
+        large.capabilities.extensions.push(kind);
+        large.extensions.set_data(kind, vec![7; MAX_PAGE]);
+        Some(large)
+    };
+    let mut world = World::new(SMALL, 8);
+    world.commit(0, &[], 8, 2, true);
+    world.check();
+    assert!(!world.service.is_empty());
+    let culprit = world.players[1].group.own_index();
+    world.own_leaf = enlarged(own(&world, 1));
+    world.fits = false;
+    world.commit(1, &[], 0, 0, true);
+    world.check();
+    assert!(world.service.is_empty());
+    // Others commit meanwhile, and somebody joins with the tree in one piece.
+    world.commit(0, &[], 1, 1, true);
+    world.check();
+    world.commit(3, &[], 0, 0, true);
+    world.check();
+    assert!(world.service.is_empty());
+    world.fits = true;
+    world.commit(0, &[culprit], 0, 0, true);
+    world.check();
+    assert!(!world.service.is_empty());
+    // By pages, as the world checks.
+    world.commit(1, &[], 1, 1, true);
+    world.check();
+    // It goes on as the culprit takes its leaf back, too.
+    let small = own(&world, 1);
+    world.own_leaf = enlarged(small.clone());
+    world.fits = false;
+    world.commit(1, &[], 0, 0, true);
+    world.check();
+    assert!(world.service.is_empty());
+    (world.own_leaf, world.fits) = (Some(small), true);
+    world.commit(1, &[], 1, 1, true);
+    world.check();
+    assert!(!world.service.is_empty());
+}
+
+/// All that a member could open pages with.
+fn secrets(player: &Player) -> Vec<Secret> {
+    let suite = PROVIDER.suite(SUITE).unwrap();
+    let pages = &player.pages;
+    let below = pages
+        .index
+        .values()
+        .flat_map(|below| below.iter().flatten());
+    let entries = below.chain(pages.root.as_ref().map(|root| &root.entry));
+    let mut secrets: Vec<_> = entries.map(|entry| entry.secret.clone()).collect();
+    let epoch = epoch_secret(suite, player.group.exporter_secret());
+    for (tier, position) in (0..4).flat_map(|tier| (0..16).map(move |position| (tier, position))) {
+        secrets.push(page_secret(suite, &epoch, PageId { tier, position }));
+    }
+    secrets
+}
+
+fn opens(secrets: &[Secret], bytes: &[u8]) -> bool {
+    let suite = PROVIDER.suite(SUITE).unwrap();
+    let page = SMALL.top(3);
+    let mut secrets = secrets.iter();
+    secrets.any(|secret| open(suite, page, secret, bytes).is_ok())
+}
+
+#[test]
+fn who_is_not_a_member_opens_nothing() {
+    let mut world = World::new(SMALL, 9);
+    world.commit(0, &[], 11, 2, true);
+    world.commit(1, &[], 0, 0, true);
+    let removed = &world.players[2];
+    let leaf = removed.group.own_index();
+    let (before, own) = (world.service.clone(), secrets(removed));
+    assert!(before.values().all(|bytes| opens(&own, bytes)));
+    world.commit(0, &[leaf], 0, 0, true);
+    let written = world.service.iter();
+    let written = written.filter(|(address, _)| !before.contains_key(address));
+    let written: Vec<_> = written.map(|(_, bytes)| bytes).collect();
+    assert!(written.len() >= 3);
+    let members = secrets(&world.players[0]);
+    for bytes in written {
+        assert!(opens(&members, bytes) && !opens(&own, bytes));
+    }
+
+    let before = world.service.clone();
+    world.commit(0, &[], 1, 1, true);
+    let joiner = secrets(world.players.last().unwrap());
+    let replaced = before.iter();
+    let replaced = replaced.filter(|(address, _)| !world.service.contains_key(address));
+    let replaced: Vec<_> = replaced.map(|(_, bytes)| bytes).collect();
+    assert!(replaced.len() >= 3);
+    for bytes in replaced {
+        assert!(opens(&members, bytes) && !opens(&joiner, bytes));
+    }
+    assert!(world.service.values().all(|bytes| opens(&joiner, bytes)));
+}
+
+#[test]
+fn no_exporter_gives_the_secret_of_the_pages() {
+    let world = World::new(SMALL, 1);
+    let group = &world.players[0].group;
+    let secret = epoch_secret(group.suite(), group.exporter_secret());
+    for context in [b"".as_slice(), b"pages"] {
+        let exported = group.exporter(EXPORTER_LABEL, context, secret.len());
+        assert!(exported.unwrap() != secret);
+    }
 }
 
 #[test]
