@@ -152,8 +152,7 @@ where
     };
     let low = costs().min_by(f64::total_cmp).unwrap_or(0.01);
     let high = costs().max_by(f64::total_cmp).unwrap_or(1.0);
-    let decade = |value: f64| 10_f64.powf(value);
-    let costs = decade(low.log10().floor())..decade(high.log10().ceil());
+    let costs = low * 0.6..high * 1.6;
     let largest = plan.sizes.iter().copied().max().unwrap_or(2);
     let smallest = plan.sizes.iter().copied().min().unwrap_or(2);
     let sizes = f64::from(smallest)..f64::from(largest) * 1.2;

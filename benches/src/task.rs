@@ -208,15 +208,17 @@ impl Job<'_> {
 
     fn blank<M: Member>(&self, samples: &mut dyn Samples) -> Result<(), SettingError> {
         let (mut pair, invitations) = self.pair::<M>(Shape::Blank, false)?;
-        let mut commit = Vec::new();
+        let mut commits = Vec::new();
         let all = repeat(|| {
-            if !commit.is_empty() {
+            if !commits.is_empty() {
                 pair.first.discard()?;
             }
-            let (milliseconds, message) = timed_result(|| pair.first.commit())?;
-            commit = message;
+            let (milliseconds, commit) = timed_result(|| pair.first.commit())?;
+            commits.push(commit);
             Ok::<_, Failure>(milliseconds)
         })?;
+        // Later ones have used up more keys, which who reads them would have to derive.
+        let commit = commits.swap_remove(0);
         samples.take(Row::BlankCreate, &all);
         let all = repeat(|| {
             let (milliseconds, ()) = timed_result(|| pair.second.process(&commit))?;
