@@ -223,7 +223,7 @@ impl CommitBuilder {
     /// All to the blame of the caller, or of the author of a proposal that the caller took in:
     /// - [`Error::Proposal`]: the proposals cannot be committed.
     /// - [`Error::Commit`]: our new leaf is not valid, or somebody's key cannot be encrypted to.
-    /// - [`Error::TreePages`]: the pages are of another epoch, or a member's leaf is too large for them.
+    /// - [`Error::TreePages`]: the pages are of another epoch.
     /// - [`Error::GroupSuspended`], [`Error::WrongSigner`], [`Error::WrongEpoch`],
     ///   [`Error::RatchetExhausted`],
     ///   [`Error::UnexpectedWireFormat`].

@@ -12,6 +12,7 @@
 //!
 //! struct { opaque address<V>; opaque page_secret<V>; opaque tree_hash<V>; } Below;
 //!
+//! epoch_pages_secret = DeriveSecret(DeriveSecret(exporter_secret, "folkmoot tree pages"), "pages")
 //! page_secret = ExpandWithLabel(epoch_pages_secret, "page", tier || position, KDF.Nh)
 //! key         = ExpandWithLabel(page_secret, "key", "", AEAD.Nk)
 //! nonce       = ExpandWithLabel(page_secret, "nonce", Hash(TreePage), AEAD.Nn)
