@@ -78,8 +78,11 @@ pub struct Storage {
     written: Cell<u64>,
 }
 
+/// Values by what they are and their key.
+type Values = HashMap<(Label, Vec<u8>), Vec<u8>>;
+
 enum Place {
-    Memory(RefCell<HashMap<(Label, Vec<u8>), Vec<u8>>>),
+    Memory(RefCell<Values>),
     Sqlite(Connection),
 }
 

@@ -14,7 +14,7 @@ use folkmoot_mls::key_package::{KeyPackage, KeyPackageBundle};
 use folkmoot_mls::leaf_node::Lifetime;
 use folkmoot_mls::message::MlsMessage;
 use folkmoot_mls::message_keys::MessageKeys;
-use folkmoot_mls::records::{Changes, RecordKey, Records};
+use folkmoot_mls::records::{Changes, RecordKey, RecordKind, Records};
 use folkmoot_mls::welcome::Welcome;
 use folkmoot_mls::workers::Threads;
 use rand_chacha::ChaCha20Rng;
@@ -510,5 +510,20 @@ impl Records for Store {
             .optional()
             .ok()?;
         value.map(Into::into)
+    }
+
+    fn each(&self, kind: RecordKind, visit: &mut dyn FnMut(&[u8], &[u8])) -> bool {
+        let range = ([kind as u8].to_vec(), [kind as u8 + 1].to_vec());
+        let mut read = || -> rusqlite::Result<()> {
+            let mut select = self.connection.prepare_cached(
+                "SELECT key, value FROM records WHERE key >= ?1 AND key < ?2 ORDER BY key",
+            )?;
+            let mut rows = select.query([&range.0, &range.1])?;
+            while let Some(row) = rows.next()? {
+                visit(row.get_ref(0)?.as_blob()?, row.get_ref(1)?.as_blob()?);
+            }
+            Ok(())
+        };
+        read().is_ok()
     }
 }
