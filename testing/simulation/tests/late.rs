@@ -10,7 +10,7 @@ use folkmoot_simulation::{Sim, new, send};
 const ALICE: usize = 0;
 const BOB: usize = 1;
 const EVERYBODY: [usize; 3] = [0, 1, 2];
-const SEEDS: u64 = 12;
+const SEEDS: u64 = 32;
 
 /// A minute, and what it takes until a head says so beyond doubt.
 const GRACE: u64 = limits::PAST_EPOCH_MS + 15_000;
