@@ -287,6 +287,7 @@ impl AuthenticationService for ByCredentialType<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::OutOfRange;
 
     /// Credentials of a kind that the engine does not know, whose content is the key.
     struct KeyItself;
@@ -359,35 +360,6 @@ mod tests {
         let judge = judge.with(KIND, &BasicCredentials);
         let judged = judge.validate(&custom(b"k"), b"k", &group, None);
         assert_eq!(judged, Err(CredentialError::UnsupportedType));
-    }
-
-    /// Refuses what is not valid, but of somebody who was not asked about.
-    struct OutOfRange;
-
-    impl AuthenticationService for OutOfRange {
-        fn validate(
-            &self,
-            _: &Credential,
-            _: &[u8],
-            _: &Extensions,
-            _: Option<u64>,
-        ) -> Result<(), CredentialError> {
-            Err(CredentialError::Expired)
-        }
-
-        fn validate_all(
-            &self,
-            claims: &[CredentialClaim<'_>],
-            _: &Extensions,
-            _: Option<u64>,
-            _: &mut dyn CryptoRng,
-        ) -> Result<(), (usize, CredentialError)> {
-            Err((claims.len(), CredentialError::Expired))
-        }
-
-        fn is_successor(&self, _: &Credential, _: &Credential) -> bool {
-            false
-        }
     }
 
     #[test]

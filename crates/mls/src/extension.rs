@@ -24,7 +24,7 @@ code_points! {
         EXTERNAL_PUB = 4 => "external_pub",
         /// [`ExternalSenders`], in a GroupContext.
         EXTERNAL_SENDERS = 5 => "external_senders",
-        /// [`AppDataDictionary`](crate::component::AppDataDictionary), in a KeyPackage, LeafNode,
+        /// [`AppDataDictionary`], in a KeyPackage, LeafNode,
         /// GroupContext or GroupInfo.
         APP_DATA_DICTIONARY = 6 => "app_data_dictionary",
         /// [`SupportedWireFormats`](crate::component::SupportedWireFormats), in a LeafNode.

@@ -2,10 +2,12 @@
 
 use std::convert::Infallible;
 
-use rand_core::{TryCryptoRng, TryRng};
+use rand_core::{CryptoRng, TryCryptoRng, TryRng};
 
 use crate::code_point::ProtocolVersion;
 use crate::codec::Bytes;
+use crate::context::{AuthenticationService, CredentialClaim, CredentialError};
+use crate::credential::Credential;
 use crate::crypto::CipherSuite;
 use crate::extension::Extensions;
 use crate::group_context::GroupContext;
@@ -50,5 +52,34 @@ pub fn group_context() -> GroupContext {
         tree_hash: Bytes::from([1; 32]),
         confirmed_transcript_hash: Bytes::from([2; 32]),
         extensions: Extensions::default(),
+    }
+}
+
+/// A judge of credentials who refuses all and, of many, names one that was not in question.
+pub struct OutOfRange;
+
+impl AuthenticationService for OutOfRange {
+    fn validate(
+        &self,
+        _: &Credential,
+        _: &[u8],
+        _: &Extensions,
+        _: Option<u64>,
+    ) -> Result<(), CredentialError> {
+        Err(CredentialError::Expired)
+    }
+
+    fn validate_all(
+        &self,
+        claims: &[CredentialClaim<'_>],
+        _: &Extensions,
+        _: Option<u64>,
+        _: &mut dyn CryptoRng,
+    ) -> Result<(), (usize, CredentialError)> {
+        Err((claims.len(), CredentialError::Expired))
+    }
+
+    fn is_successor(&self, _: &Credential, _: &Credential) -> bool {
+        false
     }
 }

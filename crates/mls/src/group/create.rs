@@ -54,7 +54,7 @@ impl Group {
     /// # Errors
     /// All to the blame of the caller: [`Error::UnsupportedVersion`];
     /// [`Error::UnsupportedCipherSuite`];
-    /// [`ProposalError::MalformedExtension`]; [`ProposalError::ExternalSender`]; [`TreeError::Leaf`](crate::tree::TreeError::Leaf) for a leaf that is not valid in
+    /// [`ProposalError::MalformedExtension`]; [`ProposalError::ExternalSender`]; [`TreeError::Leaf`] for a leaf that is not valid in
     /// this group; [`CryptoError`](crate::crypto::CryptoError) for a malformed signature key.
     pub fn create(
         ctx: &mut Context<'_>,

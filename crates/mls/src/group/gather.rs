@@ -19,7 +19,7 @@ use crate::tree_math::LeafIndex;
 ///
 /// All that are valid wait, whoever made them: those from outside the group, and a ReInit, which ends it,
 /// among them. A caller with rules of its own about who may propose what looks at each by
-/// [`Group::pending_proposals`] and names those that it lets pass with `AllOf` or `Only`.
+/// [`Group::pending_proposals`](super::Group::pending_proposals) and names those that it lets pass with `AllOf` or `Only`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum IncludeProposals {
     /// All that can be committed together, from members and from outside. Where two exclude each

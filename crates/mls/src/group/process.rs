@@ -155,8 +155,9 @@ impl Group {
     /// - [`Error::TooManyProposals`]: nobody's fault; [`InvalidMessage::TooManyProposals`] is the sender's.
     /// - [`Error::Decode`], [`Error::Crypto`], [`Error::InvalidMessage`]: the sender's fault.
     /// - [`Error::Proposal`], [`Error::Commit`]: the committer's fault, but where we may be the ones who
-    ///   lack something: [`ProposalError::UnknownPsk`] and [`ProposalError::UnknownResumptionPsk`], a PSK
-    ///   that we never had or did not keep; [`ProposalError::UnknownReference`], a proposal that did not
+    ///   lack something: [`UnknownPsk`](super::ProposalError::UnknownPsk) and
+    ///   [`UnknownResumptionPsk`](super::ProposalError::UnknownResumptionPsk), a PSK that we never had or
+    ///   did not keep; [`UnknownReference`](super::ProposalError::UnknownReference), a proposal that did not
     ///   reach us; [`PathError::NoKey`](crate::tree::path::PathError::NoKey), a private key.
     pub fn process(
         &self,

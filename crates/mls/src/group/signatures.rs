@@ -130,43 +130,12 @@ fn blame<T, E>(chunk: &[(T, Blame<'_, E>)], place: usize, error: E) -> ProposalE
 
 #[cfg(all(test, feature = "aws-lc"))]
 mod tests {
-    use rand_core::CryptoRng;
-
     use super::*;
     use crate::component::NoComponents;
-    use crate::context::{AuthenticationService, NoPsks, OneThread};
+    use crate::context::{NoPsks, OneThread};
     use crate::credential::Credential;
     use crate::crypto::aws_lc::PROVIDER;
-    use crate::testing::StepRng;
-
-    /// Refuses all, and names nobody who was asked about.
-    struct OutOfRange;
-
-    impl AuthenticationService for OutOfRange {
-        fn validate(
-            &self,
-            _: &Credential,
-            _: &[u8],
-            _: &Extensions,
-            _: Option<u64>,
-        ) -> Result<(), CredentialError> {
-            Err(CredentialError::Expired)
-        }
-
-        fn validate_all(
-            &self,
-            claims: &[CredentialClaim<'_>],
-            _: &Extensions,
-            _: Option<u64>,
-            _: &mut dyn CryptoRng,
-        ) -> Result<(), (usize, CredentialError)> {
-            Err((claims.len(), CredentialError::Expired))
-        }
-
-        fn is_successor(&self, _: &Credential, _: &Credential) -> bool {
-            false
-        }
-    }
+    use crate::testing::{OutOfRange, StepRng};
 
     #[test]
     fn a_judge_who_names_nobody_who_was_asked_about_refuses() {

@@ -4,19 +4,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use rand_core::{CryptoRng, Rng};
+use rand_core::Rng;
 
 use super::{SMALL, SUITE, World};
 use crate::code_point::ProtocolVersion;
 use crate::codec::{Bytes, DecodeError, Encode};
-use crate::context::{AuthenticationService, CredentialClaim, CredentialError, OneThread};
+use crate::context::{AuthenticationService, CredentialError, OneThread};
 use crate::credential::{Credential, CredentialType};
 use crate::crypto::aws_lc::PROVIDER;
 use crate::crypto::{CryptoError, CryptoProvider, Hash, Secret, Suite};
 use crate::extension::Extensions;
 use crate::leaf_node::{LeafNode, LeafNodeSource, LeafPosition};
 use crate::node::ParentNode;
-use crate::testing::StepRng;
+use crate::testing::{OutOfRange, StepRng};
 use crate::tree::{Leaf, LeafNodeError, LeafRules, Node, Tree, TreeError};
 use crate::tree_math::{LeafIndex, NodeIndex};
 use crate::tree_pages::page::{Below, Entry, decode, encode, open, page_secret, seal};
@@ -604,34 +604,6 @@ fn what_a_writer_of_a_leaf_page_does_wrong() {
 /// A judge who names a place that was not in question refuses all the same, and the first is blamed.
 #[test]
 fn a_judge_who_names_nobody_who_was_asked_about_refuses() {
-    struct OutOfRange;
-
-    impl AuthenticationService for OutOfRange {
-        fn validate(
-            &self,
-            _: &Credential,
-            _: &[u8],
-            _: &Extensions,
-            _: Option<u64>,
-        ) -> Result<(), CredentialError> {
-            Err(CredentialError::Expired)
-        }
-
-        fn validate_all(
-            &self,
-            claims: &[CredentialClaim<'_>],
-            _: &Extensions,
-            _: Option<u64>,
-            _: &mut dyn CryptoRng,
-        ) -> Result<(), (usize, CredentialError)> {
-            Err((claims.len(), CredentialError::Expired))
-        }
-
-        fn is_successor(&self, _: &Credential, _: &Credential) -> bool {
-            true
-        }
-    }
-
     let forger = forger();
     let tree = Tree::from_ratchet_tree(&forger.ratchet_tree()).unwrap();
     let extensions = Extensions::default();
