@@ -47,8 +47,25 @@ pub enum StoreError {
     Down,
 }
 
+/// A part of a record's key inside its partition: what of it a database may show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyPart {
+    /// 32 bytes that name or hash something. A database holds a keyed hash of it.
+    Id,
+    /// Eight bytes, a number in big-endian: a count, never a time. A database holds it as it is, in
+    /// its order.
+    Number,
+    /// All the rest of the key, of any length. A database holds a keyed hash of it, so it has no
+    /// order there: a scan whose bounds differ here, or in an [`Id`](Self::Id), reads all records
+    /// that agree in the parts before and sorts them. For keys with times, in small partitions.
+    Hidden,
+}
+
+/// Declares the tables: name in a database, whether values may be larger than a small fraction of a
+/// database page, and what the key inside a partition consists of ([`KeyPart`]). A store refuses
+/// other keys.
 macro_rules! tables {
-    ($($(#[$meta:meta])* $table:ident = $name:literal, $layout:ident;)*) => {
+    ($($(#[$meta:meta])* $table:ident = $name:literal, $layout:ident, [$($part:ident),*];)*) => {
         /// The tables. The order of keys inside a partition is the order of their bytes.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Table {
@@ -70,6 +87,12 @@ macro_rules! tables {
             pub fn has_large_values(self) -> bool {
                 match self { $(Self::$table => tables!(@large $layout),)* }
             }
+
+            /// What a key inside a partition consists of.
+            #[must_use]
+            pub fn key(self) -> &'static [KeyPart] {
+                match self { $(Self::$table => &[$(KeyPart::$part),*],)* }
+            }
         }
     };
     (@large large) => { true };
@@ -78,38 +101,38 @@ macro_rules! tables {
 
 tables! {
     /// log, nothing: what opened it.
-    Logs = "logs", small;
+    Logs = "logs", small, [];
     /// log, branch: where the branch stands.
-    Branches = "branches", small;
+    Branches = "branches", small, [Id];
     /// log, branch and sequence: the entry.
-    Entries = "entries", large;
+    Entries = "entries", large, [Id, Number];
     /// log, append id: the position that the entry got, for receipts.
-    Positions = "positions", small;
+    Positions = "positions", small, [Id];
     /// log, branch and epoch: the epoch's fence key and start.
-    Epochs = "epochs", small;
+    Epochs = "epochs", small, [Id, Number];
     /// log, branch and epoch of the commit: a cut.
-    Cuts = "cuts", small;
+    Cuts = "cuts", small, [Id, Number];
     /// log, branch and sequence: a proposal of the current epoch.
-    Proposals = "proposals", small;
+    Proposals = "proposals", small, [Id, Number];
     /// log, address: one joiner's part of a Welcome.
-    Pickups = "pickups", large;
+    Pickups = "pickups", large, [Id];
     /// log, commit: the shared part of its Welcomes.
-    SharedParts = "shared_parts", large;
+    SharedParts = "shared_parts", large, [Id];
     /// mailbox, nothing: its owner and how full it is.
-    Mailboxes = "mailboxes", small;
+    Mailboxes = "mailboxes", small, [];
     /// mailbox, number: an envelope.
-    Envelopes = "envelopes", large;
+    Envelopes = "envelopes", large, [Number];
     /// mailbox, hash of the ticket: a drop ticket.
-    Tickets = "tickets", small;
+    Tickets = "tickets", small, [Id];
     /// mailbox, then lane, last resort, expiry, package: what is on the shelf, in the order in
     /// which it is handed out.
-    Shelves = "shelves", small;
+    Shelves = "shelves", small, [Hidden];
     /// mailbox, package: the sealed KeyPackage, or that it was taken.
-    Packages = "packages", large;
+    Packages = "packages", large, [Id];
     /// mailbox, hash of the request id: what a take got.
-    Takes = "takes", large;
+    Takes = "takes", large, [Id];
     /// package, nothing: the shelf that it belongs to.
-    Claims = "claims", small;
+    Claims = "claims", small, [];
 }
 
 /// The id that a record belongs to.
