@@ -6,13 +6,13 @@
 //! Randomness is the caller's, with one exception: signing with ECDSA (suites 2, 5 and 7) draws its
 //! nonce from the library's own generator.
 
+use aws_lc_rs::aead;
 use aws_lc_rs::agreement::{self, UnparsedPublicKey};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{
     self, ED25519, EcdsaKeyPair, EcdsaSigningAlgorithm, EcdsaVerificationAlgorithm, Ed25519KeyPair,
     KeyPair, UnparsedPublicKey as UnparsedSignatureKey,
 };
-use aws_lc_rs::{aead, digest, hkdf, hmac};
 use rand_core::CryptoRng;
 use zeroize::Zeroizing;
 
@@ -20,8 +20,9 @@ use super::dhkem::{DhKem, Group, Kind};
 use super::parts::{self, Composed, Kem, Library, SignatureScheme};
 #[cfg(feature = "rust-crypto")]
 use super::rust_crypto::RustCrypto;
+use super::sha2::Sha2;
 use super::{
-    CipherSuite, CryptoError, CryptoProvider, Hash, HpkePublicKey, Kdf, Secret, SignatureKeyPair,
+    CipherSuite, CryptoError, CryptoProvider, HpkePublicKey, Secret, SignatureKeyPair,
     SignaturePublicKey, SignedData, Suite, ed25519,
 };
 use crate::codec::Bytes;
@@ -50,10 +51,6 @@ impl CryptoProvider for AwsLc {
 static SUITES: [Option<Composed>; 11] = parts::suites::<AwsLc>();
 
 impl Library for AwsLc {
-    const SHA256: &'static dyn Kdf = &Sha2::Sha256;
-    const SHA384: &'static dyn Kdf = &Sha2::Sha384;
-    const SHA512: &'static dyn Kdf = &Sha2::Sha512;
-
     const AES_128_GCM: &'static dyn parts::Aead = &Aead::Aes128Gcm;
     const AES_256_GCM: &'static dyn parts::Aead = &Aead::Aes256Gcm;
     const CHACHA20_POLY1305: &'static dyn parts::Aead = &Aead::ChaCha20Poly1305;
@@ -95,105 +92,6 @@ const fn dhkem(kind: Kind, kdf: Sha2) -> DhKem<Curve, Sha2> {
     DhKem {
         group: Curve(kind),
         kdf,
-    }
-}
-
-/// What a MAC is over that is longer than this, in bytes, is a message and its MAC no key.
-const LONGEST_DERIVATION: usize = 4096;
-
-#[derive(Clone, Copy)]
-enum Sha2 {
-    Sha256,
-    Sha384,
-    Sha512,
-}
-
-impl Sha2 {
-    fn digest(self) -> &'static digest::Algorithm {
-        match self {
-            Self::Sha256 => &digest::SHA256,
-            Self::Sha384 => &digest::SHA384,
-            Self::Sha512 => &digest::SHA512,
-        }
-    }
-
-    fn hmac_algorithm(self) -> hmac::Algorithm {
-        match self {
-            Self::Sha256 => hmac::HMAC_SHA256,
-            Self::Sha384 => hmac::HMAC_SHA384,
-            Self::Sha512 => hmac::HMAC_SHA512,
-        }
-    }
-
-    fn hkdf_algorithm(self) -> hkdf::Algorithm {
-        match self {
-            Self::Sha256 => hkdf::HKDF_SHA256,
-            Self::Sha384 => hkdf::HKDF_SHA384,
-            Self::Sha512 => hkdf::HKDF_SHA512,
-        }
-    }
-}
-
-impl Kdf for Sha2 {
-    fn kdf_id(&self) -> u16 {
-        match self {
-            Self::Sha256 => 1,
-            Self::Sha384 => 2,
-            Self::Sha512 => 3,
-        }
-    }
-
-    fn hash_length(&self) -> usize {
-        self.digest().output_len()
-    }
-
-    fn hash_parts(&self, parts: &[&[u8]]) -> Hash {
-        let digest = match parts {
-            [data] => digest::digest(self.digest(), data),
-            parts => {
-                let mut context = digest::Context::new(self.digest());
-                parts.iter().for_each(|part| context.update(part));
-                context.finish()
-            }
-        };
-        Hash::from_slice(digest.as_ref()).expect("at most 64 bytes")
-    }
-
-    fn hmac_parts(&self, key: &[u8], parts: &[&[u8]]) -> Hash {
-        let key = hmac::Key::new(self.hmac_algorithm(), key);
-        if parts.iter().map(|part| part.len()).sum::<usize>() > LONGEST_DERIVATION {
-            let mut context = hmac::Context::with_key(&key);
-            parts.iter().for_each(|part| context.update(part));
-            return Hash::from_slice(context.sign().as_ref()).expect("at most 64 bytes");
-        }
-        // The output may be a key: into a buffer of ours, since the library does not wipe its `Tag`.
-        let data = Zeroizing::new(parts.concat());
-        let mut output = Zeroizing::new([0; 64]);
-        let output = hmac::sign_to_buffer(&key, &data, &mut output[..self.hash_length()])
-            .expect("the buffer is as long as the hash");
-        Hash::from_slice(output).expect("at most 64 bytes")
-    }
-
-    /// At once by the library, which takes keys of up to its longest hash.
-    fn expand(&self, prk: &[u8], info: &[&[u8]], length: usize) -> Secret {
-        if prk.len() > digest::MAX_OUTPUT_LEN {
-            return super::expand(self, prk, info, length);
-        }
-        let mut output = Zeroizing::new(vec![0; length]);
-        hkdf::Prk::new_less_safe(self.hkdf_algorithm(), prk)
-            .expand(info, Length(length))
-            .and_then(|okm| okm.fill(&mut output))
-            .expect("more output than the KDF can give");
-        Secret::from(output)
-    }
-}
-
-/// How much output is asked for.
-struct Length(usize);
-
-impl hkdf::KeyType for Length {
-    fn len(&self) -> usize {
-        self.0
     }
 }
 

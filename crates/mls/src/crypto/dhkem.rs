@@ -147,6 +147,21 @@ impl<G: Group, K: Kdf> DhKem<G, K> {
         self.private_key_from_prk(&dkp_prk)
     }
 
+    /// `GenerateKeyPair` for one message. Random bytes are a key of X25519 and X448 as they are; of the
+    /// other curves one is derived.
+    fn ephemeral(&self, rng: &mut dyn CryptoRng) -> G::PrivateKey {
+        let mut random = Zeroizing::new([0; 66]);
+        let random = &mut random[..self.private_key_length()];
+        rng.fill_bytes(random);
+        match self.group.kind() {
+            Kind::X25519 | Kind::X448 => self
+                .group
+                .private_key(random)
+                .expect("any bytes of the length are a key"),
+            _ => self.private_key_from_ikm(random).1,
+        }
+    }
+
     /// A key pair for ECDSA, whose key pairs are those of ECDH.
     pub(super) fn signature_key_pair(&self, rng: &mut dyn CryptoRng) -> SignatureKeyPair {
         let mut ikm = Zeroizing::new(vec![0; self.private_key_length()]);
@@ -191,9 +206,7 @@ impl<G: Group, K: Kdf> Kem for DhKem<G, K> {
         public_key: &[u8],
         rng: &mut dyn CryptoRng,
     ) -> Result<(Secret, Vec<u8>), CryptoError> {
-        let mut ikm = Zeroizing::new(vec![0; self.private_key_length()]);
-        rng.fill_bytes(&mut ikm);
-        let (_, ephemeral) = self.private_key_from_ikm(&ikm);
+        let ephemeral = self.ephemeral(rng);
         let dh = self.group.dh(&ephemeral, public_key)?;
         let kem_output = self.group.public_key(&ephemeral).to_vec();
         let shared_secret = self.extract_and_expand(&dh, &kem_output, public_key);

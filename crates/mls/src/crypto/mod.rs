@@ -54,6 +54,8 @@ mod parts;
 #[cfg(feature = "rust-crypto")]
 pub mod rust_crypto;
 mod secret;
+#[cfg(any(feature = "aws-lc", feature = "rust-crypto"))]
+mod sha2;
 
 pub use hash::Hash;
 pub use key_pair::SignatureKeyPair;

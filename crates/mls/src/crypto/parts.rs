@@ -3,6 +3,7 @@
 
 use rand_core::CryptoRng;
 
+use super::sha2::Sha2;
 use super::{
     CipherSuite, CryptoError, Hash, HpkeKeyPair, HpkePublicKey, Kdf, Secret, SignatureKeyPair,
     SignaturePublicKey, SignedData, Suite,
@@ -57,10 +58,6 @@ pub(super) trait SignatureScheme: Send + Sync {
 
 /// The algorithms as one library implements them.
 pub(super) trait Library {
-    const SHA256: &'static dyn Kdf;
-    const SHA384: &'static dyn Kdf;
-    const SHA512: &'static dyn Kdf;
-
     const AES_128_GCM: &'static dyn Aead;
     const AES_256_GCM: &'static dyn Aead;
     const CHACHA20_POLY1305: &'static dyn Aead;
@@ -107,17 +104,41 @@ pub(super) const fn suites<L: Library>() -> [Option<Composed>; 11] {
     let ed25519 = Some(L::ED25519);
     let (aes_128, aes_256, chacha) = (L::AES_128_GCM, L::AES_256_GCM, L::CHACHA20_POLY1305);
     [
-        compose(ALL[0], Some(p384), L::SHA384, aes_256, Some(L::ECDSA_P384)),
-        compose(ALL[1], Some(p521), L::SHA512, aes_256, Some(L::ECDSA_P521)),
-        compose(ALL[2], x25519, L::SHA256, aes_128, ed25519),
-        compose(ALL[3], x25519, L::SHA256, chacha, ed25519),
-        compose(ALL[4], Some(p256), L::SHA256, aes_128, Some(L::ECDSA_P256)),
-        compose(ALL[5], L::X_WING, L::SHA384, aes_256, ed25519),
-        compose(ALL[6], L::X_WING, L::SHA256, chacha, ed25519),
-        compose(ALL[7], L::X_WING, L::SHA256, aes_128, ed25519),
-        compose(ALL[8], L::DHKEM_X448, L::SHA512, aes_256, L::ED448),
-        compose(ALL[9], L::DHKEM_X448, L::SHA512, chacha, L::ED448),
-        compose(ALL[10], L::ML_KEM_768_X25519, L::SHA256, aes_128, ed25519),
+        compose(
+            ALL[0],
+            Some(p384),
+            &Sha2::Sha384,
+            aes_256,
+            Some(L::ECDSA_P384),
+        ),
+        compose(
+            ALL[1],
+            Some(p521),
+            &Sha2::Sha512,
+            aes_256,
+            Some(L::ECDSA_P521),
+        ),
+        compose(ALL[2], x25519, &Sha2::Sha256, aes_128, ed25519),
+        compose(ALL[3], x25519, &Sha2::Sha256, chacha, ed25519),
+        compose(
+            ALL[4],
+            Some(p256),
+            &Sha2::Sha256,
+            aes_128,
+            Some(L::ECDSA_P256),
+        ),
+        compose(ALL[5], L::X_WING, &Sha2::Sha384, aes_256, ed25519),
+        compose(ALL[6], L::X_WING, &Sha2::Sha256, chacha, ed25519),
+        compose(ALL[7], L::X_WING, &Sha2::Sha256, aes_128, ed25519),
+        compose(ALL[8], L::DHKEM_X448, &Sha2::Sha512, aes_256, L::ED448),
+        compose(ALL[9], L::DHKEM_X448, &Sha2::Sha512, chacha, L::ED448),
+        compose(
+            ALL[10],
+            L::ML_KEM_768_X25519,
+            &Sha2::Sha256,
+            aes_128,
+            ed25519,
+        ),
     ]
 }
 

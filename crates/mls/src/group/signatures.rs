@@ -23,10 +23,31 @@ pub(super) struct Signatures<'a> {
 /// Says what an error means for whoever is to blame.
 type Blame<'a, E> = Box<dyn Fn(E) -> ProposalError + Send + Sync + 'a>;
 
-struct Signature<'a> {
-    public_key: &'a [u8],
-    data: Vec<u8>,
-    signature: &'a [u8],
+/// What was signed is written out where it is checked, so that threads share that work too.
+enum Signature<'a> {
+    LeafNode(&'a LeafNode, Option<LeafPosition<'a>>),
+    KeyPackage(&'a KeyPackage),
+}
+
+impl Signature<'_> {
+    fn data(&self) -> SignedData<'_> {
+        let (data, leaf_node, signature) = match self {
+            Self::LeafNode(leaf_node, position) => {
+                let tbs = leaf_node.tbs(&leaf_node.to_bytes(), *position);
+                let data = labels::signed_data(LEAF_NODE_TBS, &tbs);
+                (data, *leaf_node, &leaf_node.signature)
+            }
+            Self::KeyPackage(key_package) => {
+                let data = labels::signed_data(KEY_PACKAGE_TBS, &key_package.tbs());
+                (data, &key_package.leaf_node, &key_package.signature)
+            }
+        };
+        SignedData {
+            public_key: &leaf_node.signature_key,
+            data: Cow::Owned(data),
+            signature,
+        }
+    }
 }
 
 impl<'a> Signatures<'a> {
@@ -44,15 +65,10 @@ impl<'a> Signatures<'a> {
     pub fn leaf_node(
         &mut self,
         leaf_node: &'a LeafNode,
-        position: Option<LeafPosition<'_>>,
+        position: Option<LeafPosition<'a>>,
         blame: impl Fn(CryptoError) -> ProposalError + Send + Sync + 'a,
     ) {
-        let tbs = leaf_node.tbs(&leaf_node.to_bytes(), position);
-        let signature = Signature {
-            public_key: &leaf_node.signature_key,
-            data: labels::signed_data(LEAF_NODE_TBS, &tbs),
-            signature: &leaf_node.signature,
-        };
+        let signature = Signature::LeafNode(leaf_node, position);
         self.signatures.push((signature, Box::new(blame)));
     }
 
@@ -62,11 +78,7 @@ impl<'a> Signatures<'a> {
         key_package: &'a KeyPackage,
         blame: impl Fn(CryptoError) -> ProposalError + Send + Sync + 'a,
     ) {
-        let signature = Signature {
-            public_key: &key_package.leaf_node.signature_key,
-            data: labels::signed_data(KEY_PACKAGE_TBS, &key_package.tbs()),
-            signature: &key_package.signature,
-        };
+        let signature = Signature::KeyPackage(key_package);
         self.signatures.push((signature, Box::new(blame)));
     }
 
@@ -84,14 +96,7 @@ impl<'a> Signatures<'a> {
             BATCH,
             ctx.rng,
             |_, chunk, rng| {
-                let items: Vec<_> = chunk
-                    .iter()
-                    .map(|(item, _)| SignedData {
-                        public_key: item.public_key,
-                        data: Cow::Borrowed(&item.data),
-                        signature: item.signature,
-                    })
-                    .collect();
+                let items: Vec<_> = chunk.iter().map(|(item, _)| item.data()).collect();
                 let verified = suite.verify_batch(&items, rng);
                 verified.map_err(|(place, error)| blame(chunk, place, error))
             },

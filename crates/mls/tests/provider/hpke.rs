@@ -64,7 +64,15 @@ fn sealing_gives_the_published_ciphertexts() {
         for suite in suite(case.cipher_suite) {
             let info = suite.hpke_info(&[&unhex(INFO)]);
             let public_key = unhex(case.pk_r);
-            let mut rng = Given(unhex(case.ikm_e));
+            let derived = suite.kem_derive_key_pair(&unhex(case.ikm_e));
+            assert_eq!(*derived.public_key, *unhex(case.pk_e));
+            // Random bytes are a key of X25519, and what a key of the other curves is derived from.
+            let mut rng = match suite.id() {
+                CipherSuite::MLS_128_DHKEMX25519_AES128GCM_SHA256_ED25519 => {
+                    Given(derived.private_key.to_vec())
+                }
+                _ => Given(unhex(case.ikm_e)),
+            };
             let sealed = suite
                 .hpke_seal(&public_key, &info, AAD, PLAINTEXT, &mut rng)
                 .unwrap();

@@ -11,11 +11,12 @@ mod weierstrass;
 
 use super::dhkem::DhKem;
 use super::parts::{self, Aead, Composed, Kem, Library, SignatureScheme};
-use super::{CipherSuite, CryptoError, CryptoProvider, Kdf, Suite};
+use super::sha2::Sha2;
+use super::{CipherSuite, CryptoError, CryptoProvider, Suite};
 use edwards::{Ed448, Ed25519};
 use montgomery::{X448, X25519};
 use pq::{MlKem768X25519, XWing};
-use symmetric::{Cipher, Sha2};
+use symmetric::Cipher;
 use weierstrass::{Ecdsa, P256, P384, P521};
 use zeroize::Zeroizing;
 
@@ -39,10 +40,6 @@ impl CryptoProvider for RustCrypto {
 static SUITES: [Option<Composed>; 11] = parts::suites::<RustCrypto>();
 
 impl Library for RustCrypto {
-    const SHA256: &'static dyn Kdf = &Sha2::Sha256;
-    const SHA384: &'static dyn Kdf = &Sha2::Sha384;
-    const SHA512: &'static dyn Kdf = &Sha2::Sha512;
-
     const AES_128_GCM: &'static dyn Aead = &Cipher::Aes128Gcm;
     const AES_256_GCM: &'static dyn Aead = &Cipher::Aes256Gcm;
     const CHACHA20_POLY1305: &'static dyn Aead = &Cipher::ChaCha20Poly1305;

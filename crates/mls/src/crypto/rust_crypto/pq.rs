@@ -9,10 +9,10 @@ use shake::{ExtendableOutput, Shake128, Shake256, Update, XofReader};
 use zeroize::Zeroizing;
 
 use super::montgomery::X25519;
-use super::symmetric::Sha2;
 use crate::crypto::dhkem::{DhKem, Group};
 use crate::crypto::hpke::labeled_extract;
 use crate::crypto::parts::Kem;
+use crate::crypto::sha2::Sha2;
 use crate::crypto::{CryptoError, HpkeKeyPair, HpkePublicKey, Secret};
 
 /// X-Wing (draft-connolly-cfrg-xwing-kem). A private key is its seed of 32 bytes.

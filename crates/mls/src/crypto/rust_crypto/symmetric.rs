@@ -1,68 +1,12 @@
-//! Hashes, HMAC and AEADs.
+//! AEADs.
 
 use aes_gcm::aead::{AeadInOut, KeyInit};
 use aes_gcm::{Aes128Gcm, Aes256Gcm};
 use chacha20poly1305::ChaCha20Poly1305;
-use hmac::{Hmac, Mac};
-use sha2::{Digest, Sha256, Sha384, Sha512};
 use zeroize::Zeroizing;
 
 use crate::crypto::parts::Aead;
-use crate::crypto::{CryptoError, Hash, Kdf, Secret};
-
-#[derive(Clone, Copy)]
-pub(super) enum Sha2 {
-    Sha256,
-    Sha384,
-    Sha512,
-}
-
-impl Kdf for Sha2 {
-    fn kdf_id(&self) -> u16 {
-        match self {
-            Self::Sha256 => 1,
-            Self::Sha384 => 2,
-            Self::Sha512 => 3,
-        }
-    }
-
-    fn hash_length(&self) -> usize {
-        match self {
-            Self::Sha256 => 32,
-            Self::Sha384 => 48,
-            Self::Sha512 => 64,
-        }
-    }
-
-    fn hash_parts(&self, parts: &[&[u8]]) -> Hash {
-        match self {
-            Self::Sha256 => hash::<Sha256>(parts),
-            Self::Sha384 => hash::<Sha384>(parts),
-            Self::Sha512 => hash::<Sha512>(parts),
-        }
-    }
-
-    fn hmac_parts(&self, key: &[u8], parts: &[&[u8]]) -> Hash {
-        match self {
-            Self::Sha256 => mac::<Hmac<Sha256>>(key, parts),
-            Self::Sha384 => mac::<Hmac<Sha384>>(key, parts),
-            Self::Sha512 => mac::<Hmac<Sha512>>(key, parts),
-        }
-    }
-}
-
-fn hash<D: Digest>(parts: &[&[u8]]) -> Hash {
-    let mut digest = D::new();
-    parts.iter().for_each(|part| digest.update(part));
-    Hash::from_slice(&digest.finalize()).expect("at most 64 bytes")
-}
-
-fn mac<M: Mac + hmac::KeyInit>(key: &[u8], parts: &[&[u8]]) -> Hash {
-    let mut mac = <M as hmac::KeyInit>::new_from_slice(key).expect("HMAC takes keys of any length");
-    parts.iter().for_each(|part| mac.update(part));
-    let output = Zeroizing::new(mac.finalize().into_bytes());
-    Hash::from_slice(&output).expect("at most 64 bytes")
-}
+use crate::crypto::{CryptoError, Secret};
 
 #[derive(Clone, Copy)]
 pub(super) enum Cipher {

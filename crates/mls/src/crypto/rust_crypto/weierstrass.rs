@@ -3,10 +3,10 @@
 use p256::elliptic_curve::sec1::ToSec1Point;
 use rand_core::CryptoRng;
 
-use super::symmetric::Sha2;
 use crate::codec::Bytes;
 use crate::crypto::dhkem::{DhKem, Group, Kind};
 use crate::crypto::parts::{Kem, SignatureScheme};
+use crate::crypto::sha2::Sha2;
 use crate::crypto::{CryptoError, HpkePublicKey, Secret, SignatureKeyPair, SignaturePublicKey};
 
 /// ECDSA with the hash of the curve's suite. Its key pairs are those of ECDH.
