@@ -62,6 +62,12 @@ pub enum Error {
     /// We left.
     #[error("you left '{0}': what was said before can be read, nothing can be sent")]
     Left(String),
+    /// We were away for longer than the service keeps entries.
+    #[error(
+        "we were away from '{0}' for so long that its log no longer reaches back to where we stopped: \
+         somebody has to remove us and add us again"
+    )]
+    Behind(String),
     /// We asked to leave: nothing more is sent.
     #[error("you are leaving '{0}': it is done as soon as another member is online")]
     Leaving(String),
@@ -157,9 +163,6 @@ pub enum BadService {
     /// A log of ours is unknown to the service that holds it, or our key to it.
     #[error("it denies that there is a log {0} that we may read")]
     Denied(LogId),
-    /// The log no longer reaches back to where we stopped reading.
-    #[error("the log {0} no longer reaches back to where we stopped: somebody has to add us again")]
-    Gap(LogId),
 }
 
 /// What is wrong with a KeyPackage.

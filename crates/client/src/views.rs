@@ -144,17 +144,17 @@ pub fn find(tx: &dyn Transaction, name: &str) -> Result<Conversation, Error> {
 /// Who is in a conversation.
 ///
 /// # Errors
-/// [`Error::NoLongerMember`], [`Error::Left`], and of the store.
+/// [`Error::NoLongerMember`], [`Error::Left`], [`Error::Behind`], and of the store.
 pub fn members(tx: &dyn Transaction, log: LogId) -> Result<Members, Error> {
     let row = rows::conversation(tx, log)?;
     if !matches!(
         row.standing,
         Standing::Opening | Standing::Member | Standing::Stopped
     ) {
-        return Err(if row.standing == Standing::Left {
-            Error::Left(row.title.0)
-        } else {
-            Error::NoLongerMember(row.title.0)
+        return Err(match row.standing {
+            Standing::Left => Error::Left(row.title.0),
+            Standing::Behind => Error::Behind(row.title.0),
+            _ => Error::NoLongerMember(row.title.0),
         });
     }
     let group = groups::load_group(tx, log)?;

@@ -21,6 +21,8 @@ trait Job: Send {
     fn run(&mut self, transaction: &mut dyn Transaction) -> Result<(), StoreError>;
     /// Tells the waiting caller that the transaction is durable.
     fn deliver(self: Box<Self>);
+    /// Tells the waiting caller that there is no room for the transaction.
+    fn no_room(self: Box<Self>);
     /// Asks the waiting caller to commit what waits; `false` if it is gone.
     fn ask_to_lead(&self) -> bool;
 }
@@ -31,6 +33,8 @@ type Outcome<R> = Result<<R as Request>::Outcome, Denial>;
 enum Told<T> {
     /// Its request was committed.
     Done(T),
+    /// Nothing of the transaction was committed, for there is no room.
+    NoRoom,
     /// It is its turn to commit what waits, its own request included.
     Lead,
 }
@@ -80,6 +84,10 @@ impl<R: Request> Job for Waiting<R> {
             // Nobody listens any more if the caller has given up: the change stands all the same.
             let _ = self.caller.send(Told::Done(outcome));
         }
+    }
+
+    fn no_room(self: Box<Self>) {
+        let _ = self.caller.send(Told::NoRoom);
     }
 
     fn ask_to_lead(&self) -> bool {
@@ -143,6 +151,7 @@ impl Committer {
             let outcome = loop {
                 match receiver.recv() {
                     Ok(Told::Done(outcome)) => break outcome,
+                    Ok(Told::NoRoom) => return Err(StoreError::Full),
                     Ok(Told::Lead) => failure = self.lead(store).err(),
                     // The transaction failed; if another caller led it, that one heard why.
                     Err(_) => return Err(failure.unwrap_or(StoreError::Uncommitted)),
@@ -158,8 +167,15 @@ impl Committer {
         let _lead = Lead(self);
         let mut jobs = std::mem::take(&mut self.line().waiting);
         // On failure the jobs are dropped, and with them the answers that their callers wait for.
-        store.write(|transaction| jobs.iter_mut().try_for_each(|job| job.run(transaction)))?;
-        jobs.into_iter().for_each(Job::deliver);
+        let run = |transaction: &mut dyn Transaction| {
+            let mut jobs = jobs.iter_mut();
+            jobs.try_for_each(|job| job.run(transaction))
+        };
+        match store.write(run) {
+            Ok(()) => jobs.into_iter().for_each(Job::deliver),
+            Err(StoreError::Full) => jobs.into_iter().for_each(Job::no_room),
+            Err(error) => return Err(error),
+        }
         Ok(())
     }
 

@@ -12,6 +12,7 @@
 //! - `mailboxes`: owners, drop tickets, envelopes;
 //! - `shelves`: sealed KeyPackages, each handed out once;
 //! - `decision` and `committer`: load, decide, commit; many requests in one durable transaction;
+//! - [`Retention`]: how long logs are kept;
 //! - [`store`]: the records, with backends for SQLite and for memory.
 //!
 //! A log is opened by whoever can sign with the fence key that it brings:
@@ -63,6 +64,7 @@ pub mod grpc;
 mod logs;
 mod mailboxes;
 mod nonce;
+mod retention;
 #[cfg(feature = "sabotage")]
 pub mod sabotage;
 #[cfg(not(feature = "sabotage"))]
@@ -72,5 +74,6 @@ mod shelves;
 pub mod store;
 
 pub use logs::read::{Progress, Reading};
+pub use retention::Retention;
 pub use service::DeliveryService;
-pub use store::{MemoryStore, SqliteStore};
+pub use store::{AtRestKeys, MemoryStore, SqliteStore};

@@ -33,11 +33,18 @@ use crate::mailboxes::letters::{self, Acknowledge, Drop};
 use crate::mailboxes::owner::Claim;
 use crate::mailboxes::ticket::TicketKey;
 use crate::nonce::NonceKey;
+use crate::retention::Retention;
 use crate::shelves::count;
 use crate::shelves::discard::{self, Discard};
 use crate::shelves::stock::{self, ClaimPackage, Stock};
 use crate::shelves::take::Take;
-use crate::store::{Store, StoreError, View};
+use crate::store::{AtRestKeys, Store, StoreError, View};
+
+/// Records that are swept, or looked at, in one step.
+const AT_ONCE: usize = 250;
+
+/// Milliseconds after which to try again while the disk is full.
+const FULL: u64 = 10_000;
 
 /// Told of every failure of the store. What it is told carries no ids.
 type OnFailure = dyn Fn(&StoreError) + Send + Sync;
@@ -53,6 +60,7 @@ pub struct DeliveryService<S> {
     tickets: TicketKey,
     committer: Committer,
     followers: Arc<Followers>,
+    retention: Retention,
     /// The latest time at which a head was issued: it does not run back while the service runs.
     issued: AtomicU64,
     on_failure: Arc<OnFailure>,
@@ -70,6 +78,7 @@ impl<S: Store> DeliveryService<S> {
             nonces: NonceKey::generate(rng),
             committer: Committer::default(),
             followers: Arc::default(),
+            retention: Retention::default(),
             issued: AtomicU64::new(0),
             on_failure: Arc::new(|error| eprintln!("delivery service: {error}")),
         }
@@ -79,6 +88,13 @@ impl<S: Store> DeliveryService<S> {
     #[must_use]
     pub fn on_failure(mut self, told: impl Fn(&StoreError) + Send + Sync + 'static) -> Self {
         self.on_failure = Arc::new(told);
+        self
+    }
+
+    /// Keeps logs so long, from now on. What was written before stays as long as it was to stay.
+    #[must_use]
+    pub fn keep_for(mut self, retention: Retention) -> Self {
+        self.retention = retention;
         self
     }
 
@@ -132,7 +148,8 @@ impl<S: Store> DeliveryService<S> {
         wake: impl Fn() + Send + Sync + 'static,
     ) -> Result<Reading, Refusal> {
         let follow = request.follow;
-        let mut reading = Reading::begin(request, self.public_key, &self.nonces, now)?;
+        let mut reading =
+            Reading::begin(request, self.public_key, &self.nonces, self.retention, now)?;
         if follow {
             let follower = self.followers.join(reading.logs(), Box::new(wake))?;
             reading.follow(follower);
@@ -154,15 +171,34 @@ impl<S: Store> DeliveryService<S> {
         self.followers.close();
     }
 
-    /// Deletes what has expired: tickets, packages, answers kept for repeats. To be called from
-    /// time to time; what is over counts as gone before it is deleted.
+    /// Deletes some of what is over: entries, tickets, packages, answers kept for repeats. To be
+    /// called from time to time, again until there is nothing more: appends come in between. Returns
+    /// how many records it has deleted.
     ///
     /// # Errors
-    /// `Internal`.
+    /// `Internal`; `Busy` while the disk is full.
     pub fn sweep(&self, now: u64) -> Result<usize, Refusal> {
-        const AT_ONCE: usize = 1000;
         self.store
             .sweep(now, AT_ONCE)
+            .map_err(|error| self.failed(&error))
+    }
+
+    /// Encrypts with the first of these keys what it stores from now on ([`Store::rekey`]).
+    ///
+    /// # Errors
+    /// [`StoreError`], for the operator.
+    pub fn rekey(&self, keys: &AtRestKeys) -> Result<(), StoreError> {
+        self.store.rekey(keys)
+    }
+
+    /// Encrypts some of what another key has encrypted with the first one. To be called until it
+    /// returns 0: appends come in between.
+    ///
+    /// # Errors
+    /// `Internal`; `Busy` while the disk is full.
+    pub fn reencrypt(&self) -> Result<usize, Refusal> {
+        self.store
+            .reencrypt(AT_ONCE)
             .map_err(|error| self.failed(&error))
     }
 
@@ -173,7 +209,7 @@ impl<S: Store> DeliveryService<S> {
     }
 
     fn open(&self, request: OpenRequest, now: u64) -> Result<Receipt, Refusal> {
-        let open = SignedOpen::check(request, self.public_key)?;
+        let open = SignedOpen::check(request, self.public_key, self.retention)?;
         let head = self.commit(open, now)?;
         Ok(self.receipt(head))
     }
@@ -196,7 +232,7 @@ impl<S: Store> DeliveryService<S> {
         let check = |request| {
             let parsed = Parsed::read(request)?;
             let view = self.look(|records| parsed.load(records))?;
-            parsed.check(view, self.public_key)
+            parsed.check(view, self.public_key, self.retention, now)
         };
         let mut together = Vec::new();
         let checked: Vec<_> = requests
@@ -224,7 +260,8 @@ impl<S: Store> DeliveryService<S> {
     }
 
     fn read(&self, request: ReadRequest, now: u64) -> Result<ReadResponses, Refusal> {
-        let mut reading = Reading::begin(request, self.public_key, &self.nonces, now)?;
+        let mut reading =
+            Reading::begin(request, self.public_key, &self.nonces, self.retention, now)?;
         let mut batches = Vec::new();
         while let Progress::Batch(batch) = self.next_batch(&mut reading, now)? {
             batches.push(batch);
@@ -368,6 +405,9 @@ impl<S: Store> DeliveryService<S> {
 
     fn failed(&self, error: &StoreError) -> Refusal {
         (self.on_failure)(error);
-        Refusal::Internal
+        match error {
+            StoreError::Full => Refusal::Busy(FULL),
+            _ => Refusal::Internal,
+        }
     }
 }

@@ -80,6 +80,8 @@ pub enum State {
     Left,
     /// Removed: the history stays, nothing comes any more.
     Removed,
+    /// Away for longer than the service keeps entries: somebody has to add us again.
+    Behind,
     /// Stopped at an invalid commit, with the evidence kept.
     Stopped,
 }
@@ -99,6 +101,7 @@ impl Display for Groups {
                 State::Leaving => f.write_str("leaving, as soon as another member is online")?,
                 State::Left => f.write_str("you left")?,
                 State::Removed => f.write_str("you were removed")?,
+                State::Behind => f.write_str("away too long: somebody has to add you again")?,
                 State::Stopped => f.write_str("stopped at an invalid commit")?,
             }
             if line.waiting > 0 {

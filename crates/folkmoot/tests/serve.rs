@@ -344,6 +344,7 @@ fn secrets_are_the_owner_s_alone() {
         "authentication.key",
         "authentication.sqlite",
         "authentication.sqlite-wal",
+        "delivery.at-rest.key",
         "delivery.key",
         "delivery.sqlite",
         "delivery.sqlite-wal",

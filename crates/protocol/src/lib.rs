@@ -122,6 +122,8 @@ pub mod limits {
     pub const REQUEST_ID: core::ops::RangeInclusive<usize> = 16..=64;
     /// Seconds that a nonce is good for.
     pub const NONCE_SECONDS: u64 = 60;
+    /// Days for which a service keeps entries, unless its operator says otherwise.
+    pub const RETENTION_DAYS: u64 = 30;
     /// Days that a drop ticket is good for.
     pub const TICKET_DAYS: u64 = 7;
 }

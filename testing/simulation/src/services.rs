@@ -60,6 +60,14 @@ impl Sim {
         self.delivery.answer(call, self.now, &mut self.rng)
     }
 
+    /// Lets the Delivery Service delete all that is over.
+    ///
+    /// # Panics
+    /// If its store is down.
+    pub fn sweep(&mut self) {
+        while self.delivery.sweep(self.now).expect("the store runs") > 0 {}
+    }
+
     /// Keeps what the Delivery Service hears from now on.
     pub fn listen(&mut self) {
         self.heard = Some(Vec::new());

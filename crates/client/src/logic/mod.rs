@@ -88,6 +88,9 @@ tls_enum! {
         Stopped = 4,
         /// We left. What was said before stays.
         Left = 5,
+        /// We were away for longer than the service keeps entries: what was said before stays, and
+        /// somebody has to add us again.
+        Behind = 6,
     }
 }
 
@@ -269,6 +272,13 @@ pub enum Event {
         inviter: String,
         /// Why.
         reason: String,
+    },
+    /// We were away from a conversation for longer than the service keeps entries.
+    Behind {
+        /// Which conversation.
+        log: LogId,
+        /// What it is called.
+        title: String,
     },
     /// A conversation stopped, for this reason.
     Stopped {

@@ -36,7 +36,9 @@ impl Step<'_> {
             match row.standing {
                 Standing::Opening => return self.ask_open(&row).map(Some),
                 Standing::Member => {}
-                Standing::Removed | Standing::Stopped | Standing::Left => return Ok(None),
+                Standing::Removed | Standing::Stopped | Standing::Left | Standing::Behind => {
+                    return Ok(None);
+                }
             }
             let reading = *self.session.reading(log);
             let outbox = self.outbox(log)?;

@@ -8,6 +8,7 @@ use folkmoot_protocol::call::Call;
 use folkmoot_protocol::delivery::read_response::End;
 use folkmoot_protocol::delivery::{LogRead, NonceRequest, ReadRequest, ReadResponses};
 use folkmoot_protocol::ids::LogId;
+use folkmoot_protocol::limits;
 use folkmoot_protocol::log::Append;
 use folkmoot_protocol::proof::Method;
 
@@ -35,6 +36,9 @@ pub(super) struct Reader {
     /// `None` once we are no member.
     pub held: Option<Held>,
 }
+
+/// Milliseconds for which services keep entries.
+const RETENTION: u64 = limits::RETENTION_DAYS * 24 * 60 * 60 * 1000;
 
 impl Step<'_> {
     /// Asks for what is new, once or, for [`Task::Follow`], as long as it lasts.
@@ -164,6 +168,7 @@ impl Step<'_> {
             let result = match (&waiting.wish, row.standing) {
                 (Wish::Leave(_), _) => Ok(()),
                 (_, Standing::Left) => Err(Error::Left(title)),
+                (_, Standing::Behind) => Err(Error::Behind(title)),
                 _ => Err(Error::NoLongerMember(title)),
             };
             self.settle(log, waiting.intent, result)?;
@@ -249,8 +254,12 @@ impl Step<'_> {
             // A newer key opens what comes after; the old one must not be all that we have.
             End::Cut if row.epoch != cursor.epoch => self.read_on(log, follows),
             End::Cut => return Ok(Some(BadService::Contradiction(log))),
+            End::Gap => self.behind(row.clone())?,
+            // Then our key, too, may have gone.
+            End::Blind if self.now.saturating_sub(row.time) >= RETENTION => {
+                self.behind(row.clone())?;
+            }
             End::Blind => return Ok(Some(BadService::Denied(log))),
-            End::Gap => return Ok(Some(BadService::Gap(log))),
             // A long read is cut off by whoever carries it, and goes on where it stopped.
             End::Unspecified if row.sequence > cursor.after => self.read_on(log, follows),
             End::Unspecified => return Ok(Some(BadService::Answer)),
@@ -303,6 +312,18 @@ impl Step<'_> {
             self.put_chain(&reader.row)?;
         }
         Ok(applied)
+    }
+
+    /// The log no longer reaches back to where we stopped. Nothing of it can be followed from here.
+    fn behind(&mut self, mut row: ConversationRow) -> Result<(), Error> {
+        row.standing = Standing::Behind;
+        self.put_conversation(&mut row)?;
+        self.over(&row)?;
+        self.tell(Event::Behind {
+            log: row.log,
+            title: row.title.0,
+        });
+        Ok(())
     }
 
     /// Nobody may follow: the conversation stays at the last good entry, with the evidence.

@@ -85,6 +85,7 @@ impl Step<'_> {
             Standing::Opening | Standing::Member => self.check_staying(&row),
             Standing::Left => Err(Error::Left(row.title.0)),
             Standing::Removed => Err(Error::NoLongerMember(row.title.0)),
+            Standing::Behind => Err(Error::Behind(row.title.0)),
             Standing::Stopped => Err(stopped(&row)),
         }
     }

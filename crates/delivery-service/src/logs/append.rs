@@ -18,11 +18,12 @@ use folkmoot_protocol::{Conflict, Refusal, VERSION};
 
 use super::parse::Parsed;
 use super::records::{
-    BranchRecord, CutRecord, EntryRecord, EpochRecord, PickupRecord, PositionRecord,
+    BranchRecord, CutRecord, EntryRecord, EpochRecord, LogRecord, PickupRecord, PositionRecord,
     ProposalRecord, SharedPartRecord, first_cut, numbered, visible_head,
 };
 use crate::decision::{Decision, Denial, Request};
 use crate::fields::ensure;
+use crate::retention::Retention;
 use crate::sabotage::{Guard, stands};
 use crate::store::{Change, RECORD_VERSION, StoreError, View, get, scan};
 
@@ -40,8 +41,9 @@ pub(crate) enum Check {
     New(Box<Checked>),
 }
 
-/// An append that some member of the epoch signed, and whose message is what it declares.
-pub(crate) struct Checked(Parsed);
+/// An append that some member of the epoch signed, and whose message is what it declares; with it how
+/// long things are kept, and when it came.
+pub(crate) struct Checked(Parsed, Retention, u64);
 
 impl Parsed {
     /// Loads what [`Parsed::check`] needs.
@@ -63,6 +65,8 @@ impl Parsed {
         self,
         view: CheckView,
         delivery_service: PublicKey,
+        retention: Retention,
+        now: u64,
     ) -> Result<Check, Refusal> {
         let append = &self.append;
         if let Some(position) = &view.known
@@ -87,7 +91,7 @@ impl Parsed {
         self.header()?;
         // On one branch an epoch is made by one commit, so who names another one errs.
         ensure(append.parent == epoch.commit, "parent")?;
-        Ok(Check::New(Box::new(Checked(self))))
+        Ok(Check::New(Box::new(Checked(self, retention, now))))
     }
 }
 
@@ -102,6 +106,10 @@ pub(crate) struct AppendView {
     proposals: Vec<(u64, u64)>,
     /// Of a commit: whether another one left something at an address that this one names.
     address_taken: bool,
+    /// What was said of the epoch that stands, where that is to be written anew.
+    current: Option<EpochRecord>,
+    /// What stands for the log, where that is to be written anew.
+    opened: Option<LogRecord>,
 }
 
 impl Request for Checked {
@@ -139,9 +147,22 @@ impl Request for Checked {
                 ended = commit.map(|commit| commit.time);
             }
         }
+        let at: Option<BranchRecord> = get(records, log, &branch.0)?;
+        let (mut current, mut opened) = (None, None);
+        if let Some(at) = &at {
+            let renews = Retention::renews(at.time, self.2);
+            if renews || self.0.content_type == ContentType::Commit {
+                current = get(records, log, &numbered(branch, at.epoch))?;
+            }
+            if renews {
+                opened = get(records, log, &[])?;
+            }
+        }
         Ok(AppendView {
             known: get(records, log, &id.0)?,
-            branch: get(records, log, &branch.0)?,
+            branch: at,
+            current,
+            opened,
             cut: first_cut(records, log, branch, append.epoch)?,
             ended,
             proposals,
@@ -175,7 +196,8 @@ impl Request for Checked {
         if let Some(commit) = commit {
             ensure(commit.last_seen <= at.sequence, "last_seen")?;
             let unseen = view.proposals.iter().any(|(sequence, time)| {
-                *sequence > commit.last_seen && now - time > limits::UNSEEN_AFTER_MS
+                let waits = now.saturating_sub(*time) > limits::UNSEEN_AFTER_MS;
+                *sequence > commit.last_seen && waits && !self.1.is_over(*time, now)
             });
             if unseen {
                 return conflict(Conflict::UnseenProposals);
@@ -194,9 +216,10 @@ impl Request for Checked {
         {
             return Err(Refusal::Rate(limits::UNSEEN_AFTER_MS).into());
         }
-        let mut next = Next::after(at, &self.0, now);
+        let mut next = Next::after(at, &self.0, self.1, now);
+        next.renew(append.branch, &view);
         if let Some(commit) = commit {
-            next.commit(commit, &self.0, &view.proposals);
+            next.commit(commit, &self.0, &view);
         } else if self.0.content_type == ContentType::Proposal {
             next.proposal(append.branch);
         }
@@ -223,11 +246,12 @@ struct Next {
     change: Change,
     at: BranchRecord,
     entry: EntryId,
+    retention: Retention,
 }
 
 impl Next {
     /// The branch, one entry further.
-    fn after(at: &BranchRecord, parsed: &Parsed, now: u64) -> Self {
+    fn after(at: &BranchRecord, parsed: &Parsed, retention: Retention, now: u64) -> Self {
         let sequence = at.sequence + 1;
         let chain = at.chain.next(parsed.append.log, sequence, now, parsed.id);
         Self {
@@ -239,12 +263,32 @@ impl Next {
                 ..at.clone()
             },
             entry: parsed.id,
+            retention,
         }
     }
 
-    /// A new epoch: its fence key, the cut, the parts of the Welcome.
-    fn commit(&mut self, commit: &CommitDeclaration, parsed: &Parsed, proposals: &[(u64, u64)]) {
+    /// Lets what stands for the log stay as long as where it stands.
+    fn renew(&mut self, branch: EntryId, view: &AppendView) {
+        let stays = Some(self.retention.log(self.at.time));
+        if let Some(opened) = &view.opened {
+            self.change.put_until(&[], opened, stays);
+            if let Some(current) = &view.current {
+                let key = numbered(branch, self.at.epoch);
+                self.change.put_until(&key, current, stays);
+            }
+        }
+    }
+
+    /// A new epoch: its fence key, the cut, the parts of the Welcome. The key of the last one, and
+    /// all that belongs to the commit, is kept for a while.
+    fn commit(&mut self, commit: &CommitDeclaration, parsed: &Parsed, view: &AppendView) {
         let (version, branch, at) = (RECORD_VERSION, parsed.append.branch, &mut self.at);
+        let goes = Some(self.retention.entry(at.time));
+        if let Some(past) = &view.current {
+            let until = self.retention.past_epoch(at.time);
+            self.change
+                .put_until(&numbered(branch, at.epoch), past, Some(until));
+        }
         if commit.cut {
             let cut = CutRecord {
                 version,
@@ -252,9 +296,11 @@ impl Next {
                 chain: at.chain,
                 time: at.time,
             };
-            self.change.put(&numbered(branch, at.epoch), &cut);
+            let until = Some(self.retention.cut(at.time));
+            self.change
+                .put_until(&numbered(branch, at.epoch), &cut, until);
         }
-        for (sequence, _) in proposals {
+        for (sequence, _) in &view.proposals {
             self.change
                 .delete::<ProposalRecord>(&numbered(branch, *sequence));
         }
@@ -269,11 +315,13 @@ impl Next {
             commit: self.entry,
             start: at.sequence,
         };
-        self.change.put(&numbered(branch, at.epoch), &epoch);
+        let stays = Some(self.retention.log(at.time));
+        self.change
+            .put_until(&numbered(branch, at.epoch), &epoch, stays);
         if commit.shared_part.is_some() {
             let part = parsed.shared_part.clone();
-            self.change
-                .put(&self.entry.0, &SharedPartRecord { version, part });
+            let shared = SharedPartRecord { version, part };
+            self.change.put_until(&self.entry.0, &shared, goes);
         }
         for (address, own_part) in parsed.addresses().zip(&parsed.own_parts) {
             let pickup = PickupRecord {
@@ -281,7 +329,7 @@ impl Next {
                 commit: self.entry,
                 own_part: own_part.clone(),
             };
-            self.change.put(&address.0, &pickup);
+            self.change.put_until(&address.0, &pickup, goes);
         }
     }
 
@@ -293,7 +341,9 @@ impl Next {
             version: RECORD_VERSION,
             time: at.time,
         };
-        self.change.put(&numbered(branch, at.sequence), &proposal);
+        let goes = Some(self.retention.entry(at.time));
+        self.change
+            .put_until(&numbered(branch, at.sequence), &proposal, goes);
     }
 
     /// The entry itself, if the branch still stands where it stood.
@@ -316,10 +366,12 @@ impl Next {
             committer_signature: Bytes::default(),
         };
         self.change.require(&append.branch.0, Some(before));
-        self.change.put(&append.branch.0, at);
-        self.change.put(&self.entry.0, &position);
+        let goes = Some(self.retention.entry(at.time));
+        let head = Some(self.retention.head(at.time));
+        self.change.put_until(&append.branch.0, at, head);
+        self.change.put_until(&self.entry.0, &position, goes);
         self.change
-            .put(&numbered(append.branch, at.sequence), &entry);
+            .put_until(&numbered(append.branch, at.sequence), &entry, goes);
         Decision {
             change: Some(self.change),
             outcome: position.receipt(append.log),

@@ -11,6 +11,7 @@ use folkmoot_protocol::{Refusal, VERSION};
 use super::records::{BranchRecord, EntryRecord, EpochRecord, LogRecord, PositionRecord, numbered};
 use crate::decision::{Decision, Denial, Request};
 use crate::fields::statement;
+use crate::retention::Retention;
 use crate::store::{Change, RECORD_VERSION, StoreError, View, get};
 
 /// An Open whose signature verifies.
@@ -18,6 +19,7 @@ pub(crate) struct SignedOpen {
     open: Open,
     id: EntryId,
     fence_signature: Bytes,
+    retention: Retention,
 }
 
 impl SignedOpen {
@@ -28,6 +30,7 @@ impl SignedOpen {
     pub(crate) fn check(
         request: OpenRequest,
         delivery_service: PublicKey,
+        retention: Retention,
     ) -> Result<Self, Refusal> {
         let open: Open = statement(&request.open, "open")?;
         let id = open.id();
@@ -47,6 +50,7 @@ impl SignedOpen {
             open,
             id,
             fence_signature: request.fence_signature.into(),
+            retention,
         })
     }
 }
@@ -86,46 +90,45 @@ impl Request for SignedOpen {
             chain,
             time: now,
         };
+        let branch = BranchRecord {
+            version,
+            sequence: 0,
+            chain,
+            time: now,
+            tip: id,
+            tip_time: now,
+            epoch: 0,
+            proposals: 0,
+            commit_interval: 0,
+        };
+        let epoch = EpochRecord {
+            version,
+            fence_key: self.open.fence_key,
+            commit: id,
+            start: 0,
+        };
+        let entry = EntryRecord {
+            version,
+            id,
+            time: now,
+            chain,
+            content: self.open.to_bytes().into(),
+            fence_signature: self.fence_signature.clone(),
+            committer_signature: Bytes::default(),
+        };
+        let [stays, goes, head] = [
+            self.retention.log(now),
+            self.retention.entry(now),
+            self.retention.head(now),
+        ]
+        .map(Some);
         let mut change = Change::of(log);
         change.require::<LogRecord>(&[], None);
-        change.put(&[], &LogRecord { version, open: id });
-        change.put(&id.0, &position);
-        change.put(
-            &id.0,
-            &BranchRecord {
-                version,
-                sequence: 0,
-                chain,
-                time: now,
-                tip: id,
-                tip_time: now,
-                epoch: 0,
-                proposals: 0,
-                commit_interval: 0,
-                floor: 0,
-            },
-        );
-        change.put(
-            &numbered(id, 0),
-            &EpochRecord {
-                version,
-                fence_key: self.open.fence_key,
-                commit: id,
-                start: 0,
-            },
-        );
-        change.put(
-            &numbered(id, 0),
-            &EntryRecord {
-                version,
-                id,
-                time: now,
-                chain,
-                content: self.open.to_bytes().into(),
-                fence_signature: self.fence_signature.clone(),
-                committer_signature: Bytes::default(),
-            },
-        );
+        change.put_until(&[], &LogRecord { version, open: id }, stays);
+        change.put_until(&id.0, &position, goes);
+        change.put_until(&id.0, &branch, head);
+        change.put_until(&numbered(id, 0), &epoch, stays);
+        change.put_until(&numbered(id, 0), &entry, goes);
         Ok(Decision {
             change: Some(change),
             outcome: position.receipt(log),

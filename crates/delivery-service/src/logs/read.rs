@@ -23,6 +23,7 @@ use super::records::{BranchRecord, EntryRecord, EpochRecord, first_cut, numbered
 use crate::fields::{self, bound};
 use crate::followers::Follower;
 use crate::nonce::NonceKey;
+use crate::retention::Retention;
 use crate::store::{StoreError, Table, View, get, scan};
 
 /// What an entry takes on the wire beside its content, at most.
@@ -63,6 +64,7 @@ struct LogReading {
     after: u64,
     /// When the next head is due.
     due: u64,
+    retention: Retention,
 }
 
 impl Reading {
@@ -74,10 +76,11 @@ impl Reading {
         request: ReadRequest,
         delivery_service: PublicKey,
         nonces: &NonceKey,
+        retention: Retention,
         now: u64,
     ) -> Result<Self, Refusal> {
         bound(request.logs.len(), limits::LOGS_PER_READ)?;
-        let one = |log| LogReading::begin(log, delivery_service, nonces, now);
+        let one = |log| LogReading::begin(log, delivery_service, nonces, retention, now);
         Ok(Self {
             logs: request
                 .logs
@@ -151,6 +154,7 @@ impl LogReading {
         request: LogRead,
         delivery_service: PublicKey,
         nonces: &NonceKey,
+        retention: Retention,
         now: u64,
     ) -> Result<Self, Refusal> {
         let log = fields::log(&request.log)?;
@@ -175,6 +179,7 @@ impl LogReading {
             proven: None,
             after: request.after,
             due: 0,
+            retention,
         })
     }
 
@@ -198,13 +203,20 @@ impl LogReading {
             self.proven = Some(epoch.fence_key);
         }
         self.after = self.after.max(epoch.start);
-        if self.after.saturating_add(1) < at.floor {
-            return Ok(self.end(End::Gap));
-        }
         let cut = first_cut(records, log, branch, self.epoch)?;
         let last = cut.as_ref().map_or(at.sequence, |cut| cut.sequence);
         let mut batch = self.end(End::Unspecified);
-        batch.entries = self.entries(records, last)?;
+        if self.after < last {
+            let last_time = cut.as_ref().map_or(at.time, |cut| cut.time);
+            match self.entries(records, last, now)? {
+                Some(entries) if !entries.is_empty() => batch.entries = entries,
+                // An entry that is not over is there, or the store has lost it.
+                Some(_) if !self.retention.is_over(last_time, now) => {
+                    return Err(StoreError::Corrupt(Table::Entries));
+                }
+                _ => return Ok(self.end(End::Gap)),
+            }
+        }
         if let Some(entry) = batch.entries.last() {
             self.after = entry.sequence;
         }
@@ -212,16 +224,21 @@ impl LogReading {
             batch.set_end(if cut.is_some() { End::Cut } else { End::Head });
             let head = visible_head(log, branch, &at, cut.as_ref(), now);
             batch.head = Some(SignedHead::sign(head, key).into());
-        } else if batch.entries.is_empty() {
-            // Every entry up to the head is there, or the store has lost some.
-            return Err(StoreError::Corrupt(Table::Entries));
         }
         Ok(batch)
     }
 
-    /// Entries after the cursor, as many as a batch holds and at least one if there is one.
-    fn entries(&self, records: &dyn View, last: u64) -> Result<Vec<Entry>, StoreError> {
+    /// Entries after the cursor, as many as a batch holds and at least one if there is one. `None`
+    /// if the next one is over, whether swept or not.
+    fn entries(
+        &self,
+        records: &dyn View,
+        last: u64,
+        now: u64,
+    ) -> Result<Option<Vec<Entry>>, StoreError> {
         let mut entries: Vec<Entry> = Vec::new();
+        let (mut gap, mut lost) = (false, false);
+        let mut next = self.after.saturating_add(1);
         let mut room = limits::READ_BATCH;
         let from = numbered(self.branch, self.after.saturating_add(1));
         let through = numbered(self.branch, last);
@@ -231,24 +248,34 @@ impl LogReading {
             &from,
             &through,
             |key, entry: EntryRecord| {
+                let sequence = key.last_chunk().map(|number| u64::from_be_bytes(*number));
+                let follows = sequence == Some(next);
+                if !follows || self.retention.is_over(entry.time, now) {
+                    // Times do not run back: what is over is at the beginning.
+                    gap = entries.is_empty();
+                    lost = !gap;
+                    return ControlFlow::Break(());
+                }
                 let size = entry.content.len() + ENTRY_OVERHEAD;
                 if size > room && !entries.is_empty() {
                     return ControlFlow::Break(());
                 }
                 room = room.saturating_sub(size);
-                if let Some(sequence) = key.last_chunk() {
-                    entries.push(Entry {
-                        sequence: u64::from_be_bytes(*sequence),
-                        time: entry.time,
-                        content: entry.content.into_vec(),
-                        fence_signature: entry.fence_signature.into_vec(),
-                        committer_signature: entry.committer_signature.into_vec(),
-                    });
-                }
+                entries.push(Entry {
+                    sequence: next,
+                    time: entry.time,
+                    content: entry.content.into_vec(),
+                    fence_signature: entry.fence_signature.into_vec(),
+                    committer_signature: entry.committer_signature.into_vec(),
+                });
+                next = next.saturating_add(1);
                 ControlFlow::Continue(())
             },
         )?;
-        Ok(entries)
+        if lost {
+            return Err(StoreError::Corrupt(Table::Entries));
+        }
+        Ok((!gap).then_some(entries))
     }
 
     fn end(&self, end: End) -> ReadResponse {
@@ -258,89 +285,5 @@ impl LogReading {
             head: None,
             end: end.into(),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::decision::Request;
-    use crate::logs::open::SignedOpen;
-    use crate::store::{Change, MemoryStore, Store};
-    use folkmoot_mls::codec::Encode;
-    use folkmoot_protocol::delivery::OpenRequest;
-    use folkmoot_protocol::log::Open;
-    use rand_chacha::ChaCha20Rng;
-    use rand_chacha::rand_core::SeedableRng;
-
-    #[test]
-    fn a_cursor_before_what_is_kept_gets_gap_and_a_stranger_the_blind_answer() {
-        let mut rng = ChaCha20Rng::from_seed([1; 32]);
-        let [service, fence, stranger] = [(); 3].map(|()| SigningKey::generate(&mut rng));
-        let nonces = NonceKey::generate(&mut rng);
-        let store = MemoryStore::new();
-        let open = Open {
-            version: VERSION,
-            log: LogId([2; 32]),
-            fence_key: fence.public(),
-        };
-        let mut proof = FenceProof {
-            version: VERSION,
-            delivery_service: service.public(),
-            log: open.log,
-            branch: open.id(),
-            epoch: 0,
-            method: Method::Open,
-            subject: open.id().0.into(),
-        };
-        let request = OpenRequest {
-            open: open.to_bytes(),
-            fence_signature: proof.sign(&fence).to_vec(),
-            payment: None,
-        };
-        let signed = SignedOpen::check(request, service.public()).unwrap();
-        // Entries 1 to 9 came and went; 10 and later are kept.
-        store
-            .write(|transaction| {
-                let opened = signed.decide(signed.load(transaction)?, 0).unwrap();
-                assert!(transaction.apply(&opened.change.unwrap())?);
-                let at: BranchRecord = get(transaction, open.log, &open.id().0)?.unwrap();
-                let mut change = Change::of(open.log);
-                let at = BranchRecord {
-                    sequence: 9,
-                    floor: 10,
-                    ..at
-                };
-                change.put(&open.id().0, &at);
-                transaction.apply(&change)
-            })
-            .unwrap();
-
-        let nonce = nonces.make(0, &mut rng);
-        proof.method = Method::Read;
-        proof.subject = nonce.as_slice().into();
-        let read = |fence: &SigningKey, after| {
-            let log = LogRead {
-                log: open.log.into(),
-                branch: open.id().into(),
-                epoch: 0,
-                nonce: nonce.clone(),
-                proof: proof.sign(fence).to_vec(),
-                after,
-            };
-            let (logs, follow) = (vec![log], false);
-            let request = ReadRequest { logs, follow };
-            let mut reading = Reading::begin(request, service.public(), &nonces, 0).unwrap();
-            let mut next = || store.read(|view| reading.next(view, &service, 0));
-            let Ok(Progress::Batch(batch)) = next() else {
-                panic!("one batch")
-            };
-            assert_eq!(next(), Ok(Progress::Over));
-            (batch.end(), batch.head.is_some())
-        };
-        assert_eq!(read(&fence, 0), (End::Gap, false));
-        assert_eq!(read(&fence, 8), (End::Gap, false));
-        assert_eq!(read(&fence, 9), (End::Head, true));
-        assert_eq!(read(&stranger, 0), (End::Blind, false));
     }
 }

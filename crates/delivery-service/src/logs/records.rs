@@ -34,8 +34,6 @@ record! {
         proposals: u32,
         /// Seconds between commits.
         commit_interval: u32,
-        /// Entries before this sequence are no longer kept.
-        floor: u64,
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::sabotage::{Guard, stands};
 
-use super::{Change, Partition, Store, StoreError, Table, Transaction, View, Visit, at_rest};
+use super::{Change, Partition, Store, StoreError, Table, Transaction, View, Visit};
 
 type Key = (Table, Partition, Vec<u8>);
 
@@ -152,23 +152,18 @@ impl Store for MemoryStore {
 
     fn sweep(&self, now: u64, limit: usize) -> Result<usize, StoreError> {
         let mut state = self.running()?;
-        let mut swept = 0;
-        for &table in Table::ALL {
-            let over: Vec<Key> = state
-                .records
-                .iter()
-                .filter(|((of, _, _), stored)| {
-                    *of == table && stored.expires.is_some_and(|expires| expires <= now)
-                })
-                .map(|(key, _)| key.clone())
-                .take(limit)
-                .collect();
-            swept += over.len();
-            for key in over {
-                state.records.remove(&key);
-            }
+        let mut over: Vec<(u64, Key)> = state
+            .records
+            .iter()
+            .filter_map(|(key, stored)| Some((stored.expires?, key.clone())))
+            .filter(|(expires, _)| *expires <= now)
+            .collect();
+        over.sort_unstable();
+        over.truncate(limit);
+        for (_, key) in &over {
+            state.records.remove(key);
         }
-        Ok(swept)
+        Ok(over.len())
     }
 }
 
@@ -190,7 +185,7 @@ impl View for Layered<'_> {
             Some(changed) if stands(Guard::OneAfterAnother) => changed.as_ref(),
             _ => self.synced.get(&place),
         };
-        Ok(stored.map(|stored| at_rest::open(table, partition, key, stored.value.clone())))
+        Ok(stored.map(|stored| stored.value.clone()))
     }
 
     fn scan(
@@ -229,8 +224,7 @@ impl View for Layered<'_> {
                 synced.next()
             };
             if let Some(((_, _, key), stored)) = next {
-                let value = at_rest::open(table, partition, key, stored.value.clone());
-                if let ControlFlow::Break(()) = visit(key, value) {
+                if let ControlFlow::Break(()) = visit(key, stored.value.clone()) {
                     return Ok(());
                 }
             }
@@ -250,8 +244,7 @@ impl Transaction for Layered<'_> {
             self.changed.insert((*table, partition, key.clone()), None);
         }
         for put in &change.puts {
-            let value = at_rest::seal(put.table, partition, &put.key, put.value.clone());
-            let expires = put.expires;
+            let (value, expires) = (put.value.clone(), put.expires);
             self.changed.insert(
                 (put.table, partition, put.key.clone()),
                 Some(Stored { value, expires }),

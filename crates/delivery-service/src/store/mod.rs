@@ -7,16 +7,20 @@
 //!
 //! Logic never writes: it hands out [`Change`]s whose preconditions say on what they rest.
 
-pub(crate) mod at_rest;
+mod at_rest;
+mod at_rest_keys;
 mod memory;
 mod record;
 mod sqlite;
+mod sqlite_keys;
 mod sqlite_schema;
+mod sqlite_sweep;
 
 use std::ops::ControlFlow;
 
 use folkmoot_protocol::ids::{LogId, MailboxId, PackageId};
 
+pub use at_rest_keys::{AtRestKeys, BadKeys, KeyId};
 pub use memory::{Crash, MemoryStore};
 pub(crate) use record::{Record, VERSION as RECORD_VERSION, get, record, scan};
 pub use sqlite::SqliteStore;
@@ -27,12 +31,28 @@ pub use sqlite::SqliteStore;
 pub enum StoreError {
     /// SQLite failed.
     #[error("the database failed: {0}")]
-    Sqlite(#[from] rusqlite::Error),
+    Sqlite(#[source] rusqlite::Error),
+    /// There is no room on the disk, or the database is as large as it may be. What is there is
+    /// read on; what was to be written was not.
+    #[error(
+        "the database cannot grow: there is no room on its disk, or it is as large as it may be. \
+         Nothing new is taken until there is room; nothing that was taken is lost"
+    )]
+    Full,
+    /// The database is encrypted under a key that was not given.
+    #[error("the database is encrypted under the key {0}, which was not given")]
+    KeyMissing(KeyId),
+    /// This program asked for a record at a key that the table cannot have.
+    #[error("no record of table {} has such a key", .0.name())]
+    Key(Table),
     /// A stored record is not what this program writes there.
     #[error("a record in table {} is damaged", .0.name())]
     Corrupt(Table),
+    /// What the database notes about itself is not what this program writes there.
+    #[error("the database's notes about itself are damaged")]
+    Damaged,
     /// The file belongs to something else, or was made by a newer version of this program.
-    #[error("the database has schema {found}, this program knows up to {known}")]
+    #[error("the database has schema {found}, this program knows {known} only")]
     Schema {
         /// In the file.
         found: i64,
@@ -45,6 +65,15 @@ pub enum StoreError {
     /// The store has crashed and was not restarted.
     #[error("the store is down")]
     Down,
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(rusqlite::ErrorCode::DiskFull) => Self::Full,
+            _ => Self::Sqlite(error),
+        }
+    }
 }
 
 /// A part of a record's key inside its partition: what of it a database may show.
@@ -173,7 +202,8 @@ pub struct Put {
     pub key: Vec<u8>,
     /// The value.
     pub value: Vec<u8>,
-    /// Milliseconds since 1970 from which on a sweep deletes the record.
+    /// Milliseconds since 1970 from which on the record may be deleted. A sweep deletes it then, or
+    /// up to an hour later.
     pub expires: Option<u64>,
 }
 
@@ -261,9 +291,60 @@ pub trait Store: Send + Sync + 'static {
         work: impl FnOnce(&mut dyn Transaction) -> Result<T, StoreError>,
     ) -> Result<T, StoreError>;
 
-    /// Deletes at most `limit` records of each table whose time is over. Returns how many.
+    /// Deletes at most `limit` records whose time is over, what is over longest first (by the
+    /// hour), and returns how many; none when all are gone. Writers wait for one step only.
     ///
     /// # Errors
     /// [`StoreError`].
     fn sweep(&self, now: u64, limit: usize) -> Result<usize, StoreError>;
+
+    /// Encrypts with the first of these keys from now on. What other keys have encrypted is read
+    /// with them until [`reencrypt`](Self::reencrypt) is through with it. A store that keeps
+    /// nothing at rest ignores it.
+    ///
+    /// # Errors
+    /// [`StoreError::KeyMissing`] if there is something that none of these keys decrypts; then
+    /// nothing has changed. Others as for all.
+    fn rekey(&self, _keys: &AtRestKeys) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// Looks at up to `limit` records, and encrypts with the first key those that another one has
+    /// encrypted. Returns at how many it has looked; none when all are done and the other keys are
+    /// no longer needed. It goes on where it was after a restart.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn reencrypt(&self, _limit: usize) -> Result<usize, StoreError> {
+        Ok(0)
+    }
+}
+
+/// A store that is shared.
+impl<S: Store> Store for std::sync::Arc<S> {
+    fn read<T>(
+        &self,
+        work: impl FnOnce(&dyn View) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        self.as_ref().read(work)
+    }
+
+    fn write<T>(
+        &self,
+        work: impl FnOnce(&mut dyn Transaction) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        self.as_ref().write(work)
+    }
+
+    fn sweep(&self, now: u64, limit: usize) -> Result<usize, StoreError> {
+        self.as_ref().sweep(now, limit)
+    }
+
+    fn rekey(&self, keys: &AtRestKeys) -> Result<(), StoreError> {
+        self.as_ref().rekey(keys)
+    }
+
+    fn reencrypt(&self, limit: usize) -> Result<usize, StoreError> {
+        self.as_ref().reencrypt(limit)
+    }
 }

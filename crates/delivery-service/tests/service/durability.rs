@@ -6,7 +6,7 @@ use folkmoot_protocol::Refusal;
 use folkmoot_protocol::ids::PickupAddress;
 
 use crate::shelves::{package, stock, take};
-use crate::world::{World, service_key};
+use crate::world::{World, at_rest_keys, service_key, sqlite};
 
 /// The service, started again on the same disk.
 fn restart<S: Store>(world: World<S>, store: S) -> World<S> {
@@ -27,7 +27,7 @@ fn restart<S: Store>(world: World<S>, store: S) -> World<S> {
 fn a_file_is_opened_again() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("delivery.sqlite");
-    let mut world = World::new(SqliteStore::open(&path).unwrap());
+    let mut world = World::new(sqlite(&path));
     let mut group = world.group();
     let message = group.sign(&group.append(1, b"hello"));
     let receipt = world.append(message.clone()).unwrap();
@@ -42,7 +42,7 @@ fn a_file_is_opened_again() {
     let first = take(&mut world, &owner);
     let old_nonce = world.nonce();
 
-    let mut world = restart(world, SqliteStore::open(&path).unwrap());
+    let mut world = restart(world, sqlite(&path));
     world.now += 10_000;
     assert_eq!(world.append(message), Ok(receipt));
     assert_eq!(world.read(&group, 0, 0).sequences, [1, 2]);
@@ -72,19 +72,19 @@ fn another_programs_file_is_left_alone() {
     let other = rusqlite::Connection::open(&path).unwrap();
     other.pragma_update(None, "user_version", 7).unwrap();
     drop(other);
-    let refused = SqliteStore::open(&path).err();
-    assert_eq!(refused, Some(StoreError::Schema { found: 7, known: 1 }));
+    let refused = SqliteStore::open(&path, &at_rest_keys(1)).err();
+    assert_eq!(refused, Some(StoreError::Schema { found: 7, known: 2 }));
     let unmarked = folder.path().join("unmarked.sqlite");
     let other = rusqlite::Connection::open(&unmarked).unwrap();
     other.execute_batch("CREATE TABLE theirs (a)").unwrap();
     drop(other);
     let before = std::fs::read(&unmarked).unwrap();
-    let refused = SqliteStore::open(&unmarked).err();
-    assert_eq!(refused, Some(StoreError::Schema { found: 0, known: 1 }));
+    let refused = SqliteStore::open(&unmarked, &at_rest_keys(1)).err();
+    assert_eq!(refused, Some(StoreError::Schema { found: 0, known: 2 }));
     assert_eq!(std::fs::read(&unmarked).unwrap(), before);
     std::fs::write(&path, [0x55; 8192]).unwrap();
     assert!(matches!(
-        SqliteStore::open(&path).err(),
+        SqliteStore::open(&path, &at_rest_keys(1)).err(),
         Some(StoreError::Sqlite(_))
     ));
 }

@@ -2,15 +2,18 @@
 
 mod appending;
 mod arbitrary;
+mod at_rest;
 mod concurrency;
 mod conformance;
 mod durability;
 mod following;
+mod full;
 mod letters;
 mod model;
 mod opening;
 mod pickup;
 mod reading;
+mod retention;
 mod shelves;
 mod skin;
 mod world;

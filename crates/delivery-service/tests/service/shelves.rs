@@ -114,7 +114,7 @@ pub fn take<S: Store>(world: &mut World<S>, owner: &MailboxOwner) -> Taken {
 }
 
 /// The name of what a take handed out.
-fn name<S: Store>(world: &mut World<S>, owner: &MailboxOwner) -> Option<String> {
+pub fn name<S: Store>(world: &mut World<S>, owner: &MailboxOwner) -> Option<String> {
     let package = take(world, owner).package?;
     Some(String::from_utf8(package.sealed).unwrap())
 }
@@ -173,7 +173,8 @@ fn an_expired_one_never<S: Store>(mut world: World<S>) {
     soon.expires = world.now / 1000 + 101 * 86_400;
     let refused = stock(&mut world, &owner, vec![soon]);
     assert_eq!(refused, Err(Refusal::Malformed("expires".into())));
-    // And a sweep forgets it.
+    // And a sweep forgets it, in an hour at the latest.
+    world.now += HOUR;
     assert!(world.service.sweep(world.now).unwrap() > 0);
     assert_eq!(name(&mut world, &owner), None);
 }

@@ -1,8 +1,10 @@
 //! A service on a store, groups with fence keys, owners of mailboxes: what the scenarios are told
 //! with.
 
-use folkmoot_delivery_service::DeliveryService;
-use folkmoot_delivery_service::store::Store;
+use std::path::Path;
+
+use folkmoot_delivery_service::store::{AtRestKeys, Store};
+use folkmoot_delivery_service::{DeliveryService, SqliteStore};
 use folkmoot_mls::codec::{Encode, encode_bytes};
 use folkmoot_protocol::call::{Answer, Call};
 use folkmoot_protocol::delivery::{self, read_response::End};
@@ -41,7 +43,7 @@ macro_rules! on_every_store {
                 let folder = tempfile::tempdir().unwrap();
                 let path = folder.path().join("delivery.sqlite");
                 super::$scenario($crate::world::World::new(
-                    folkmoot_delivery_service::SqliteStore::open(&path).unwrap(),
+                    $crate::world::sqlite(&path),
                 ));
             })*
         }
@@ -52,6 +54,16 @@ pub struct World<S> {
     pub service: DeliveryService<S>,
     pub now: u64,
     pub rng: ChaCha20Rng,
+}
+
+/// A store in a file, with a key that is always the same.
+pub fn sqlite(path: &Path) -> SqliteStore {
+    SqliteStore::open(path, &at_rest_keys(1)).unwrap()
+}
+
+/// A key for what a store keeps, by number.
+pub fn at_rest_keys(number: u8) -> AtRestKeys {
+    AtRestKeys::generate(&mut ChaCha20Rng::from_seed([number; 32]))
 }
 
 pub fn service_key() -> SigningKey {

@@ -105,6 +105,7 @@ fn state(conversation: &Conversation) -> State {
         Standing::Member => State::Member,
         Standing::Removed => State::Removed,
         Standing::Left => State::Left,
+        Standing::Behind => State::Behind,
         _ => State::Stopped,
     }
 }

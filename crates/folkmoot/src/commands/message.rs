@@ -189,6 +189,12 @@ fn told(event: ClientEvent, own: &UserId) -> Option<Event> {
         ClientEvent::Uninvited { inviter, reason } => Event::Failed {
             what: format!("an invitation of {inviter}: {reason}"),
         },
+        ClientEvent::Behind { title, .. } => Event::Failed {
+            what: format!(
+                "you were away from '{title}' for so long that its log no longer reaches back to \
+                 where you stopped: somebody has to remove you and add you again"
+            ),
+        },
         ClientEvent::Stopped { title, reason, .. } => Event::Failed {
             what: format!("'{title}' is stopped: {reason}"),
         },

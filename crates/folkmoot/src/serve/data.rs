@@ -93,8 +93,7 @@ impl Data {
         Ok(SigningKey::from_seed(seed.into()))
     }
 
-    /// The content of a private file, which `make` gives if there is none. It is whole or not
-    /// there: a crash leaves no half of it.
+    /// The content of a private file, which `make` gives if there is none.
     pub(super) fn read_or_make(
         &self,
         name: &str,
@@ -105,21 +104,28 @@ impl Data {
             Some(content) => Ok(content),
             None => {
                 let content = make()?;
-                self.write(name, &content)
+                write_private(&path, &content)
                     .map_err(|error| ServeError::file("write", &path, &error))?;
                 Ok(content)
             }
         }
     }
+}
 
-    fn write(&self, name: &str, content: &[u8]) -> io::Result<()> {
-        let unfinished = self.path(&format!("{name}.new"));
-        let mut file = private_file(&unfinished, true)?;
-        file.write_all(content)?;
-        file.sync_all()?;
-        fs::rename(&unfinished, self.path(name))?;
-        File::open(&self.folder)?.sync_all()
-    }
+/// Writes a file that only its owner may read. It is whole or not there: a crash leaves no half of
+/// it.
+pub(super) fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut unfinished = path.as_os_str().to_owned();
+    unfinished.push(".new");
+    let unfinished = PathBuf::from(unfinished);
+    let mut file = private_file(&unfinished, true)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    fs::rename(&unfinished, path)?;
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 /// Opens a file for writing; a new one is readable by its owner alone.
@@ -133,7 +139,7 @@ fn private_file(path: &Path, truncate: bool) -> io::Result<File> {
 }
 
 /// The content of a file that only its owner may read; `None` if there is no such file.
-fn read_private(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, ServeError> {
+pub(super) fn read_private(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, ServeError> {
     let failed = |error: &io::Error| ServeError::file("read", path, error);
     let file = match File::open(path) {
         Ok(file) => file,

@@ -76,6 +76,15 @@ pub enum ServeError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A database is there, and no keys for it.
+    #[error("{0} is not there: without the keys the delivery service's database cannot be opened")]
+    KeysMissing(String),
+    /// What should be keys are none.
+    #[error("{0} holds no keys: they are lines of 64 hexadecimal digits each")]
+    KeysMalformed(String),
+    /// The command for the keys failed.
+    #[error("the command for the keys of the delivery service's database failed: {0}")]
+    KeysCommand(std::process::ExitStatus),
     /// The system gives no threads, signals or randomness.
     #[error("the system does not let the server run: {0}")]
     Runtime(#[source] io::Error),

@@ -1,9 +1,11 @@
 //! `folkmoot serve`: both services, or one, on one port over TLS 1.3.
 //!
 //! All state is in one data folder: the services' signing keys, the certificate that is made on
-//! loopback, and one SQLite file for each service.
+//! loopback, one SQLite file for each service, and the key of the Delivery Service's, unless that comes
+//! from elsewhere.
 
 mod answers;
+mod at_rest;
 mod budget;
 mod data;
 mod error;
@@ -14,8 +16,8 @@ mod tls;
 use std::io::Write;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use axum::Router;
 use axum::http::header::CONTENT_TYPE;
@@ -23,6 +25,8 @@ use axum::routing::get;
 use folkmoot_authentication_service as authentication;
 use folkmoot_credential::Domain;
 use folkmoot_delivery_service as delivery;
+use folkmoot_delivery_service::Retention;
+use folkmoot_delivery_service::store::StoreError;
 use folkmoot_protocol::rate::Rate;
 use folkmoot_protocol::well_known::{self, Service, WellKnown};
 use tokio::net::TcpListener;
@@ -30,6 +34,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tonic::service::Routes;
 
+use at_rest::{AtRest, Source};
 use data::Data;
 pub use error::ServeError;
 use tls::Identity;
@@ -59,6 +64,12 @@ pub struct Options {
     /// The certificate's private key (PEM).
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
+    #[command(flatten)]
+    at_rest: AtRest,
+    /// Days for which the Delivery Service keeps entries and what belongs to them. Whoever was away
+    /// for longer has to be added again.
+    #[arg(long, value_name = "DAYS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=3650))]
+    retention: u32,
 }
 
 /// Which services to run.
@@ -98,9 +109,9 @@ async fn serve(options: &Options, json: bool) -> Result<(), ServeError> {
         .map_err(|error| ServeError::listen(options.listen, &error))?;
     let url = public_url(address, &domain);
 
-    let services = Services::open(options.roles, &data, &domain)?;
+    let services = Services::open(options, &data, &domain)?;
     let router = services.router(&url, &domain, rate(address));
-    let _sweeping = services.sweep();
+    let _upkeep = services.upkeep();
     announce(&url, &identity, &domain, json);
     let stop = async {
         stop.await;
@@ -149,6 +160,8 @@ fn public_url(address: SocketAddr, domain: &Domain) -> String {
 struct Services {
     authentication: Option<Arc<AuthenticationService>>,
     delivery: Option<Arc<DeliveryService>>,
+    /// Of the Delivery Service's database.
+    keys: Source,
 }
 
 type AuthenticationService =
@@ -156,7 +169,8 @@ type AuthenticationService =
 type DeliveryService = delivery::DeliveryService<delivery::SqliteStore>;
 
 impl Services {
-    fn open(roles: Roles, data: &Data, domain: &Domain) -> Result<Self, ServeError> {
+    fn open(options: &Options, data: &Data, domain: &Domain) -> Result<Self, ServeError> {
+        let (roles, keys) = (options.roles, options.at_rest.source(data));
         let authentication = || {
             let path = data.database("authentication.sqlite")?;
             let store = authentication::store::SqliteStore::open(&path)
@@ -167,10 +181,16 @@ impl Services {
         };
         let delivery = || {
             let path = data.database("delivery.sqlite")?;
-            let store = delivery::SqliteStore::open(&path)
+            let is_new = path.metadata().is_ok_and(|file| file.len() == 0);
+            let store = delivery::SqliteStore::open(&path, &keys.open(is_new)?)
                 .map_err(|error| ServeError::database(&path, &error))?;
             let key = data.signing_key("delivery.key")?;
-            let service = DeliveryService::new(store, key, &mut rand::rng());
+            let service = DeliveryService::new(store, key, &mut rand::rng())
+                .on_failure(reports())
+                .keep_for(Retention {
+                    entries: u64::from(options.retention) * 24 * 60 * 60 * 1000,
+                    ..Retention::default()
+                });
             Ok(Arc::new(service))
         };
         Ok(Self {
@@ -180,6 +200,7 @@ impl Services {
             delivery: (roles != Roles::Authentication)
                 .then(delivery)
                 .transpose()?,
+            keys,
         })
     }
 
@@ -216,10 +237,12 @@ impl Services {
             .route(well_known::PATH, get(page))
     }
 
-    /// Lets the Delivery Service delete what has expired, from time to time, until this is dropped.
-    fn sweep(&self) -> JoinSet<()> {
+    /// Lets the Delivery Service delete what has expired, from time to time, and encrypt what is to
+    /// be encrypted anew, until this is dropped.
+    fn upkeep(&self) -> JoinSet<()> {
         let mut tasks = JoinSet::new();
         if let Some(service) = self.delivery.clone() {
+            tasks.spawn(at_rest::renew(service.clone(), self.keys.clone()));
             tasks.spawn(async move {
                 let mut ticks = tokio::time::interval(SWEEP);
                 loop {
@@ -237,6 +260,21 @@ impl Services {
             });
         }
         tasks
+    }
+}
+
+/// Prints why the store failed, once in a while: while a disk is full, each request says so.
+fn reports() -> impl Fn(&StoreError) + Send + Sync {
+    const EVERY: Duration = Duration::from_secs(10);
+    let last: Mutex<Option<(String, Instant)>> = Mutex::default();
+    move |error| {
+        let text = error.to_string();
+        let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+        let said = |(said, at): &(String, Instant)| *said == text && at.elapsed() < EVERY;
+        if !last.as_ref().is_some_and(said) {
+            eprintln!("delivery service: {text}");
+            *last = Some((text, Instant::now()));
+        }
     }
 }
 
