@@ -13,6 +13,7 @@ use common::secrets::{group, packages};
 use common::{Person, Server, folkmoot, tap, texts};
 use folkmoot_client::transport::{Grpc, ServerUrl, ServiceAddress, Transport};
 use folkmoot_credential::UserId;
+use folkmoot_delivery_service::store::{AtRestKeys, Partition, SqliteStore, Table};
 use folkmoot_mls::codec::Encode;
 use folkmoot_protocol::authentication::LookUpRequest;
 use folkmoot_protocol::call::{Answer, Call};
@@ -166,7 +167,19 @@ fn kept(data: &Path, service: &str) -> Vec<(String, Vec<u8>)> {
             kept.push((format!("file {name}"), fs::read(file.path()).unwrap()));
         }
     }
-    let database = rusqlite::Connection::open(data.join(format!("{service}.sqlite"))).unwrap();
+    let path = data.join(format!("{service}.sqlite"));
+    if service == "delivery" {
+        // Encrypted; what a copied database tells is looked at elsewhere.
+        let keys = fs::read_to_string(data.join("delivery.at-rest.key")).unwrap();
+        let store = SqliteStore::open(&path, &AtRestKeys::read(&keys).unwrap()).unwrap();
+        let mut keep = |table: Table, partition: Partition, key: &[u8], value: &[u8]| {
+            let record = [&partition.0, key, value].concat();
+            kept.push((format!("table {}", table.name()), record));
+        };
+        store.visit_all(&mut keep).unwrap();
+        return kept;
+    }
+    let database = rusqlite::Connection::open(path).unwrap();
     let names = "SELECT name FROM sqlite_schema WHERE type = 'table'";
     let names: Vec<String> = database
         .prepare(names)

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{Server, folkmoot, scale};
+use common::{Server, scale};
 use folkmoot_client::transport::{Grpc, ServerUrl, ServiceAddress, Transport, TransportError};
 use folkmoot_mls::codec::{Decode, Encode, encode_bytes};
 use folkmoot_protocol::call::{Answer, Call};
@@ -459,7 +459,7 @@ fn nothing_acknowledged_is_lost_or_done_twice() {
     let callers = || (0..WRITERS + TAKERS + 1).map(|_| Caller::new(&url));
     let mut callers: Vec<_> = callers().collect();
 
-    let (written, (stocked, mut letters)) = thread::scope(|scope| {
+    let (written, (stocked, mut letters), _server) = thread::scope(|scope| {
         let (stop, over, taken, home) = (&stop, &over, &taken, &home);
         let (unanswered, takers) = (&unanswered, &takers);
         let keeper = callers.pop().unwrap();
@@ -505,7 +505,7 @@ fn nothing_acknowledged_is_lost_or_done_twice() {
         let written: Vec<_> = writing.into_iter().map(|one| one.join().unwrap()).collect();
         taking.into_iter().for_each(|one| one.join().unwrap());
         over.store(true, Ordering::Relaxed);
-        (written, keeper.join().unwrap())
+        (written, keeper.join().unwrap(), server)
     });
 
     // Logs: each acknowledged entry where its receipt says, and no other.
@@ -521,16 +521,16 @@ fn nothing_acknowledged_is_lost_or_done_twice() {
     let mut got = BTreeSet::new();
     for package in takers.iter().flat_map(|taker| &taker.packages) {
         assert!(stocked.contains(package));
-        assert!(
-            got.insert(package),
-            "handed out twice"
-        );
+        assert!(got.insert(package), "handed out twice");
     }
     // Letters: each that was acknowledged arrives once, and no other.
     home.empty(&mut caller, 0, &mut letters);
     let arrived: BTreeSet<_> = letters.iter().cloned().collect();
     assert_eq!(arrived.len(), letters.len(), "each once");
-    let dropped: BTreeSet<_> = takers.into_iter().flat_map(|taker| taker.dropped).collect();
+    let dropped: BTreeSet<_> = takers
+        .iter()
+        .flat_map(|taker| taker.dropped.clone())
+        .collect();
     assert_eq!(arrived, dropped);
 
     let entries: usize = written.iter().map(Vec::len).sum();
@@ -544,5 +544,4 @@ fn nothing_acknowledged_is_lost_or_done_twice() {
     );
     assert!(unanswered >= kills, "the kills were felt");
     assert!(entries > kills && got.len() > kills / 4, "there was load");
-    drop(server);
 }

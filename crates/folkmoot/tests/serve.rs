@@ -354,6 +354,65 @@ fn secrets_are_the_owner_s_alone() {
     }
 }
 
+#[test]
+fn the_key_of_the_database_changes_while_it_serves() {
+    let data = tempfile::tempdir().unwrap();
+    let path = data.path().join("delivery.at-rest.key");
+    let mut server = Server::start(data.path(), &[]);
+    let mut lines = BufReader::new(server.process.stderr.take().unwrap()).lines();
+    let mut said = |what: &str| lines.find(|line| line.as_ref().unwrap().contains(what));
+    assert!(
+        said("keep a copy apart").is_some(),
+        "it says that it made one"
+    );
+    let old = fs::read_to_string(&path).unwrap();
+    let new = "5a".repeat(32);
+    let tell = |server: &Server| {
+        let id = server.process.id().to_string();
+        let sent = Command::new("kill").args(["-USR1", &id]).status().unwrap();
+        assert!(sent.success());
+    };
+    // Nonsense changes nothing.
+    fs::write(&path, "no key").unwrap();
+    tell(&server);
+    assert!(said("the keys stay as they were").is_some());
+    fs::write(&path, format!("# the new one\n{new}\n{old}")).unwrap();
+    tell(&server);
+    assert!(said("keys of the delivery service's database").is_some());
+    assert!(said("is encrypted under its first key").is_some());
+    let key = well_known(&server.url()).delivery.unwrap().key;
+    let nonce = Call::LogNonce(NonceRequest {});
+    assert!(ask(&server.url(), key, nonce).is_ok(), "it goes on");
+    server.stop("-TERM");
+
+    // The old one alone does not do any more; the new one does, from wherever it comes.
+    fs::write(&path, &old).unwrap();
+    let text = refusal(serve(data.path(), &[]));
+    assert!(text.contains("is encrypted under the key"), "{text}");
+    fs::remove_file(&path).unwrap();
+    let text = refusal(serve(data.path(), &[]));
+    assert!(text.contains("delivery.at-rest.key is not there"), "{text}");
+    let mut by_env = serve(data.path(), &["--at-rest-key-env", "MOOT_KEY"]);
+    by_env.env("MOOT_KEY", &new);
+    Server::started(by_env).stop("-TERM");
+    let command = format!("echo {new}");
+    Server::start(data.path(), &["--at-rest-key-command", &command]).stop("-TERM");
+    let elsewhere = tempfile::tempdir().unwrap();
+    let path = elsewhere.path().join("key");
+    let file = ["--at-rest-key-file", path.to_str().unwrap()];
+    let text = refusal(serve(data.path(), &file));
+    assert!(text.contains("is not there"), "{text}");
+    fs::write(&path, &new).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+    let text = refusal(serve(data.path(), &file));
+    assert!(text.contains("chmod 600"), "{text}");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    Server::start(data.path(), &file).stop("-TERM");
+    let failing = ["--at-rest-key-command", "exit 3"];
+    let text = refusal(serve(data.path(), &failing));
+    assert!(text.contains("command for the keys"), "{text}");
+}
+
 /// A ClientHello of RFC 5246: no supported_versions, so it offers TLS 1.2 and nothing newer.
 fn tls_1_2_client_hello() -> Vec<u8> {
     fn with_length(bytes: usize, body: &[u8]) -> Vec<u8> {

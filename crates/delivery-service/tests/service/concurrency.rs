@@ -5,17 +5,21 @@ use std::sync::Barrier;
 
 use folkmoot_delivery_service::store::Store;
 use folkmoot_protocol::call::{Answer, Call};
+use folkmoot_protocol::delivery::DropRequest;
 use folkmoot_protocol::{Conflict, Refusal};
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;
 
-use crate::shelves::{package, stock, take_request};
-use crate::world::World;
+use crate::shelves::{package, stock, take, take_request};
+use crate::world::{Group, World};
 
 crate::on_every_store! {
     one_of_many_commits_wins;
     messages_all_get_a_place;
     a_package_goes_to_one_taker;
+    a_repeated_append_has_one_place;
+    an_id_is_opened_once;
+    a_ticket_lets_one_letter_in;
 }
 
 const THREADS: u8 = 16;
@@ -133,4 +137,69 @@ fn a_package_goes_to_one_taker<S: Store>(mut world: World<S>) {
     }
     // 32 takes of 20 packages on each of three shelves: all are gone.
     assert_eq!(handed_out.len(), 60);
+}
+
+/// Everybody sends the same bytes, more than once: there is one entry, and all get its receipt.
+fn a_repeated_append_has_one_place<S: Store>(mut world: World<S>) {
+    let group = world.group();
+    let requests: Vec<_> = (0..10u8)
+        .map(|number| group.sign(&group.append(1, &[number])))
+        .collect();
+    let calls = (0..THREADS).map(|_| requests.iter().cloned().map(Call::Append).collect());
+    let outcomes = at_once(&world, calls.collect());
+    assert!(outcomes[0].iter().all(Result::is_ok));
+    assert!(outcomes.iter().all(|outcome| *outcome == outcomes[0]));
+    let sequences: Vec<u64> = (1..=10).collect();
+    assert_eq!(world.read(&group, 0, 0).sequences, sequences);
+}
+
+/// Who opens an id with another key than the first is refused; who repeats the first is not.
+fn an_id_is_opened_once<S: Store>(mut world: World<S>) {
+    for _ in 0..10 {
+        let log = folkmoot_protocol::ids::LogId(world.bytes());
+        let rivals: Vec<_> = (0..THREADS).map(|_| Group::new(log, world.key())).collect();
+        let calls = rivals.iter().map(|rival| {
+            let open = Call::Open(rival.open_request());
+            vec![open.clone(), open]
+        });
+        let outcomes = at_once(&world, calls.collect());
+        let opened: Vec<_> = outcomes.iter().filter(|both| both[0].is_ok()).collect();
+        assert_eq!(opened.len(), 1);
+        for both in &outcomes {
+            assert_eq!(both[0], both[1]);
+            assert!(both[0].is_ok() || both[0] == Err(Refusal::Taken));
+        }
+    }
+}
+
+/// A ticket is spent once, for one letter, however often that is sent.
+fn a_ticket_lets_one_letter_in<S: Store>(mut world: World<S>) {
+    let owner = world.owner();
+    let packages = (0..10u8).map(|number| package(&world, &[number], false));
+    let packages = packages.collect();
+    stock(&mut world, &owner, packages).unwrap();
+    for _ in 0..10 {
+        let taken = take(&mut world, &owner);
+        let calls = (0..THREADS).map(|thread| {
+            // Two threads each send the same letter.
+            let drop = Call::Drop(DropRequest {
+                mailbox: taken.mailbox.clone(),
+                ticket: taken.ticket.clone(),
+                envelope: vec![thread / 2; 40],
+            });
+            vec![drop.clone(), drop]
+        });
+        let outcomes = at_once(&world, calls.collect());
+        let letters = |thread: &usize| {
+            let both = &outcomes[*thread];
+            assert_eq!(both[0], both[1]);
+            assert!(both[0].is_ok() || both[0] == Err(Refusal::Taken));
+            both[0].is_ok()
+        };
+        let let_in: HashSet<_> = (0..usize::from(THREADS))
+            .filter(letters)
+            .map(|thread| thread / 2)
+            .collect();
+        assert_eq!(let_in.len(), 1, "{let_in:?}");
+    }
 }

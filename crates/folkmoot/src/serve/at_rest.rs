@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use folkmoot_delivery_service::AtRestKeys;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use zeroize::Zeroizing;
 
 use super::data::{self, Data};
@@ -123,11 +123,22 @@ fn printed(command: &str) -> Result<Zeroizing<Vec<u8>>, ServeError> {
     }
 }
 
-/// Encrypts anew what another key has encrypted, now and after each SIGUSR1. Never ends.
-pub(super) async fn renew(service: Arc<DeliveryService>, source: Source) {
-    let Ok(mut again) = signal(SignalKind::user_defined1()) else {
-        return;
-    };
+/// Encrypts anew what another key has encrypted, now and after each SIGUSR1. Never ends. The signal
+/// is heard from this call on.
+pub(super) fn renew(
+    service: Arc<DeliveryService>,
+    source: Source,
+) -> impl Future<Output = ()> + Send {
+    let again = signal(SignalKind::user_defined1());
+    async move {
+        if let Ok(again) = again {
+            renew_at(service, source, again).await;
+        }
+    }
+}
+
+async fn renew_at(service: Arc<DeliveryService>, source: Source, mut again: Signal) {
+    let mut asked = false;
     loop {
         let mut looked = 0;
         loop {
@@ -145,7 +156,7 @@ pub(super) async fn renew(service: Arc<DeliveryService>, source: Source) {
                 _ => tokio::time::sleep(RETRY).await,
             }
         }
-        if looked > 0 {
+        if asked || looked > 0 {
             eprintln!("all of the delivery service's database is encrypted under its first key");
         }
         if again.recv().await.is_none() {
@@ -158,7 +169,9 @@ pub(super) async fn renew(service: Arc<DeliveryService>, source: Source) {
             let ids: Vec<_> = keys.ids().map(|id| id.to_string()).collect();
             Ok::<_, String>(ids.join(", "))
         };
-        match tokio::task::spawn_blocking(reread).await {
+        let outcome = tokio::task::spawn_blocking(reread).await;
+        asked = matches!(outcome, Ok(Ok(_)));
+        match outcome {
             Ok(Ok(ids)) => eprintln!("keys of the delivery service's database: {ids}"),
             Ok(Err(why)) => eprintln!("the keys stay as they were: {why}"),
             Err(_) => {}
