@@ -129,10 +129,14 @@ names! {
         DecryptStored = "decrypt-stored", "Decrypt 100 bytes, stored";
         /// From the file to the first message.
         Open = "open", "Open a stored group and encrypt a message";
+        /// The first commit after a restart, for which indexes may have to be made.
+        OpenProcess = "open-process", "Open a stored group and process a commit, filled tree";
         /// Bytes of keys and values written for an application message.
         MessageBytes = "message-bytes", "Bytes stored for an application message sent";
         /// Bytes of keys and values written for a commit.
         CommitBytes = "commit-bytes", "Bytes stored for a commit processed, filled tree";
+        /// The same for one's own.
+        OwnCommitBytes = "own-commit-bytes", "Bytes stored for a commit created, filled tree";
         /// Bytes in memory.
         Resident = "resident", "Bytes of memory that a member takes after joining";
         /// Copying a group.
@@ -176,6 +180,7 @@ impl Row {
             self,
             Self::MessageBytes
                 | Self::CommitBytes
+                | Self::OwnCommitBytes
                 | Self::Resident
                 | Self::TreeBytes
                 | Self::WelcomeShared
@@ -215,6 +220,8 @@ impl Task {
                 Row::FilledCreateStored,
                 Row::FilledProcessStored,
                 Row::CommitBytes,
+                Row::OwnCommitBytes,
+                Row::OpenProcess,
             ],
             Self::StoredMessages => &[Row::EncryptStored, Row::DecryptStored, Row::MessageBytes],
             Self::Open => &[Row::Open],

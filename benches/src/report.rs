@@ -201,8 +201,8 @@ fn thousands(value: f64) -> String {
 fn floor(plan: &Plan, measured: &Measured) -> String {
     let p = &measured.primitives;
     let mut text = String::from(
-        "## The floor\n\nPrimitives at their best cost in this run, in CPU microseconds (AWS-LC; batches by \
-         ed25519-zebra):\n\n| primitive | cost |\n| --- | ---: |\n",
+        "## The floor\n\nPrimitives at their best cost in this run, in CPU microseconds (the quicker of AWS-LC \
+         and RustCrypto; batches by ed25519-zebra):\n\n| primitive | cost |\n| --- | ---: |\n",
     );
     for (name, cost) in [
         ("X25519 key pair", p.key_pair),

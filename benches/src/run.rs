@@ -19,6 +19,9 @@ use crate::member::{CredentialKind, Failure};
 use crate::setting::SettingError;
 use crate::task::Samples;
 
+/// The seconds from which on a cell takes one turn only.
+const LONG: f64 = 6.0;
+
 /// What is measured.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -96,9 +99,17 @@ impl Measured {
     /// The quickest, or smallest, of the peers as they document themselves.
     #[must_use]
     pub fn best_peer(&self, row: Row, members: u32) -> Option<f64> {
-        let peers = Contestant::ALL
-            .iter()
-            .filter(|peer| peer.is_documented_peer());
+        self.best(row, members, Contestant::is_documented_peer)
+    }
+
+    /// The same with ways of storing that no documentation shows.
+    #[must_use]
+    pub fn best_of_all_peers(&self, row: Row, members: u32) -> Option<f64> {
+        self.best(row, members, Contestant::is_peer)
+    }
+
+    fn best(&self, row: Row, members: u32, among: fn(Contestant) -> bool) -> Option<f64> {
+        let peers = Contestant::ALL.iter().filter(|peer| among(**peer));
         peers
             .filter_map(|peer| self.value(row, members, *peer))
             .min_by(f64::total_cmp)
@@ -219,7 +230,6 @@ pub fn run(plan: &Plan, folder: &Path) -> Result<Measured, RunError> {
         }
         for &task in &plan.tasks {
             for turn in 0..plan.turns {
-                let mut longest: f64 = 0.0;
                 for &contestant in &plan.contestants {
                     if !task.includes(contestant) {
                         continue;
@@ -227,15 +237,19 @@ pub fn run(plan: &Plan, folder: &Path) -> Result<Measured, RunError> {
                     if measured.is_beaten(task, members, contestant) {
                         continue;
                     }
+                    // What takes long is repeated within its child, or once is enough.
+                    let known = took.get(&(task, contestant));
+                    if turn > 0 && known.is_some_and(|(_, seconds)| *seconds > LONG) {
+                        continue;
+                    }
                     bar.set_message(format!("{task}, {members}, {contestant}"));
-                    let limit = plan.limit_of(took.get(&(task, contestant)), members, contestant);
+                    let limit = plan.limit_of(known, members, contestant);
                     let key = (task, members, contestant);
                     let before = measured.outcomes.entry(key).or_default();
                     if before.missing.is_none() {
                         let started = Instant::now();
                         *before = cell(folder, key, limit, std::mem::take(before))?;
                         let seconds = started.elapsed().as_secs_f64();
-                        longest = longest.max(seconds);
                         let known = took.entry((task, contestant)).or_insert((members, seconds));
                         *known = match before.missing {
                             Some(Missing::TimeLimit { .. }) => (members, f64::INFINITY),
@@ -246,10 +260,6 @@ pub fn run(plan: &Plan, folder: &Path) -> Result<Measured, RunError> {
                 if turn == 0 {
                     let included = |contestant: &&Contestant| task.includes(**contestant);
                     bar.inc(plan.contestants.iter().filter(included).count() as u64);
-                }
-                // What takes long is repeated within its child, or once is enough.
-                if longest > 4.0 {
-                    break;
                 }
             }
         }

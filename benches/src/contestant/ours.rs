@@ -59,7 +59,7 @@ pub fn suite() -> &'static dyn Suite {
         .expect("the provider has suite 1")
 }
 
-/// The world of a call, without a clock.
+/// The world of a call, at this time.
 pub fn context<'a, C: Credentials>(
     rng: &'a mut ChaCha20Rng,
     workers: &'a dyn Workers,
@@ -69,18 +69,22 @@ pub fn context<'a, C: Credentials>(
         authentication_service: C::JUDGE,
         psks: &NoPsks,
         components: &NoComponents,
-        now: None,
+        now: Some(now()),
         workers,
         rng,
     }
 }
 
+/// Seconds since 1970.
+fn now() -> u64 {
+    let since = std::time::SystemTime::UNIX_EPOCH.elapsed();
+    since.map_or(0, |since| since.as_secs())
+}
+
 /// From an hour ago to four weeks from now, which all contestants accept.
 #[must_use]
 pub fn lifetime() -> Lifetime {
-    let now = std::time::SystemTime::UNIX_EPOCH
-        .elapsed()
-        .map_or(0, |since| since.as_secs());
+    let now = now();
     Lifetime {
         not_before: now.saturating_sub(3600),
         not_after: now + 28 * 86_400,
@@ -271,6 +275,7 @@ impl<C: Credentials> Member for Ours<C> {
             .take()
             .ok_or(())
             .map_err(at("make a Welcome"))?;
+        std::hint::black_box(pending.message.to_bytes());
         self.pending = Some(pending);
         let welcome = MlsMessage::Welcome(welcome).to_bytes();
         self.merge()?;

@@ -119,6 +119,9 @@ tls_struct! {
         pub user: UserId,
         /// The user's key.
         pub identity_key: PublicKey,
+        /// See [`PublicKey::id`]: which of the domain's accepted keys signed the binding, so that those of
+        /// a whole group are verified together.
+        pub binding_key: [u8; 8],
         /// When the binding holds.
         pub binding_validity: Validity,
         /// The AS's, over the [`Binding`].
@@ -137,6 +140,7 @@ impl DeviceCredential {
             version: statement.version,
             user: statement.user,
             identity_key: statement.identity_key,
+            binding_key: statement.authentication_service.id(),
             binding_validity: statement.validity,
             binding_signature: binding.signature,
             chain,
@@ -224,12 +228,12 @@ impl DeviceCredential {
         }
         let mut services = accepted
             .into_iter()
-            .filter(|(domain, _)| **domain == self.user.domain)
+            .filter(|(domain, key)| key.id() == self.binding_key && **domain == self.user.domain)
             .map(|(_, key)| *key);
         let vouched = match (services.next(), services.next()) {
             (None, _) => false,
             (Some(key), None) => self.binding(key).verify_by(verifier),
-            // Which of them signed is seen by trying, so it cannot wait.
+            // Several of one id are not by chance. Which of them signed is seen by trying.
             (Some(one), Some(two)) => [one, two]
                 .into_iter()
                 .chain(services)
@@ -263,5 +267,52 @@ impl DeviceCredential {
             },
             signature: self.binding_signature,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Counts what it could verify later.
+    struct Counting(usize);
+
+    impl Verifier for Counting {
+        fn verify(&mut self, _: &PublicKey, _: &str, _: &impl Encode, _: &[u8; 64]) -> bool {
+            self.0 += 1;
+            true
+        }
+    }
+
+    #[test]
+    fn all_signatures_can_wait_for_others_whatever_other_keys_the_domain_has() {
+        let keys = [1, 2, 3].map(|seed| SigningKey::from_seed([seed; 32].into()).public());
+        let domain: Domain = "example.org".parse().unwrap();
+        let validity = Validity::starting(0, 1);
+        let certificate = DeviceCertificate {
+            version: Version,
+            signature_key: keys[0],
+            validity,
+            signature: [0; 64],
+        };
+        let credential = |binding_key| DeviceCredential {
+            version: Version,
+            user: "alice@example.org".parse().unwrap(),
+            identity_key: keys[0],
+            binding_key,
+            binding_validity: validity,
+            binding_signature: [0; 64],
+            chain: vec![certificate.clone()],
+        };
+        let accepted = [(&domain, &keys[1]), (&domain, &keys[2])];
+        for signer in &keys[1..] {
+            let mut counting = Counting(0);
+            let judged =
+                credential(signer.id()).verify_by(&mut counting, &keys[0].0, accepted, None);
+            assert_eq!((judged, counting.0), (Ok(()), 2));
+        }
+        let mut counting = Counting(0);
+        let judged = credential(keys[0].id()).verify_by(&mut counting, &keys[0].0, accepted, None);
+        assert_eq!(judged, Err(IdentityError::BadBinding));
     }
 }

@@ -39,6 +39,10 @@ tls_struct! {
 }
 
 impl AcceptedKeys {
+    /// The most keys: a group that lists more accepts nobody new, since each credential is compared with
+    /// all of them.
+    pub const MAX: usize = 1024;
+
     /// A group that accepts one key.
     #[must_use]
     pub fn of(domain: Domain, key: PublicKey) -> Self {

@@ -77,8 +77,10 @@ impl AuthenticationService for Judge {
 }
 
 fn accepted(group: &Extensions) -> Result<AcceptedKeys, CredentialError> {
-    let accepted = group.get().ok().flatten();
-    accepted.ok_or(CredentialError::UntrustedIssuer)
+    let accepted: Option<AcceptedKeys> = group.get().ok().flatten();
+    accepted
+        .filter(|accepted| accepted.keys.len() <= AcceptedKeys::MAX)
+        .ok_or(CredentialError::UntrustedIssuer)
 }
 
 fn judge(

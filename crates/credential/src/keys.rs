@@ -84,6 +84,12 @@ impl PublicKey {
         bytes.try_into().ok().map(Self)
     }
 
+    /// Its first eight bytes: tells keys apart that were not made to be alike.
+    #[must_use]
+    pub fn id(&self) -> [u8; 8] {
+        std::array::from_fn(|place| self.0[place])
+    }
+
     /// Checks a signature over `statement` for the purpose that `label` names.
     ///
     /// # Errors
@@ -210,6 +216,8 @@ fn signed_bytes(label: &str, statement: &impl Encode) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use rand_core::SeedableRng;
+
     use super::*;
 
     #[test]
@@ -224,6 +232,25 @@ mod tests {
             let key = SigningKey::from_seed(Zeroizing::new([seed; 32]));
             assert!(!key.public().is_anybodys());
         }
+    }
+
+    /// The batch itself has to say yes: the judge would only do the work twice, unseen.
+    #[test]
+    fn signatures_are_verified_together() {
+        let together = |labels: [&str; 8]| {
+            let mut together = Together::default();
+            for (seed, label) in (0..).zip(labels) {
+                let key = SigningKey::from_seed(Zeroizing::new([seed; 32]));
+                let signature = key.sign("one", &seed);
+                assert!(together.verify(&key.public(), label, &seed, &signature));
+            }
+            let mut rng = rand_chacha::ChaCha20Rng::from_seed([1; 32]);
+            together.finish(&mut rng)
+        };
+        let mut labels = ["one"; 8];
+        assert!(together(labels));
+        labels[5] = "two";
+        assert!(!together(labels));
     }
 
     #[test]

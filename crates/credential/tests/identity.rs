@@ -190,6 +190,9 @@ fn many_are_judged_together_as_each_is_alone() {
         let refused = Err((10, CredentialError::UnsupportedType));
         assert_eq!(judge_all(&group, &bad), refused);
     }
+    let bad = changed(4, &|credential| credential.binding_key[7] ^= 1);
+    let refused = Err((4, CredentialError::UntrustedIssuer));
+    assert_eq!(judge_all(&group(), &bad), refused);
     let nobody = judge_all(&Extensions::default(), &good);
     assert_eq!(nobody, Err((0, CredentialError::UntrustedIssuer)));
 }
@@ -211,6 +214,28 @@ fn a_service_is_believed_for_its_own_domain_only() {
         Some(NOW),
     );
     assert_eq!(answer, Ok(()));
+}
+
+#[test]
+fn a_group_with_more_keys_than_anybody_compares_believes_nobody() {
+    let alice = Person::new("alice@example.org", 10);
+    let mut keys = AcceptedKeys::of("example.org".parse().unwrap(), key(1).public());
+    let mut answer = |more: u16| {
+        for number in 0..more {
+            let mut other = [7; 32];
+            other[..2].copy_from_slice(&(keys.keys.len() as u16 + number).to_be_bytes());
+            let domain = "elsewhere.net".parse().unwrap();
+            keys.keys.push(folkmoot_credential::AcceptedKey {
+                domain,
+                key: PublicKey(other),
+            });
+        }
+        let credential = alice.credential().to_credential();
+        let group = Extensions::default().with(&keys);
+        Judge.validate(&credential, &alice.device.public().0, &group, None)
+    };
+    assert_eq!(answer(AcceptedKeys::MAX as u16 - 1), Ok(()));
+    assert_eq!(answer(1), Err(CredentialError::UntrustedIssuer));
 }
 
 #[test]
@@ -467,14 +492,18 @@ fn certificate() -> impl Strategy<Value = DeviceCertificate> {
 
 fn credential() -> impl Strategy<Value = DeviceCredential> {
     let chain = proptest::collection::vec(certificate(), 1..=MAX_CHAIN);
-    (user_id(), public_key(), validity(), array(), chain).prop_map(
-        |(user, identity_key, binding_validity, binding_signature, chain)| DeviceCredential {
-            version: Version,
-            user,
-            identity_key,
-            binding_validity,
-            binding_signature,
-            chain,
+    let signed = (public_key(), array(), array());
+    (user_id(), signed, validity(), chain).prop_map(
+        |(user, (identity_key, binding_key, binding_signature), binding_validity, chain)| {
+            DeviceCredential {
+                version: Version,
+                user,
+                identity_key,
+                binding_key,
+                binding_validity,
+                binding_signature,
+                chain,
+            }
         },
     )
 }

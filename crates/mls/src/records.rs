@@ -81,7 +81,8 @@ impl Decode for RecordKey {
     }
 }
 
-/// Records as the client stored them.
+/// Records as the client stored them. The store has to keep them secret and unchanged: they hold keys, and
+/// the hashes of chunks of the tree are taken from them as they are.
 pub trait Records {
     /// The value under this key. A client's storage error is the client's to keep and report; here it
     /// is a missing record.

@@ -51,13 +51,13 @@ pub(crate) fn by_chunks<T: Sync, R: Send + Sync>(
     rng: &mut dyn CryptoRng,
     job: impl Fn(usize, &[T], &mut dyn CryptoRng) -> R + Sync,
 ) -> Vec<R> {
+    // In one place from which they do not move, to be wiped there.
+    let mut seeds = Zeroizing::new(vec![[0; 32]; items.len().div_ceil(size)]);
+    seeds.iter_mut().for_each(|seed| rng.fill_bytes(seed));
     let jobs: Vec<_> = items
         .chunks(size)
-        .map(|chunk| {
-            let mut seed = Zeroizing::new([0; 32]);
-            rng.fill_bytes(seed.as_mut());
-            (chunk, seed, OnceLock::new())
-        })
+        .zip(seeds.iter())
+        .map(|(chunk, seed)| (chunk, seed, OnceLock::new()))
         .collect();
     let do_job = |number: usize| {
         let (chunk, seed, result) = &jobs[number];

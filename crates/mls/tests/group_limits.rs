@@ -3,15 +3,19 @@
 
 mod group_harness;
 
+use std::time::Instant;
+
 use folkmoot_mls::code_point::WireFormat;
 use folkmoot_mls::codec::Bytes;
 use folkmoot_mls::crypto::{CipherSuite, aws_lc};
 use folkmoot_mls::error::{Error, InvalidMessage};
-use folkmoot_mls::extension::Extensions;
-use folkmoot_mls::group::{CommitBuilder, Group, IncludeProposals};
+use folkmoot_mls::extension::{ExtensionType, Extensions};
+use folkmoot_mls::group::{CommitBuilder, Group, IncludeProposals, ProposalError};
+use folkmoot_mls::leaf_node::Lifetime;
 use folkmoot_mls::proposal::Proposal;
 use folkmoot_mls::psk::{ExternalPsk, PreSharedKeyID, PskType};
 use folkmoot_mls::records::{Changes, MemoryRecords, RecordKind, RecordVersion};
+use folkmoot_mls::tree::LeafNodeError;
 use group_harness::{Client, Received, deliver, group_of};
 
 /// A buffer that grows leaves a copy of what was in it behind.
@@ -31,6 +35,36 @@ fn records_with_large_keys_are_written_without_growing() {
         .unwrap();
     assert!(keys.len() > 8 * 1024, "{}", keys.len());
     assert!(keys.capacity() < keys.len() + 1024, "{}", keys.capacity());
+}
+
+/// Each would be compared with all of the others: minutes, with lists as long as a message may be.
+#[test]
+fn long_lists_in_a_leaf_take_no_long_time() {
+    const EXTENSIONS: u16 = 20_000;
+    let mut clients = group_of(&["alice", "bob"]);
+    let mut mallory = Client::new("mallory");
+    let mut leaf = mallory.parameters();
+    let listed = &mut leaf.capabilities.extensions;
+    listed.extend(vec![ExtensionType(0x7000); 300_000]);
+    for number in 0..EXTENSIONS {
+        let kind = ExtensionType(0x8000 + number);
+        listed.push(kind);
+        leaf.extensions.set_data(kind, []);
+    }
+    let lifetime = Lifetime {
+        not_before: 0,
+        not_after: u64::MAX,
+    };
+    let good = mallory.key_package_with(leaf.clone(), lifetime);
+    leaf.capabilities.extensions.pop();
+    let bad = mallory.key_package_with(leaf, lifetime);
+    let started = Instant::now();
+    clients[0].commit(|commit| commit.add(good)).unwrap();
+    let refused = clients[0].commit(|commit| commit.add(bad)).map(drop);
+    let last = ExtensionType(0x8000 + EXTENSIONS - 1);
+    let unlisted = ProposalError::KeyPackage(LeafNodeError::UnlistedExtension(last).into());
+    assert_eq!(refused, Err(unlisted.into()));
+    assert!(started.elapsed().as_secs_f64() < 2.0, "{:?}", started.elapsed());
 }
 
 /// The same every time but for its number.

@@ -61,3 +61,55 @@ fn read_signature(signature: &[u8]) -> Result<Signature, CryptoError> {
         .map(|bytes| Signature::from_bytes(&bytes))
         .map_err(|_| CryptoError::InvalidSignature)
 }
+
+#[cfg(test)]
+mod tests {
+    use ed25519_zebra::SigningKey;
+
+    use super::*;
+    use crate::testing::StepRng;
+
+    /// The batch itself has to say yes: who asks would only do the work twice, unseen.
+    #[test]
+    fn a_batch_accepts_what_each_is_accepted_for() {
+        let mut neutral = [0; 32];
+        neutral[0] = 1;
+        // The same point, its y not reduced.
+        let mut odd = [0xff; 32];
+        (odd[0], odd[31]) = (0xee, 0x7f);
+        let mut signed: Vec<([u8; 32], Vec<u8>, [u8; 64])> = (1..=20)
+            .map(|seed| {
+                let (key, data) = (SigningKey::from([seed; 32]), vec![seed; 30]);
+                let public_key = VerificationKeyBytes::from(&key).into();
+                let signature = key.sign(&data).to_bytes();
+                (public_key, data, signature)
+            })
+            .collect();
+        for key in [neutral, odd, [0; 32]] {
+            for r in [neutral, odd] {
+                let mut signature = [0; 64];
+                signature[..32].copy_from_slice(&r);
+                signed.push((key, b"anything".to_vec(), signature));
+            }
+        }
+        for (key, data, signature) in &signed {
+            assert_eq!(verify(key, data, signature), Ok(()));
+        }
+        let items: Vec<_> = signed
+            .iter()
+            .map(|(public_key, data, signature)| SignedData {
+                public_key,
+                data: data.into(),
+                signature,
+            })
+            .collect();
+        for start in 0..items.len() {
+            for end in start + SMALLEST_BATCH..=items.len() {
+                assert!(verify_together(&items[start..end], &mut StepRng(1)), "{start}..{end}");
+            }
+        }
+        let mut wrong = items;
+        wrong[9].data = b"other".into();
+        assert!(!verify_together(&wrong, &mut StepRng(1)));
+    }
+}

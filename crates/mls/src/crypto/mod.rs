@@ -262,22 +262,27 @@ pub trait Kdf: Send + Sync {
 
 /// [`Kdf::expand`] by its definition.
 fn expand<K: Kdf + ?Sized>(kdf: &K, prk: &[u8], info: &[&[u8]], length: usize) -> Secret {
-    let mut out = zeroize::Zeroizing::new(Vec::with_capacity(length + kdf.hash_length()));
-    let mut block = Secret::default();
-    for counter in 1..=u8::MAX {
-        if out.len() >= length {
-            break;
-        }
-        let counter = [counter];
+    let size = kdf.hash_length();
+    assert!(length <= 255 * size, "more output than the KDF can give");
+    let mut output = zeroize::Zeroizing::new(vec![0; length]);
+    let mut before: Option<Hash> = None;
+    for (number, part) in (1..=u8::MAX).zip(output.chunks_mut(size)) {
+        let number = [number];
         let mut parts: Vec<&[u8]> = Vec::with_capacity(info.len() + 2);
-        parts.push(block.as_slice());
+        parts.extend(before.as_ref().map(Hash::as_slice));
         parts.extend_from_slice(info);
-        parts.push(&counter);
-        block = Secret::from(kdf.hmac_parts(prk, &parts));
-        out.extend_from_slice(block.as_slice());
+        parts.push(&number);
+        let mut block = kdf.hmac_parts(prk, &parts);
+        part.copy_from_slice(&block[..part.len()]);
+        if let Some(mut before) = before.replace(block) {
+            before.wipe();
+        }
+        block.wipe();
     }
-    assert!(out.len() >= length, "more output than the KDF can give");
-    Secret::from(&out[..length])
+    if let Some(mut last) = before {
+        last.wipe();
+    }
+    Secret::from(output)
 }
 
 /// The primitives of one cipher suite, its hash among them.

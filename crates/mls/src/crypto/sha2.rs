@@ -1,13 +1,12 @@
-//! SHA-2, HMAC and HKDF over it (RFC 2104, RFC 5869), by RustCrypto in every provider: what MLS hashes
-//! is short, and these keep their state on the stack, while AWS-LC allocates a context for each.
+//! SHA-2, by RustCrypto in every provider, and HMAC over it (RFC 2104): what MLS hashes is short, and
+//! these keep their state on the stack, while AWS-LC allocates a context for each.
 
-use hmac::digest::typenum::Unsigned;
-use hmac::digest::{KeyInit, OutputSizeUser};
-use hmac::{Hmac, Mac};
+use sha2::digest::Output;
+use sha2::digest::block_api::BlockSizeUser;
 use sha2::{Digest, Sha256, Sha384, Sha512};
 use zeroize::Zeroizing;
 
-use super::{Hash, Kdf, Secret};
+use super::{Hash, Kdf};
 
 /// One of its hashes.
 #[derive(Clone, Copy)]
@@ -44,17 +43,9 @@ impl Kdf for Sha2 {
 
     fn hmac_parts(&self, key: &[u8], parts: &[&[u8]]) -> Hash {
         match self {
-            Self::Sha256 => mac::<Hmac<Sha256>>(key, parts),
-            Self::Sha384 => mac::<Hmac<Sha384>>(key, parts),
-            Self::Sha512 => mac::<Hmac<Sha512>>(key, parts),
-        }
-    }
-
-    fn expand(&self, prk: &[u8], info: &[&[u8]], length: usize) -> Secret {
-        match self {
-            Self::Sha256 => expand::<Hmac<Sha256>>(prk, info, length),
-            Self::Sha384 => expand::<Hmac<Sha384>>(prk, info, length),
-            Self::Sha512 => expand::<Hmac<Sha512>>(prk, info, length),
+            Self::Sha256 => hmac::<Sha256>(key, parts),
+            Self::Sha384 => hmac::<Sha384>(key, parts),
+            Self::Sha512 => hmac::<Sha512>(key, parts),
         }
     }
 }
@@ -65,38 +56,36 @@ fn hash<D: Digest>(parts: &[&[u8]]) -> Hash {
     Hash::from_slice(&digest.finalize()).expect("at most 64 bytes")
 }
 
-fn keyed<M: Mac + KeyInit>(key: &[u8]) -> M {
-    <M as KeyInit>::new_from_slice(key).expect("HMAC takes keys of any length")
-}
-
-fn mac<M: Mac + KeyInit>(key: &[u8], parts: &[&[u8]]) -> Hash {
-    let mut mac = keyed::<M>(key);
-    parts.iter().for_each(|part| mac.update(part));
-    let output = Zeroizing::new(mac.finalize().into_bytes());
-    Hash::from_slice(&output).expect("at most 64 bytes")
-}
-
-/// `T(1) | T(2) | ...`, the key schedule of the HMAC done once.
-fn expand<M: Mac + KeyInit + Clone>(prk: &[u8], info: &[&[u8]], length: usize) -> Secret {
-    let size = <M as OutputSizeUser>::OutputSize::USIZE;
-    assert!(length <= 255 * size, "more output than the KDF can give");
-    let mut output = Zeroizing::new(vec![0; length]);
-    let blocks = length.div_ceil(size);
-    let mut keyed = Some(keyed::<M>(prk));
-    for number in 0..blocks {
-        let (before, rest) = output.split_at_mut(number * size);
-        let keyed = if number + 1 < blocks {
-            keyed.clone()
-        } else {
-            keyed.take()
-        };
-        let mut mac = keyed.expect("taken for the last block");
-        mac.update(&before[number.saturating_sub(1) * size..]);
-        info.iter().for_each(|part| mac.update(part));
-        mac.update(&[number as u8 + 1]);
-        let block = Zeroizing::new(mac.finalize().into_bytes());
-        let end = rest.len().min(size);
-        rest[..end].copy_from_slice(&block[..end]);
+/// RFC 2104, section 2. The padded keys are wiped, which the `hmac` crate leaves to chance.
+fn hmac<D: Digest + BlockSizeUser>(key: &[u8], parts: &[&[u8]]) -> Hash {
+    const IPAD: u8 = 0x36;
+    const OPAD: u8 = 0x5c;
+    const LONGEST_BLOCK: usize = 128;
+    let mut pad = Zeroizing::new([IPAD; LONGEST_BLOCK]);
+    let pad = &mut pad[..D::block_size()];
+    let mut output = Zeroizing::new([0; LONGEST]);
+    if key.len() <= pad.len() {
+        xor(pad, key);
+    } else {
+        xor(pad, finish(D::new_with_prefix(key), &mut output));
     }
-    Secret::from(output)
+    let mut inner = D::new_with_prefix(&*pad);
+    parts.iter().for_each(|part| inner.update(part));
+    pad.iter_mut().for_each(|byte| *byte ^= IPAD ^ OPAD);
+    let outer = D::new_with_prefix(&*pad).chain_update(finish(inner, &mut output));
+    Hash::from_slice(finish(outer, &mut output)).expect("at most 64 bytes")
+}
+
+/// The longest hash.
+const LONGEST: usize = 64;
+
+fn finish<D: Digest>(digest: D, output: &mut [u8; LONGEST]) -> &[u8] {
+    let output = &mut output[..<D as Digest>::output_size()];
+    let array: &mut Output<D> = output.try_into().expect("as long as the hash");
+    digest.finalize_into(array);
+    output
+}
+
+fn xor(pad: &mut [u8], key: &[u8]) {
+    pad.iter_mut().zip(key).for_each(|(pad, key)| *pad ^= key);
 }

@@ -78,7 +78,7 @@ impl JoinByPages {
     }
 
     /// Takes no more bytes of pages in all than this, in place of 16 KiB for each leaf that the tree has
-    /// room for. Pages that are refused for their address do not count.
+    /// room for and 256 MiB in all. Pages that are refused for their address do not count.
     #[must_use]
     pub fn byte_limit(mut self, limit: u64) -> Self {
         self.loader.set_byte_limit(limit);

@@ -1,6 +1,8 @@
 //! What makes a leaf node valid (RFC 9420, section 7.3), but for what concerns all members: unique
 //! keys and each other's credential types are the [`Tree`](super::Tree)'s to check.
 
+use std::collections::BTreeSet;
+
 use super::Capability;
 use crate::code_point::ProtocolVersion;
 use crate::codec::DecodeError;
@@ -187,12 +189,16 @@ impl LeafRules<'_> {
 
     fn check_capabilities(&self, leaf_node: &LeafNode) -> Result<(), LeafNodeError> {
         let capabilities = &leaf_node.capabilities;
-        if let Some(unlisted) = leaf_node
-            .extensions
-            .types()
-            .find(|kind| !capabilities.supports_extension(*kind))
-        {
-            return Err(LeafNodeError::UnlistedExtension(unlisted));
+        // Both lists are the leaf owner's and may be long, so neither is searched for each of the other.
+        let kinds = leaf_node.extensions.types();
+        let mut unlisted: BTreeSet<_> = kinds.filter(|kind| !kind.is_default()).collect();
+        if !unlisted.is_empty() {
+            for kind in &capabilities.extensions {
+                unlisted.remove(kind);
+            }
+        }
+        if let Some(unlisted) = unlisted.first() {
+            return Err(LeafNodeError::UnlistedExtension(*unlisted));
         }
         // Where nobody has to know the type, other members cannot tell that it is malformed.
         if let Some(malformed) = component::unreadable_in_leaf(&leaf_node.extensions).find(|kind| {

@@ -13,8 +13,8 @@ use rand_core::CryptoRng;
 use super::layout::{Layout, PageId};
 use super::page::{Entry, PageAddress, TreePage, decode, open, page_secret};
 use super::{
-    BYTES_PER_LEAF, Index, MAX_PAGE, MAX_TREE_DEPTH, PageError, Root, TreePages, TreePagesRoot,
-    VERSION,
+    BYTES_PER_LEAF, Index, MAX_PAGE, MAX_TREE_DEPTH, MOST_BYTES, PageError, Root, TreePages,
+    TreePagesRoot, VERSION,
 };
 use crate::codec::Bytes;
 use crate::crypto::{Secret, Suite};
@@ -105,7 +105,7 @@ impl TreeLoader {
             index: Index::new(),
             unchecked: Vec::new(),
             bytes: 0,
-            byte_limit: BYTES_PER_LEAF << depth,
+            byte_limit: (BYTES_PER_LEAF << depth).min(MOST_BYTES),
             failed: None,
         })
     }

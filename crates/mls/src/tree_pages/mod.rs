@@ -109,9 +109,10 @@ pub const MAX_PAGE: usize = 4 << 20;
 /// of which an inviter may claim any number; those of 2^18 take a tenth of a second.
 pub const MAX_TREE_DEPTH: u32 = 18;
 
-/// How many bytes of pages a newcomer takes in for each leaf that the tree has room for, unless it is told
-/// another limit.
+/// How many bytes of pages a newcomer takes in for each leaf that the tree has room for, and at most in
+/// all, unless it is told another limit: until all pages are there, the inviter may be anybody.
 const BYTES_PER_LEAF: u64 = 16 << 10;
+const MOST_BYTES: u64 = 256 << 20;
 
 /// The version of [`TreePagesRoot`], and so of the layout and of the pages.
 const VERSION: u8 = 1;

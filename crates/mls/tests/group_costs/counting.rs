@@ -30,6 +30,8 @@ pub struct Counts {
     pub verified: u64,
     /// Signatures verified with others.
     pub batched: u64,
+    /// How many batches those made.
+    pub batches: u64,
     /// Key pairs of the KEM made.
     pub key_pairs: u64,
     /// Public keys of the KEM looked at.
@@ -211,7 +213,10 @@ impl Suite for Counted {
         items: &[SignedData<'_>],
         rng: &mut dyn CryptoRng,
     ) -> Result<(), (usize, CryptoError)> {
-        count(|counts| counts.batched += items.len() as u64);
+        count(|counts| {
+            counts.batched += items.len() as u64;
+            counts.batches += 1;
+        });
         self.0.verify_batch(items, rng)
     }
 }

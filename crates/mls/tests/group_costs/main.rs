@@ -26,6 +26,10 @@ struct Bytes {
 
 /// Key schedule: joiner secret (2), member secret, epoch secret and ten from it, confirmation tag.
 const SCHEDULE: u64 = 2 + 1 + 11 + 1;
+/// Batches of signatures.
+const fn batches(signatures: u64) -> u64 {
+    signatures.div_ceil(512)
+}
 /// What HPKE derives from its info, once for all recipients.
 const INFO: u64 = 2;
 /// What HPKE derives for each recipient.
@@ -52,14 +56,14 @@ fn table(n: u64, d: u64) -> Vec<Row> {
         Row("create", Counts {
             hashes: (2 * n - 1) + d + 2 + (n - 1),
             macs: path + INFO + SCHEDULE + 2 + MESSAGE + WELCOME + INFO + HPKE * (n - 1),
-            signed: 3, batched: 2 * (n - 1), key_pairs: d + 1, key_checks: 2 * (n - 1) + 1,
+            signed: 3, batched: 2 * (n - 1), batches: batches(2 * (n - 1)), key_pairs: d + 1, key_checks: 2 * (n - 1) + 1,
             encaps: n - 1, seals: (n - 1) + 1 + 2, copies: 1, chunks: chunks(n), ..none
         }, Bytes { hashed: 920 * n, maced: 430 * n, stored: 240 * n }),
         // Only the creator's path has parent hashes, and only the root is above both it and the last leaf.
         Row("join", Counts {
             hashes: (2 * n - 1) + d + 1 + 1,
             macs: INFO + HPKE + WELCOME + (SCHEDULE - 2) + 2,
-            verified: 1, batched: n, key_pairs: 1, key_checks: n, public_keys: 2, decaps: 1, opens: 2,
+            verified: 1, batched: n, batches: batches(n), key_pairs: 1, key_checks: n, public_keys: 2, decaps: 1, opens: 2,
             chunks: chunks(n), ..none
         }, Bytes { hashed: 300 * n, maced: 220 * n, stored: 240 * n }),
         // Own leaf and the path above, their parent hashes, two hashes of the transcript.
@@ -123,14 +127,14 @@ fn table(n: u64, d: u64) -> Vec<Row> {
         Row("add one: commit", Counts {
             hashes: (2 * d + 1) + d + 2 + 1,
             macs: path + INFO + HPKE * (2 * d - 2) + SCHEDULE + first + WELCOME + INFO + HPKE,
-            signed: 3, batched: 2, key_pairs: d + 1, key_checks: 2 + 1,
+            signed: 3, batched: 2, batches: 1, key_pairs: d + 1, key_checks: 2 + 1,
             encaps: 2 * d - 2 + 1, seals: 2 * d - 2 + 2 + 2,
             copies: 2 * way - 1, chunks: way + 1, ..none
         }, Bytes { hashed: 1_200 + 505 * d, maced: 1_150 + 490 * d, stored: 2_300 + 700 * d }),
         Row("add one: process", Counts {
             hashes: (2 * d + 1) + d + 2,
             macs: INFO + HPKE + 2 + SCHEDULE + first,
-            verified: 2, batched: 2, key_pairs: 1, key_checks: 2 + d + 2, decaps: 1, opens: 3,
+            verified: 2, batched: 2, batches: 1, key_pairs: 1, key_checks: 2 + d + 2, decaps: 1, opens: 3,
             copies: 2 * way - 1, chunks: way + 1, ..none
         }, Bytes { hashed: 1_200 + 505 * d, maced: 1_100 + 80 * d, stored: 2_300 + 700 * d }),
         // The leaf after the last one doubles the tree: all of the right half is hashed, since the hash
@@ -139,7 +143,7 @@ fn table(n: u64, d: u64) -> Vec<Row> {
         Row("grow: commit", Counts {
             hashes: 2 * n + (d + 1) + (d + 1) + 2 + 1,
             macs: path + 2 + INFO + HPKE * d + SCHEDULE + first + WELCOME + INFO + HPKE,
-            signed: 3, batched: 2, key_pairs: d + 2, key_checks: 2 + 1,
+            signed: 3, batched: 2, batches: 1, key_pairs: d + 2, key_checks: 2 + 1,
             encaps: d + 1, seals: d + 1 + 1 + 2, copies: way, chunks: way + (d + 1) / 4, ..none
         }, Bytes { hashed: 1_000 + 80 * n + 400 * d, maced: 1_100 + 290 * n + 300 * d, stored: 2_500 + 400 * d }),
         // Twice the leaves, half of them blank. Each parent node has two children that might carry its
@@ -147,7 +151,7 @@ fn table(n: u64, d: u64) -> Vec<Row> {
         Row("join, filled tree", Counts {
             hashes: (4 * n - 1) + 2 * (n - 1) + 1 + 1 + 1,
             macs: INFO + HPKE + WELCOME + (SCHEDULE - 2) + 2,
-            verified: 1, batched: n + 1, key_pairs: 1, key_checks: n + 1, public_keys: 2, decaps: 1,
+            verified: 1, batched: n + 1, batches: batches(n + 1), key_pairs: 1, key_checks: n + 1, public_keys: 2, decaps: 1,
             opens: 2, chunks: chunks(n) + (d + 1) / 4, ..none
         }, Bytes { hashed: 700 * n, maced: 300 * n, stored: 310 * n }),
     ]
