@@ -89,6 +89,13 @@ impl Account {
             || statement.validity.not_after < now.saturating_add(BINDING_SECONDS / 2)
     }
 
+    /// Whether this is the key of one of the account's devices, whose certificate is valid at `now`,
+    /// seconds since 1970.
+    pub(crate) fn has_device(&self, key: &PublicKey, now: u64) -> bool {
+        let mut devices = self.devices.iter().filter(|device| device.key() == *key);
+        devices.any(|device| device.record.certificate.validity.check(now).is_ok())
+    }
+
     /// What the directory says.
     pub(crate) fn look_up(&self) -> LookUpResponse {
         let devices = self.devices.iter().map(|device| authentication::Device {

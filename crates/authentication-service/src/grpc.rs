@@ -6,7 +6,8 @@ use folkmoot_protocol::Refusal;
 use folkmoot_protocol::authentication::accounts_server::{Accounts, AccountsServer};
 use folkmoot_protocol::authentication::directory_server::{Directory, DirectoryServer};
 use folkmoot_protocol::authentication::{
-    LookUpRequest, LookUpResponse, RegisterRequest, RegisterResponse,
+    DrawTokensRequest, DrawTokensResponse, IssuersRequest, IssuersResponse, LookUpRequest,
+    LookUpResponse, RegisterRequest, RegisterResponse,
 };
 use folkmoot_protocol::call::{Answer, Call};
 use folkmoot_protocol::rate::{Limiter, Rate, address};
@@ -19,6 +20,9 @@ use crate::store::Store;
 
 /// The largest request, in bytes.
 const MAX_REQUEST: usize = 16 << 10;
+
+/// What a draw counts for: signing a batch is much more work than any other answer.
+const DRAW: u32 = 8;
 
 /// Calls that may block at the same time; more wait.
 const AT_ONCE: usize = 32;
@@ -69,7 +73,18 @@ impl<S> Clone for Skin<S> {
 impl<S: Store> Skin<S> {
     /// Counts the request, then runs the logic where it may block.
     async fn answer<T>(&self, request: Request<T>, call: fn(T) -> Call) -> Result<Answer, Status> {
-        self.limiter.spend(address(&request), 1, (self.clock)())?;
+        self.answer_for(1, request, call).await
+    }
+
+    /// The same, where the request counts for more than one.
+    async fn answer_for<T>(
+        &self,
+        cost: u32,
+        request: Request<T>,
+        call: fn(T) -> Call,
+    ) -> Result<Answer, Status> {
+        self.limiter
+            .spend(address(&request), cost, (self.clock)())?;
         let call = call(request.into_inner());
         let turns = self.turns.clone();
         // Neither fails but when the program ends.
@@ -94,6 +109,16 @@ impl<S: Store> Accounts for Skin<S> {
             _ => Err(Refusal::Internal.into()),
         }
     }
+
+    async fn draw_tokens(
+        &self,
+        request: Request<DrawTokensRequest>,
+    ) -> Result<Response<DrawTokensResponse>, Status> {
+        match self.answer_for(DRAW, request, Call::DrawTokens).await? {
+            Answer::DrawTokens(response) => Ok(Response::new(response)),
+            _ => Err(Refusal::Internal.into()),
+        }
+    }
 }
 
 #[tonic::async_trait]
@@ -104,6 +129,16 @@ impl<S: Store> Directory for Skin<S> {
     ) -> Result<Response<LookUpResponse>, Status> {
         match self.answer(request, Call::LookUp).await? {
             Answer::LookUp(response) => Ok(Response::new(response)),
+            _ => Err(Refusal::Internal.into()),
+        }
+    }
+
+    async fn issuers(
+        &self,
+        request: Request<IssuersRequest>,
+    ) -> Result<Response<IssuersResponse>, Status> {
+        match self.answer(request, Call::Issuers).await? {
+            Answer::Issuers(response) => Ok(Response::new(response)),
             _ => Err(Refusal::Internal.into()),
         }
     }

@@ -5,12 +5,15 @@
 //! own: it reads the request, loads the account, [decides](account) what follows, and makes the
 //! change if the account is still as it was. [`grpc`] is the thin skin that serves it.
 //!
-//! Who asks is never looked at, and nothing that is looked up is kept. Places on the wire for
-//! anonymous tokens and for proofs of the transparency log are there and empty.
+//! Who looks something up is never looked at, and nothing that is looked up is kept. It issues
+//! anonymous tokens to its accounts ([`AuthenticationService::with_tokens`]), with which they pay at
+//! a Delivery Service. The place on the wire for proofs of the transparency log is there and empty.
 
 mod account;
 pub mod grpc;
+mod issuing;
 mod service;
 pub mod store;
 
+pub use issuing::{KeySchedule, MakeKey};
 pub use service::AuthenticationService;

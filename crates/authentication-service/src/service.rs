@@ -3,15 +3,20 @@
 use folkmoot_credential::keys::{PublicKey, SigningKey};
 use folkmoot_credential::{Domain, IdentityError, Name, Registration};
 use folkmoot_mls::codec::{Decode, DecodeError, Encode};
-use folkmoot_protocol::Refusal;
 use folkmoot_protocol::authentication::{
-    LookUpRequest, LookUpResponse, RegisterRequest, RegisterResponse,
+    DrawTokensRequest, DrawTokensResponse, LookUpRequest, LookUpResponse, RegisterRequest,
+    RegisterResponse,
 };
 use folkmoot_protocol::call::{Answer, Call};
+use folkmoot_protocol::keys::hash;
+use folkmoot_protocol::token::draw::{Draw, IssuerList};
+use folkmoot_protocol::token::{IssuerSecret, TokenError};
+use folkmoot_protocol::{Refusal, VERSION};
 use rand_core::CryptoRng;
 
 use crate::account::Account;
-use crate::store::{Store, StoreError, Stored};
+use crate::issuing::{Allowance, Issuing, KeySchedule, MakeKey};
+use crate::store::{Place, Store, StoreError, Stored};
 
 /// The largest registration, in bytes: a few times what one needs.
 const MAX_REGISTRATION: usize = 4096;
@@ -30,6 +35,7 @@ pub struct AuthenticationService<S> {
     store: S,
     key: SigningKey,
     domain: Domain,
+    issuing: Option<Issuing>,
     on_failure: Box<OnFailure>,
 }
 
@@ -43,6 +49,7 @@ impl<S: Store> AuthenticationService<S> {
             store,
             key,
             domain,
+            issuing: None,
             on_failure: Box::new(|error| eprintln!("authentication service: {error}")),
         }
     }
@@ -53,6 +60,41 @@ impl<S: Store> AuthenticationService<S> {
     pub fn on_failure(mut self, told: impl Fn(&StoreError) + Send + Sync + 'static) -> Self {
         self.on_failure = Box::new(told);
         self
+    }
+
+    /// Issues tokens to its accounts, with keys that come and go by this schedule.
+    #[must_use]
+    pub fn with_tokens(self, schedule: KeySchedule) -> Self {
+        self.with_keys(schedule, Box::new(IssuerSecret::generate))
+    }
+
+    /// As [`with_tokens`](Self::with_tokens), with keys that are made elsewhere.
+    #[must_use]
+    pub fn with_keys(mut self, schedule: KeySchedule, make: Box<MakeKey>) -> Self {
+        self.issuing = Some(Issuing::new(schedule, make));
+        self
+    }
+
+    /// The keys that issue tokens, or did and whose tokens may still be good. If it is time for a
+    /// new key, that is made first, which takes up to seconds; whoever runs the service calls this
+    /// when it starts and from time to time, so that nobody else has to wait.
+    ///
+    /// # Errors
+    /// `Internal`.
+    pub fn issuers(&self, now: u64, rng: &mut dyn CryptoRng) -> Result<IssuerList, Refusal> {
+        let keys = match &self.issuing {
+            None => Vec::new(),
+            Some(issuing) => {
+                let keys = issuing.keys(&self.store, now / 1000, rng);
+                keys.map_err(|error| self.failed(&error))?.entries()
+            }
+        };
+        Ok(IssuerList {
+            version: VERSION,
+            domain: self.domain.clone(),
+            authentication_service: self.key.public(),
+            keys,
+        })
     }
 
     /// The key that signs bindings.
@@ -72,14 +114,14 @@ impl<S: Store> AuthenticationService<S> {
     ///
     /// # Errors
     /// [`Refusal`]; the variant says who is to blame.
-    pub fn answer(
-        &self,
-        call: Call,
-        now: u64,
-        _rng: &mut dyn CryptoRng,
-    ) -> Result<Answer, Refusal> {
+    pub fn answer(&self, call: Call, now: u64, rng: &mut dyn CryptoRng) -> Result<Answer, Refusal> {
         match call {
             Call::Register(request) => self.register(&request, now / 1000).map(Answer::Register),
+            Call::DrawTokens(request) => self.draw(&request, now, rng).map(Answer::DrawTokens),
+            Call::Issuers(_) => {
+                let list = self.issuers(now, rng)?;
+                Ok(Answer::Issuers(list.sign(&self.key)))
+            }
             Call::LookUp(request) => self.look_up(&request).map(Answer::LookUp),
             _ => Err(Refusal::Malformed("method".into())),
         }
@@ -133,6 +175,63 @@ impl<S: Store> AuthenticationService<S> {
             }
             Err(_) => Err(Refusal::BadProof),
         }
+    }
+
+    /// Issues a batch. `NotFound` if no tokens are issued, or not with the key that is asked for.
+    fn draw(
+        &self,
+        request: &DrawTokensRequest,
+        now: u64,
+        rng: &mut dyn CryptoRng,
+    ) -> Result<DrawTokensResponse, Refusal> {
+        let issuing = self.issuing.as_ref().ok_or(Refusal::NotFound)?;
+        let draw = Draw::read(request)?;
+        let malformed = |field: &str| Err(Refusal::Malformed(field.into()));
+        if draw.authentication_service != self.key.public() {
+            return malformed("authentication_service");
+        }
+        if draw.number > now.saturating_add(MAX_AHEAD * 1000) {
+            return malformed("number");
+        }
+        let seconds = now / 1000;
+        let (_, account) = self.load(&draw.name)?.ok_or(Refusal::UnknownUser)?;
+        if !account.has_device(&draw.device, seconds) {
+            return Err(Refusal::BadProof);
+        }
+        let keys = issuing.keys(&self.store, seconds, rng);
+        let keys = keys.map_err(|error| self.failed(&error))?;
+        let secret = keys.issuing(&draw.token_key_id, seconds);
+        let secret = secret.ok_or(Refusal::NotFound)?;
+        let hash = hash("token draw", &draw);
+        let place = Place::Allowance(&draw.name);
+        let mut issued = None;
+        for _ in 0..ATTEMPTS {
+            let stored = self
+                .store
+                .load(place)
+                .map_err(|error| self.failed(&error))?;
+            let revision = stored.as_ref().map(|stored| stored.revision);
+            let known = stored
+                .map(|stored| Allowance::from_bytes(&stored.value))
+                .transpose()
+                .map_err(|_| self.failed(&StoreError::Damaged))?;
+            let allowance = Allowance::after(known.as_ref(), draw.number, hash, seconds)?;
+            // What cannot be signed costs nothing; what is not allowed is not signed.
+            if issued.is_none() {
+                let issue = |request| secret.issue(request, rng);
+                let responses = draw.requests.iter().map(issue);
+                let responses: Result<Vec<_>, TokenError> = responses.collect();
+                match responses {
+                    Ok(responses) => issued = Some(DrawTokensResponse::of(&responses)),
+                    Err(_) => return malformed("requests"),
+                }
+            }
+            let saved = self.store.save(place, revision, allowance.to_bytes());
+            if saved.map_err(|error| self.failed(&error))? {
+                return issued.ok_or(Refusal::Internal);
+            }
+        }
+        Err(Refusal::Busy(RETRY))
     }
 
     fn look_up(&self, request: &LookUpRequest) -> Result<LookUpResponse, Refusal> {

@@ -115,6 +115,12 @@ pub enum Error {
     /// The directory's statement is not valid: the AS is to blame.
     #[error("the directory's answer about {0} is not valid: {1}")]
     BadDirectory(UserId, IdentityError),
+    /// A service wants to be paid, and there is nothing to pay with.
+    #[error(
+        "the server wants a token for this, and none are left: new ones come once a day, and then \
+         this goes on"
+    )]
+    NoTokens,
     /// A service refused.
     #[error("{0}")]
     Refused(Refusal),

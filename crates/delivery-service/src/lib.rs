@@ -11,6 +11,7 @@
 //! - `logs`: opening, appending (compare and set), reading up to a cut, picking Welcomes up;
 //! - `mailboxes`: owners, drop tickets, envelopes;
 //! - `shelves`: sealed KeyPackages, each handed out once;
+//! - `payment`: the anonymous tokens that pay for some calls;
 //! - `decision` and `committer`: load, decide, commit; many requests in one durable transaction;
 //! - [`Retention`]: how long logs are kept;
 //! - [`store`]: the records, with backends for SQLite and for memory.
@@ -64,6 +65,7 @@ pub mod grpc;
 mod logs;
 mod mailboxes;
 mod nonce;
+mod payment;
 mod retention;
 #[cfg(feature = "sabotage")]
 pub mod sabotage;
@@ -74,6 +76,7 @@ mod shelves;
 pub mod store;
 
 pub use logs::read::{Progress, Reading};
+pub use payment::TrustedIssuer;
 pub use retention::Retention;
 pub use service::DeliveryService;
 pub use store::{AtRestKeys, MemoryStore, SqliteStore};

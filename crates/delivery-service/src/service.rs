@@ -1,13 +1,13 @@
 //! Every call of the service, from its fields to its answer.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use folkmoot_protocol::call::{Answer, Call};
 use folkmoot_protocol::delivery::{
     AcknowledgeRequest, AcknowledgeResponse, AppendRequest, CollectRequest, CollectResponse,
     CountRequest, CountResponse, CreateMailboxRequest, CreateMailboxResponse, DiscardRequest,
-    DiscardResponse, DropRequest, DropResponse, NonceResponse, OpenRequest, PickUpRequest,
+    DiscardResponse, DropRequest, DropResponse, NonceResponse, OpenRequest, Payment, PickUpRequest,
     PickUpResponse, ReadRequest, ReadResponses, Receipt, StockRequest, StockResponse, TakeRequest,
     TakeResponse,
 };
@@ -16,6 +16,8 @@ use folkmoot_protocol::keys::{PublicKey, SigningKey};
 use folkmoot_protocol::log::{Head, SignedHead};
 use folkmoot_protocol::mailbox::OwnerContent;
 use folkmoot_protocol::proof::Method;
+use folkmoot_protocol::token::TokenError;
+use folkmoot_protocol::token::price::{Price, Priced};
 use folkmoot_protocol::{Refusal, delivery};
 use rand_core::CryptoRng;
 
@@ -33,6 +35,7 @@ use crate::mailboxes::letters::{self, Acknowledge, Drop};
 use crate::mailboxes::owner::Claim;
 use crate::mailboxes::ticket::TicketKey;
 use crate::nonce::NonceKey;
+use crate::payment::{Trust, TrustedIssuer};
 use crate::retention::Retention;
 use crate::shelves::count;
 use crate::shelves::discard::{self, Discard};
@@ -61,6 +64,7 @@ pub struct DeliveryService<S> {
     committer: Committer,
     followers: Arc<Followers>,
     retention: Retention,
+    trust: RwLock<Arc<Trust>>,
     /// The latest time at which a head was issued: it does not run back while the service runs.
     issued: AtomicU64,
     on_failure: Arc<OnFailure>,
@@ -79,6 +83,7 @@ impl<S: Store> DeliveryService<S> {
             committer: Committer::default(),
             followers: Arc::default(),
             retention: Retention::default(),
+            trust: RwLock::default(),
             issued: AtomicU64::new(0),
             on_failure: Arc::new(|error| eprintln!("delivery service: {error}")),
         }
@@ -102,6 +107,23 @@ impl<S: Store> DeliveryService<S> {
     #[must_use]
     pub fn public_key(&self) -> PublicKey {
         self.public_key
+    }
+
+    /// Takes the tokens of these issuers from now on, and of no others. With none, as at first,
+    /// nothing has to be paid.
+    ///
+    /// # Errors
+    /// [`TokenError::Key`] for what is no issuer's key: nothing was changed.
+    pub fn trust(&self, issuers: &[TrustedIssuer]) -> Result<(), TokenError> {
+        let before = self.trusted();
+        let trust = Arc::new(Trust::new(issuers, &self.public_key, &before)?);
+        *self.trust.write().unwrap_or_else(PoisonError::into_inner) = trust;
+        Ok(())
+    }
+
+    fn trusted(&self) -> Arc<Trust> {
+        let trust = self.trust.read().unwrap_or_else(PoisonError::into_inner);
+        trust.clone()
     }
 
     /// Answers one call. It returns when what the answer says is durable.
@@ -208,8 +230,42 @@ impl<S: Store> DeliveryService<S> {
         }
     }
 
-    fn open(&self, request: OpenRequest, now: u64) -> Result<Receipt, Refusal> {
+    /// Takes the payment for a request, whose form and signatures were checked before: a token is
+    /// spent whatever becomes of its request then. Durable when it returns. The same request can
+    /// be paid for again with the same tokens.
+    ///
+    /// # Errors
+    /// `Payment`; `Rate` if too many tokens of that issuer are spent.
+    pub(crate) fn pay(
+        &self,
+        payment: Option<&Payment>,
+        price: &Price,
+        now: u64,
+    ) -> Result<(), Refusal> {
+        let trust = self.trusted();
+        if trust.is_empty() {
+            return Ok(());
+        }
+        let spends = trust.check(payment, price, now)?;
+        let records = self.look(|records| {
+            let record = |spend| Request::load(spend, records);
+            spends.iter().map(record).collect::<Result<Vec<_>, _>>()
+        })?;
+        let mut fresh = Vec::new();
+        for (spend, record) in spends.into_iter().zip(&records) {
+            if !spend.is_known(record.as_ref())? {
+                fresh.push(spend);
+            }
+        }
+        fresh.iter().try_for_each(|spend| spend.count(now))?;
+        self.commit_all(fresh, now)?;
+        Ok(())
+    }
+
+    fn open(&self, mut request: OpenRequest, now: u64) -> Result<Receipt, Refusal> {
+        let (price, payment) = (request.price(), request.payment.take());
         let open = SignedOpen::check(request, self.public_key, self.retention)?;
+        self.pay(payment.as_ref(), &price, now)?;
         let head = self.commit(open, now)?;
         Ok(self.receipt(head))
     }
@@ -287,6 +343,7 @@ impl<S: Store> DeliveryService<S> {
         now: u64,
     ) -> Result<CreateMailboxResponse, Refusal> {
         let create = Create::check(request, self.public_key, &self.nonces, now)?;
+        self.pay(request.payment.as_ref(), &request.price(), now)?;
         let mailbox = self.commit(create, now)?.into();
         Ok(CreateMailboxResponse { mailbox })
     }
@@ -340,6 +397,7 @@ impl<S: Store> DeliveryService<S> {
 
     fn take(&self, request: &TakeRequest, now: u64) -> Result<TakeResponse, Refusal> {
         let takes = Take::read(request, &self.tickets, now)?;
+        self.pay(request.payment.as_ref(), &request.price(), now)?;
         let taken = self.commit_all(takes, now)?;
         Ok(TakeResponse { taken })
     }

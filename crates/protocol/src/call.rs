@@ -5,7 +5,10 @@
 
 use prost::Message;
 
-use crate::authentication::{LookUpRequest, LookUpResponse, RegisterRequest, RegisterResponse};
+use crate::authentication::{
+    DrawTokensRequest, DrawTokensResponse, IssuersRequest, IssuersResponse, LookUpRequest,
+    LookUpResponse, RegisterRequest, RegisterResponse,
+};
 use crate::delivery::{
     AcknowledgeRequest, AcknowledgeResponse, AppendRequest, CollectRequest, CollectResponse,
     CountRequest, CountResponse, CreateMailboxRequest, CreateMailboxResponse, DiscardRequest,
@@ -167,6 +170,10 @@ calls! {
     Take = "/folkmoot.delivery.v1.Shelves/Take", Letters, TakeRequest => TakeResponse;
     /// Registers a user.
     Register = "/folkmoot.authentication.v1.Accounts/Register", Account, RegisterRequest => RegisterResponse;
+    /// Draws a batch of tokens.
+    DrawTokens = "/folkmoot.authentication.v1.Accounts/DrawTokens", Account, DrawTokensRequest => DrawTokensResponse;
+    /// Asks which keys issue tokens.
+    Issuers = "/folkmoot.authentication.v1.Directory/Issuers", Directory, IssuersRequest => IssuersResponse;
     /// Looks a user up.
     LookUp = "/folkmoot.authentication.v1.Directory/LookUp", Directory, LookUpRequest => LookUpResponse;
 }

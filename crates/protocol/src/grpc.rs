@@ -72,7 +72,7 @@ fn code(refusal: &Refusal) -> Code {
             Code::InvalidArgument
         }
         Refusal::TooLarge => Code::OutOfRange,
-        Refusal::BadProof | Refusal::StaleNonce | Refusal::Payment => Code::PermissionDenied,
+        Refusal::BadProof | Refusal::StaleNonce | Refusal::Payment(_) => Code::PermissionDenied,
         Refusal::NotFound | Refusal::UnknownUser => Code::NotFound,
         Refusal::Taken | Refusal::NameTaken => Code::AlreadyExists,
         Refusal::Gap => Code::FailedPrecondition,

@@ -8,7 +8,7 @@
 //!   signed, hashed or compared is one: [`log`] (entries, chain, heads), [`proof`] (who may do what),
 //!   [`mailbox`] (mailboxes and shelves), [`invitation`] (what members seal for each other, with
 //!   [`sealed`]), [`plaintext`] (what they say to each other), and those of the crate `credential`,
-//!   which [`directory`] reads.
+//!   which [`directory`] reads, and the anonymous tokens that pay for requests ([`token`]).
 //!
 //! [`call`] lists every call of both services once, typed, so that a state machine can ask and answer
 //! without knowing what carries its words. A refusal is a [`Refusal`], the same in a gRPC status and in a test without any network.
@@ -30,10 +30,11 @@ mod refusal;
 pub mod sealed;
 #[cfg(feature = "tap")]
 pub mod tap;
+pub mod token;
 pub mod well_known;
 
 pub use folkmoot_credential::keys;
-pub use refusal::{Conflict, Refusal};
+pub use refusal::{Conflict, PaymentFault, Refusal};
 
 /// The Delivery Service's messages and, with gRPC, its clients and servers.
 #[allow(

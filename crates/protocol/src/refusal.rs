@@ -17,6 +17,36 @@ pub enum Conflict {
     EpochOver,
 }
 
+/// What is wrong with a payment: whoever sent it is to blame, but where somebody else had the token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PaymentFault {
+    /// There are fewer tokens than it costs, or more.
+    #[error("it costs tokens, and none were given, or another number")]
+    Missing,
+    /// What was given is no token.
+    #[error("what was given is no token")]
+    Malformed,
+    /// The service trusts no issuer that has the token's key.
+    #[error("the service does not know the token's issuer")]
+    UnknownIssuer,
+    /// The time of the token's key is over.
+    #[error("the token is too old")]
+    ExpiredKey,
+    /// The token is for another purpose.
+    #[error("the token is for something else")]
+    WrongPurpose,
+    /// The token is for another service.
+    #[error("the token is for another service")]
+    WrongService,
+    /// The issuer did not sign the token.
+    #[error("the token is forged")]
+    Forged,
+    /// The token has paid for another request.
+    #[error("the token is spent")]
+    Spent,
+}
+
 /// A service's refusal. The first group blames the request, `Conflict` blames nobody, the last
 /// group asks to send the same bytes again later.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -49,9 +79,9 @@ pub enum Refusal {
     /// The mailbox holds as much as it may.
     #[error("the mailbox is full")]
     MailboxFull,
-    /// The payment is missing or spent.
-    #[error("the payment is missing or spent")]
-    Payment,
+    /// The payment is not good.
+    #[error("the service refuses the payment: {0}")]
+    Payment(PaymentFault),
     /// The append lost a race.
     #[error("the log has moved on ({0:?})")]
     Conflict(Conflict, Box<SignedHead>),
@@ -117,7 +147,7 @@ impl Refusal {
             Code::Gap => Self::Gap,
             Code::Taken => Self::Taken,
             Code::MailboxFull => Self::MailboxFull,
-            Code::Payment => Self::Payment,
+            Code::Payment => Self::Payment(fault(wire.payment())?),
             Code::ConflictTipMoved => return conflict(Conflict::TipMoved),
             Code::ConflictUnseenProposals => return conflict(Conflict::UnseenProposals),
             Code::ConflictEpochOver => return conflict(Conflict::EpochOver),
@@ -142,7 +172,7 @@ impl Refusal {
             Self::Gap => Code::Gap,
             Self::Taken => Code::Taken,
             Self::MailboxFull => Code::MailboxFull,
-            Self::Payment => Code::Payment,
+            Self::Payment(_) => Code::Payment,
             Self::Conflict(Conflict::TipMoved, _) => Code::ConflictTipMoved,
             Self::Conflict(Conflict::UnseenProposals, _) => Code::ConflictUnseenProposals,
             Self::Conflict(Conflict::EpochOver, _) => Code::ConflictEpochOver,
@@ -168,6 +198,7 @@ impl From<&Refusal> for refusal_v1::Refusal {
             Refusal::Busy(wait) | Refusal::Rate(wait) | Refusal::CommitInterval(wait) => {
                 wire.retry_after_ms = *wait;
             }
+            Refusal::Payment(fault) => wire.set_payment((*fault).into()),
             Refusal::Conflict(_, signed) => {
                 wire.head = signed.head.to_bytes();
                 wire.head_signature = signed.signature.to_vec();
@@ -176,6 +207,36 @@ impl From<&Refusal> for refusal_v1::Refusal {
         }
         wire
     }
+}
+
+impl From<PaymentFault> for refusal_v1::PaymentFault {
+    fn from(fault: PaymentFault) -> Self {
+        match fault {
+            PaymentFault::Missing => Self::Missing,
+            PaymentFault::Malformed => Self::Malformed,
+            PaymentFault::UnknownIssuer => Self::UnknownIssuer,
+            PaymentFault::ExpiredKey => Self::ExpiredKey,
+            PaymentFault::WrongPurpose => Self::WrongPurpose,
+            PaymentFault::WrongService => Self::WrongService,
+            PaymentFault::Forged => Self::Forged,
+            PaymentFault::Spent => Self::Spent,
+        }
+    }
+}
+
+fn fault(wire: refusal_v1::PaymentFault) -> Option<PaymentFault> {
+    use refusal_v1::PaymentFault as Wire;
+    Some(match wire {
+        Wire::Unspecified => return None,
+        Wire::Missing => PaymentFault::Missing,
+        Wire::Malformed => PaymentFault::Malformed,
+        Wire::UnknownIssuer => PaymentFault::UnknownIssuer,
+        Wire::ExpiredKey => PaymentFault::ExpiredKey,
+        Wire::WrongPurpose => PaymentFault::WrongPurpose,
+        Wire::WrongService => PaymentFault::WrongService,
+        Wire::Forged => PaymentFault::Forged,
+        Wire::Spent => PaymentFault::Spent,
+    })
 }
 
 #[cfg(test)]
@@ -202,6 +263,8 @@ mod tests {
             Refusal::NotFound,
             Refusal::Rate(250),
             Refusal::NameTaken,
+            Refusal::Payment(PaymentFault::Missing),
+            Refusal::Payment(PaymentFault::Spent),
             Refusal::Conflict(Conflict::TipMoved, Box::new(signed)),
         ] {
             assert_eq!(

@@ -2,6 +2,8 @@
 //! then everything is read again and compared with the receipts.
 //!
 //!     cargo run --release -p folkmoot-load -- --server https://localhost:8443#PIN --logs 64
+//!
+//! Opening logs has to be free: the server runs with `serve --no-tokens`.
 
 mod writer;
 

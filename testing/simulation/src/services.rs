@@ -1,6 +1,11 @@
 //! The services: what they answer, hear, keep and say about people.
 
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use folkmoot_authentication_service::{AuthenticationService, KeySchedule};
 use folkmoot_client::transport::ServiceAddress;
+use folkmoot_delivery_service::TrustedIssuer;
 use folkmoot_protocol::Refusal;
 use folkmoot_protocol::authentication::LookUpRequest;
 use folkmoot_protocol::call::{Answer, Call, Purpose};
@@ -8,6 +13,10 @@ use folkmoot_protocol::delivery::ReadResponses;
 use folkmoot_protocol::delivery::read_response::End;
 use folkmoot_protocol::directory::DirectoryEntry;
 use folkmoot_protocol::keys::PublicKey;
+use folkmoot_protocol::rate::Rate;
+use folkmoot_protocol::token::IssuerSecret;
+use rand_chacha::ChaCha20Rng;
+use rand_core::SeedableRng;
 
 use crate::{DOMAIN, Sim};
 
@@ -66,6 +75,47 @@ impl Sim {
     /// If its store is down.
     pub fn sweep(&mut self) {
         while self.delivery.sweep(self.now).expect("the store runs") > 0 {}
+    }
+
+    /// From now on the Authentication Service issues tokens, and the Delivery Service asks for them.
+    /// All worlds share the issuer keys, since making one takes time.
+    ///
+    /// # Panics
+    /// If a key cannot be made.
+    pub fn issue_tokens(&mut self) {
+        static KEYS: [OnceLock<IssuerSecret>; 2] = [const { OnceLock::new() }; 2];
+        let made = AtomicUsize::new(0);
+        let make = move |_: &mut dyn rand_core::CryptoRng| {
+            let number = made.fetch_add(1, Ordering::Relaxed) % KEYS.len();
+            let key = KEYS[number].get_or_init(|| {
+                let mut rng = ChaCha20Rng::seed_from_u64(number as u64);
+                IssuerSecret::generate(&mut rng).expect("a key")
+            });
+            Ok(key.clone())
+        };
+        let service = AuthenticationService::new(
+            self.authentication_store.clone(),
+            self.authentication_secret.clone(),
+            DOMAIN.parse().expect("a valid domain"),
+        );
+        self.authentication = service.with_keys(KeySchedule::default(), Box::new(make));
+        self.trust_issuers();
+    }
+
+    /// Tells the Delivery Service which issuer keys there are at this time.
+    ///
+    /// # Panics
+    /// If the Authentication Service has none that can be used.
+    pub fn trust_issuers(&mut self) {
+        let list = self.authentication.issuers(self.now, &mut self.rng);
+        let issuer = TrustedIssuer {
+            name: DOMAIN.into(),
+            keys: list.expect("keys").keys,
+            rate: Rate::default(),
+        };
+        self.delivery
+            .trust(&[issuer])
+            .expect("keys that can be used");
     }
 
     /// Keeps what the Delivery Service hears from now on.

@@ -83,6 +83,7 @@ fn well_known(sim: &Mutex<Sim>) -> WellKnown {
         domain: DOMAIN.into(),
         authentication: service(sim.authentication_key()),
         delivery: service(sim.delivery_key()),
+        token_keys: Vec::new(),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Where accounts are kept. All backends pass one conformance suite.
+//! Where accounts and issuer keys are kept. All backends pass one conformance suite.
 
 mod memory;
 mod sqlite;
@@ -15,8 +15,8 @@ pub enum StoreError {
     /// SQLite failed.
     #[error("the database failed: {0}")]
     Sqlite(#[from] rusqlite::Error),
-    /// An account is not what this program writes.
-    #[error("an account in the database is damaged")]
+    /// A record is not what this program writes.
+    #[error("a record in the database is damaged")]
     Damaged,
     /// The file was made by a newer version of this program, or is another program's.
     #[error("the database has schema {found}, this program knows {known}")]
@@ -31,7 +31,7 @@ pub enum StoreError {
     Foreign,
 }
 
-/// An account as a store keeps it.
+/// A record as a store keeps it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stored {
     /// How often it was saved.
@@ -40,33 +40,71 @@ pub struct Stored {
     pub value: Vec<u8>,
 }
 
-/// Accounts by name.
+/// What a record is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place<'a> {
+    /// An account.
+    Account(&'a Name),
+    /// What an account has drawn of tokens.
+    Allowance(&'a Name),
+    /// The issuer keys, secret ones among them.
+    Issuers,
+}
+
+impl<'a> From<&'a Name> for Place<'a> {
+    fn from(name: &'a Name) -> Self {
+        Self::Account(name)
+    }
+}
+
+impl Place<'_> {
+    /// The tables.
+    const TABLES: [&'static str; 3] = ["accounts", "allowances", "issuers"];
+
+    /// The table and the key in it.
+    fn key(&self) -> (&'static str, &str) {
+        let [accounts, allowances, issuers] = Self::TABLES;
+        match self {
+            Self::Account(name) => (accounts, name.as_str()),
+            Self::Allowance(name) => (allowances, name.as_str()),
+            Self::Issuers => (issuers, ""),
+        }
+    }
+}
+
+/// Records by place.
 pub trait Store: Send + Sync + 'static {
-    /// The account of a name, if there is one.
+    /// The record at a place, if there is one.
     ///
     /// # Errors
     /// [`StoreError`].
-    fn load(&self, name: &Name) -> Result<Option<Stored>, StoreError>;
+    fn load<'a>(&self, place: impl Into<Place<'a>>) -> Result<Option<Stored>, StoreError>;
 
-    /// Saves an account whose revision is `known` (`None`: there is no account yet), which gives it
-    /// the next one. Returns when that is durable; `false`, and nothing was changed, if the revision
-    /// is another.
+    /// Saves a record whose revision is `known` (`None`: there is none yet), which gives it the
+    /// next one. Returns when that is durable; `false`, and nothing was changed, if the revision is
+    /// another.
     ///
     /// # Errors
     /// [`StoreError`]; then whether it was saved is not known.
-    fn save(&self, name: &Name, known: Option<u64>, value: Vec<u8>) -> Result<bool, StoreError>;
+    fn save<'a>(
+        &self,
+        place: impl Into<Place<'a>>,
+        known: Option<u64>,
+        value: Vec<u8>,
+    ) -> Result<bool, StoreError>;
 }
 
-/// The one place through which every stored value passes. Accounts are no ciphertext: they are to be
-/// encrypted under a key that is not in the database, and that belongs here.
+/// The one place through which every stored value passes. Accounts are no ciphertext, and issuer
+/// keys are secret: they are to be encrypted under a key that is not in the database, and that
+/// belongs here.
 mod at_rest {
-    use folkmoot_credential::Name;
+    use super::Place;
 
-    pub(super) fn seal(_name: &Name, value: Vec<u8>) -> Vec<u8> {
+    pub(super) fn seal(_place: Place<'_>, value: Vec<u8>) -> Vec<u8> {
         value
     }
 
-    pub(super) fn open(_name: &Name, stored: Vec<u8>) -> Vec<u8> {
+    pub(super) fn open(_place: Place<'_>, stored: Vec<u8>) -> Vec<u8> {
         stored
     }
 }

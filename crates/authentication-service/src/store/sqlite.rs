@@ -1,32 +1,39 @@
-//! Accounts in one SQLite file.
+//! Records in one SQLite file.
 
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use folkmoot_credential::Name;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
-use super::{Store, StoreError, Stored, at_rest};
+use super::{Place, Store, StoreError, Stored, at_rest};
 
 /// Marks the file as ours ("fmas").
 const APPLICATION_ID: i64 = 0x666d_6173;
 
-/// The schema that this program reads and writes.
-const SCHEMA: i64 = 1;
+/// The schema that this program writes. It reads the one before, which had the accounts alone, and
+/// brings it up to this one.
+const SCHEMA: i64 = 2;
 
-const TABLES: &str = "
-    CREATE TABLE accounts (
-        name     TEXT PRIMARY KEY,
-        revision INTEGER NOT NULL,
-        value    BLOB NOT NULL
-    ) STRICT, WITHOUT ROWID;
-";
+/// Makes the tables that are not there. Secrets are among what is deleted and replaced.
+fn make_tables(connection: &Connection) -> Result<(), rusqlite::Error> {
+    for table in Place::TABLES {
+        connection.execute_batch(&format!(
+            "CREATE TABLE IF NOT EXISTS {table} (
+                 name     TEXT PRIMARY KEY,
+                 revision INTEGER NOT NULL,
+                 value    BLOB NOT NULL
+             ) STRICT, WITHOUT ROWID;"
+        ))?;
+    }
+    connection.pragma_update(None, "application_id", APPLICATION_ID)?;
+    connection.pragma_update(None, "user_version", SCHEMA)
+}
 
 /// How long to wait for another process that looks at the file.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Accounts in one SQLite file, durable before a change is answered.
+/// Records in one SQLite file, durable before a change is answered.
 #[derive(Debug)]
 pub struct SqliteStore {
     connection: Mutex<Connection>,
@@ -41,14 +48,13 @@ impl SqliteStore {
         let mut connection = Connection::open(path)?;
         connection.busy_timeout(PATIENCE)?;
         // What is not ours is seen before anything is written to it.
-        is_new(&connection)?;
+        is_current(&connection)?;
+        connection.pragma_update(None, "secure_delete", "ON")?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        if is_new(&transaction)? {
-            transaction.execute_batch(TABLES)?;
-            transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
-            transaction.pragma_update(None, "user_version", SCHEMA)?;
+        if !is_current(&transaction)? {
+            make_tables(&transaction)?;
         }
         transaction.commit()?;
         Ok(Self {
@@ -63,14 +69,14 @@ impl SqliteStore {
     }
 }
 
-/// Whether the file is empty. If it is not, it must be ours.
-fn is_new(connection: &Connection) -> Result<bool, StoreError> {
+/// Whether the file has this program's schema. If not, it must be empty, or ours and older.
+fn is_current(connection: &Connection) -> Result<bool, StoreError> {
     let number = |pragma| connection.pragma_query_value(None, pragma, |row| row.get(0));
     let tables = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0));
     let (owner, schema): (i64, i64) = (number("application_id")?, number("user_version")?);
     match (owner, schema, tables?) {
-        (0, 0, 0i64) => Ok(true),
-        (APPLICATION_ID, SCHEMA, _) => Ok(false),
+        (0, 0, 0i64) | (APPLICATION_ID, 1, _) => Ok(false),
+        (APPLICATION_ID, SCHEMA, _) => Ok(true),
         (APPLICATION_ID, found, _) => Err(StoreError::Schema {
             found,
             known: SCHEMA,
@@ -80,43 +86,53 @@ fn is_new(connection: &Connection) -> Result<bool, StoreError> {
 }
 
 impl Store for SqliteStore {
-    fn load(&self, name: &Name) -> Result<Option<Stored>, StoreError> {
+    fn load<'a>(&self, place: impl Into<Place<'a>>) -> Result<Option<Stored>, StoreError> {
+        let place = place.into();
+        let (table, key) = place.key();
         let connection = self.lock();
-        let mut statement =
-            connection.prepare_cached("SELECT revision, value FROM accounts WHERE name = ?1")?;
+        let mut statement = connection.prepare_cached(&format!(
+            "SELECT revision, value FROM {table} WHERE name = ?1"
+        ))?;
         let row: Option<(i64, Vec<u8>)> = statement
-            .query_row([name.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))
+            .query_row([key], |row| Ok((row.get(0)?, row.get(1)?)))
             .optional()?;
         row.map(|(revision, value)| {
             Ok(Stored {
                 revision: revision.try_into().map_err(|_| StoreError::Damaged)?,
-                value: at_rest::open(name, value),
+                value: at_rest::open(place, value),
             })
         })
         .transpose()
     }
 
-    fn save(&self, name: &Name, known: Option<u64>, value: Vec<u8>) -> Result<bool, StoreError> {
-        let value = at_rest::seal(name, value);
+    fn save<'a>(
+        &self,
+        place: impl Into<Place<'a>>,
+        known: Option<u64>,
+        value: Vec<u8>,
+    ) -> Result<bool, StoreError> {
+        let place = place.into();
+        let (table, key) = place.key();
+        let value = at_rest::seal(place, value);
         let connection = self.lock();
         // One statement is one transaction: it is durable when it returns.
         let changed = match known {
             None => connection
-                .prepare_cached(
-                    "INSERT INTO accounts (name, revision, value) VALUES (?1, 1, ?2)
+                .prepare_cached(&format!(
+                    "INSERT INTO {table} (name, revision, value) VALUES (?1, 1, ?2)
                      ON CONFLICT DO NOTHING",
-                )?
-                .execute(params![name.as_str(), value])?,
+                ))?
+                .execute(params![key, value])?,
             Some(known) => {
                 let Ok(known) = i64::try_from(known) else {
                     return Ok(false);
                 };
                 connection
-                    .prepare_cached(
-                        "UPDATE accounts SET revision = revision + 1, value = ?3
+                    .prepare_cached(&format!(
+                        "UPDATE {table} SET revision = revision + 1, value = ?3
                          WHERE name = ?1 AND revision = ?2",
-                    )?
-                    .execute(params![name.as_str(), known, value])?
+                    ))?
+                    .execute(params![key, known, value])?
             }
         };
         Ok(changed == 1)

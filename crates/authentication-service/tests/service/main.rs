@@ -1,6 +1,7 @@
 //! The Authentication Service, from outside.
 
 mod answers;
+mod issuing;
 mod people;
 mod skin;
 mod store;

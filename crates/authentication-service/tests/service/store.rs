@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use folkmoot_authentication_service::store::{MemoryStore, SqliteStore, Store, StoreError, Stored};
+use folkmoot_authentication_service::store::{
+    MemoryStore, Place, SqliteStore, Store, StoreError, Stored,
+};
 use folkmoot_credential::Name;
 
 fn name(text: &str) -> Name {
@@ -37,6 +39,14 @@ fn conforms(store: &impl Store) {
     // There is nothing to follow where there is nothing.
     assert_eq!(store.save(&bob, Some(1), vec![5]), Ok(false));
     assert_eq!(store.load(&bob), Ok(None));
+
+    // What else there is of a name, or of nobody, is elsewhere.
+    for (place, value) in [(Place::Allowance(&alice), 8), (Place::Issuers, 9)] {
+        assert_eq!(store.load(place), Ok(None));
+        assert_eq!(store.save(place, None, vec![value]), Ok(true));
+        assert_eq!(store.load(place), Ok(stored(1, &[value])));
+    }
+    assert_eq!(store.load(&alice), Ok(stored(2, &[3])));
 
     let large = vec![7; 100_000];
     assert_eq!(store.save(&bob, None, large.clone()), Ok(true));
@@ -80,6 +90,27 @@ fn sqlite_conforms_and_remembers() {
     assert_eq!(store.load(&name("alice")), Ok(stored(2, &[3])));
 }
 
+#[test]
+fn a_file_from_before_tokens_is_brought_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("authentication.sqlite");
+    execute(
+        &path,
+        "CREATE TABLE accounts (
+             name TEXT PRIMARY KEY, revision INTEGER NOT NULL, value BLOB NOT NULL
+         ) STRICT, WITHOUT ROWID;
+         INSERT INTO accounts VALUES ('alice', 2, x'03');
+         PRAGMA application_id = 0x666d6173;
+         PRAGMA user_version = 1;",
+    );
+    let store = SqliteStore::open(&path).unwrap();
+    assert_eq!(store.load(&name("alice")), Ok(stored(2, &[3])));
+    assert_eq!(store.save(Place::Issuers, None, vec![4]), Ok(true));
+    drop(store);
+    let store = SqliteStore::open(&path).unwrap();
+    assert_eq!(store.load(Place::Issuers), Ok(stored(1, &[4])));
+}
+
 fn execute(path: &Path, sql: &str) {
     let connection = rusqlite::Connection::open(path).unwrap();
     connection.execute_batch(sql).unwrap();
@@ -93,7 +124,7 @@ fn other_files_are_left_alone() {
     execute(&path, "PRAGMA user_version = 9");
     assert_eq!(
         SqliteStore::open(&path).unwrap_err(),
-        StoreError::Schema { found: 9, known: 1 }
+        StoreError::Schema { found: 9, known: 2 }
     );
 
     let path = folder.path().join("foreign.sqlite");

@@ -64,6 +64,10 @@ impl Step<'_> {
         if account.stage == Stage::Registering {
             return Ok(self.ask_register(&account));
         }
+        if account.stage == Stage::MakingMailbox && self.awaits_first_tokens()? {
+            self.wake.push(Task::Tokens);
+            return Ok(None);
+        }
         let Some(errand) = self.next_errand(&account)? else {
             return Ok(None);
         };

@@ -32,6 +32,7 @@ pub(crate) mod rows;
 mod sending;
 mod session;
 pub(crate) mod shelf;
+mod tokens;
 mod wishes;
 
 use folkmoot_credential::{DeliveryAddress, Domain, Name};
@@ -364,6 +365,10 @@ struct Ask {
 
 impl Step<'_> {
     fn run(&mut self, input: Input) -> Result<(), Error> {
+        if matches!(input, Input::Intent(_) | Input::Resume | Input::Tick) {
+            // Tokens are drawn when it is time, whatever else is asked for.
+            self.wake.push(Task::Tokens);
+        }
         match input {
             Input::Intent(intent) => self.intent(intent)?,
             Input::Answer { id, result } => self.answer(id, result)?,
@@ -372,6 +377,10 @@ impl Step<'_> {
                 Some((Task::Follow(log), _)) => self.follow_broken(log, error),
                 Some((Task::Join(address), Asked::PickUp { elsewhere: true })) => {
                     self.join_later(address)?;
+                }
+                Some((Task::Tokens, _)) => {
+                    self.session.set(Task::Tokens, State::Blocked);
+                    self.wake.push(Task::Mailbox);
                 }
                 Some((task, _)) => self.block(task, error.into()),
                 None => {}
@@ -441,19 +450,30 @@ impl Step<'_> {
     fn advance(&mut self, task: Task) -> Result<(), Error> {
         let ask = match task {
             Task::Mailbox => self.advance_mailbox()?,
+            Task::Tokens => self.advance_tokens()?,
             Task::Conversation(log) => self.advance_conversation(log)?,
             Task::Follow(log) => self.advance_follow(log)?,
             Task::Invite(log, intent) => self.advance_invite(log, intent)?,
             Task::Join(address) => self.advance_join(address)?,
         };
-        if let Some(Ask { to, call, asked }) = ask {
+        if let Some(Ask {
+            to,
+            mut call,
+            asked,
+        }) = ask
+        {
+            let paid = self.pay(&to, &mut call)?;
             let id = self.session.ask(task, asked);
+            if let Some(paid) = paid {
+                self.session.paid.insert(id, paid);
+            }
             self.outputs.push(Output::Call { id, to, call });
         }
         Ok(())
     }
 
     fn answer(&mut self, id: CallId, result: Result<Answer, Refusal>) -> Result<(), Error> {
+        let paid = self.session.paid.get(&id).copied();
         // Nobody waits for it any more: the process that asked is gone, or it came twice.
         let Some((task, asked)) = self.session.answered(id) else {
             return Ok(());
@@ -462,6 +482,13 @@ impl Step<'_> {
         if matches!(asked, Asked::PickUp { elsewhere: true }) {
             self.wake_joins()?;
         }
+        if task == Task::Tokens {
+            // A registration waits for the first tokens.
+            self.wake.push(Task::Mailbox);
+        }
+        if let Some(paid) = &paid {
+            self.settle_payment(paid, &result)?;
+        }
         match result {
             Ok(answer) => {
                 if !matches!(asked, Asked::Nonce) {
@@ -469,6 +496,11 @@ impl Step<'_> {
                     self.session.tries.remove(&task);
                 }
                 self.accept(task, asked, answer)
+            }
+            Err(refusal) if task == Task::Tokens => self.draw_refused(&refusal),
+            Err(Refusal::Payment(fault)) => {
+                self.payment_refused(task, paid, fault);
+                Ok(())
             }
             Err(refusal) => self.refused(task, asked, refusal),
         }
@@ -480,6 +512,8 @@ impl Step<'_> {
             (_, Asked::Nonce, Answer::MailboxNonce(answer)) => self.keep_nonce(task, answer.nonce),
             (_, Asked::Nonce, Answer::ShelfNonce(answer)) => self.keep_nonce(task, answer.nonce),
             (_, Asked::Register, Answer::Register(answer)) => self.registered(&answer),
+            (_, Asked::Issuers, Answer::Issuers(answer)) => self.issuers_listed(&answer),
+            (_, Asked::Draw(number), Answer::DrawTokens(answer)) => self.drawn(number, &answer),
             (_, Asked::CreateMailbox, Answer::CreateMailbox(_)) => self.mailbox_made(),
             (_, Asked::Stock(references), Answer::Stock(_)) => self.stocked(&references),
             (_, Asked::Count, Answer::Count(answer)) => self.counted(&answer),

@@ -13,6 +13,8 @@ use folkmoot_protocol::invitation::Invitation;
 use folkmoot_protocol::keys::{PublicKey, SigningKey};
 use folkmoot_protocol::log::{Head, SignedHead};
 use folkmoot_protocol::plaintext::MessageId;
+use folkmoot_protocol::token::draw::IssuerEntry;
+use folkmoot_protocol::token::{Blinded, Token, TokenPurpose, TokenRequest};
 use zeroize::Zeroizing;
 
 use super::{IntentId, Standing};
@@ -23,6 +25,9 @@ use crate::text::Text;
 
 /// Key of the account's row.
 pub(crate) const ACCOUNT: &[u8] = b"account";
+
+/// Key of the row that says when tokens are drawn next.
+pub(crate) const TOKENS: &[u8] = b"tokens";
 
 /// Key of the counter of intents.
 pub(crate) const NEXT_INTENT: &[u8] = b"next intent";
@@ -114,6 +119,51 @@ tls_struct! {
 impl AccountRow {
     pub(crate) fn mailbox(&self) -> MailboxId {
         MailboxId::of(&self.owner.0.public())
+    }
+}
+
+tls_struct! {
+    /// When tokens are drawn, and the draw that is under way.
+    #[derive(Clone)]
+    pub(crate) struct TokensRow {
+        pub version: Version,
+        /// Milliseconds since 1970.
+        pub next: u64,
+        /// Of the last draw.
+        pub number: u64,
+        pub pending: Option<PendingDraw>,
+    }
+}
+
+tls_struct! {
+    /// A draw that has no answer.
+    #[derive(Clone)]
+    pub(crate) struct PendingDraw {
+        /// The DS that its tokens are for.
+        pub delivery: PublicKey,
+        pub token_key_id: [u8; 32],
+        pub issuer: IssuerEntry,
+        pub tokens: Vec<PendingToken>,
+    }
+}
+
+tls_struct! {
+    #[derive(Clone)]
+    pub(crate) struct PendingToken {
+        pub purpose: TokenPurpose,
+        pub request: TokenRequest,
+        pub blinded: Blinded,
+    }
+}
+
+tls_struct! {
+    /// A token. Its key: DS, purpose, when it expires (seconds since 1970), nonce.
+    #[derive(Clone)]
+    pub(crate) struct TokenRow {
+        pub version: Version,
+        /// The hash of the request that it was given for.
+        pub paying: Option<[u8; 32]>,
+        pub token: Token,
     }
 }
 

@@ -8,6 +8,7 @@ use folkmoot_protocol::Refusal;
 use folkmoot_protocol::ids::{EntryId, LogId, PickupAddress};
 
 use super::groups::Held;
+use super::tokens::Paid;
 use super::{CallId, IntentId};
 
 /// How long a nonce is used: half the time that it is good for.
@@ -21,6 +22,8 @@ const LONGEST_PAUSE_MS: u64 = 60_000;
 pub(super) enum Task {
     /// Our account, mailbox and shelf.
     Mailbox,
+    /// Our stock of anonymous tokens.
+    Tokens,
     /// A conversation's log.
     Conversation(LogId),
     /// What comes in live from a conversation's log.
@@ -36,6 +39,9 @@ pub(super) enum Task {
 pub(super) enum Asked {
     Nonce,
     Register,
+    Issuers,
+    /// The draw's number.
+    Draw(u64),
     CreateMailbox,
     /// References of the packages.
     Stock(Vec<Bytes>),
@@ -102,6 +108,10 @@ pub(super) struct Reading {
 pub(super) struct Marks {
     next_call: u64,
     calls: BTreeMap<CallId, (Task, Asked)>,
+    /// Calls that cost tokens.
+    pub paid: BTreeMap<CallId, Paid>,
+    /// Tasks that wait for tokens.
+    pub unpaid: BTreeSet<Task>,
     states: BTreeMap<Task, State>,
     /// For the task's next proof, and when it came (milliseconds since 1970).
     pub nonces: BTreeMap<Task, (Vec<u8>, u64)>,
@@ -168,6 +178,7 @@ impl Session {
     pub(super) fn answered(&mut self, id: CallId) -> Option<(Task, Asked)> {
         let (task, asked) = self.marks.calls.remove(&id)?;
         self.marks.states.remove(&task);
+        self.marks.paid.remove(&id);
         // A log's nonce serves its next reads too; it tells the DS nothing that the log does not.
         if !matches!(asked, Asked::Nonce | Asked::Read(_)) {
             self.marks.nonces.remove(&task);
@@ -185,6 +196,7 @@ impl Session {
     /// Nobody waits for an answer any more, but for those to some calls.
     pub(super) fn forget_calls(&mut self, but: &[CallId]) {
         self.marks.calls.retain(|id, _| but.contains(id));
+        self.marks.paid.retain(|id, _| but.contains(id));
         let tasks: BTreeSet<Task> = self.calls.values().map(|(task, _)| *task).collect();
         self.marks
             .states
@@ -230,6 +242,18 @@ impl Session {
 
     pub(super) fn is_free(&self, task: &Task) -> bool {
         !self.states.contains_key(task)
+    }
+
+    /// Whether the task is left until somebody tries again.
+    pub(super) fn is_blocked(&self, task: &Task) -> bool {
+        self.states.get(task) == Some(&State::Blocked)
+    }
+
+    /// A blocked task may go on.
+    pub(super) fn free(&mut self, task: &Task) {
+        if self.is_blocked(task) {
+            self.marks.states.remove(task);
+        }
     }
 
     /// Blocked and waiting tasks may go on.

@@ -48,6 +48,8 @@ tables! {
     Account = "account", true;
     /// Our KeyPackages with their private keys, by reference.
     Packages = "packages", true;
+    /// Anonymous tokens that are not known to be spent, by what they are for.
+    Tokens = "tokens", true;
     /// One row for each conversation, by log id.
     Conversations = "conversations", false;
     /// The engine's records: log id, then the record's key.

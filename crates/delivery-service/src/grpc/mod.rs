@@ -18,6 +18,7 @@ use folkmoot_protocol::delivery::{
 };
 use folkmoot_protocol::limits;
 use folkmoot_protocol::rate::{Limiter, Rate, address};
+use folkmoot_protocol::token::price::Priced;
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::service::Routes;
@@ -35,9 +36,6 @@ const MAILBOX_REQUEST: usize = limits::ENVELOPE + 1024;
 
 /// The largest request to a shelf: it is stocked in parts of this size.
 const SHELF_REQUEST: usize = 4 << 20;
-
-/// Mailboxes that one unit of payment takes from.
-const MAILBOXES_PER_PAYMENT: usize = 64;
 
 /// Adds the service's gRPC servers to `routes`. `clock` gives milliseconds since 1970.
 ///
@@ -109,7 +107,7 @@ impl<S: Store> Skin<S> {
             .await?
     }
 
-    /// What is not paid for is counted.
+    /// What costs tokens, or would, is counted: it is the most work to refuse, too.
     fn pay<T>(&self, request: &Request<T>, cost: usize) -> Result<(), Refusal> {
         let cost = u32::try_from(cost).unwrap_or(u32::MAX);
         self.limiter.spend(address(request), cost, (self.clock)())
@@ -160,8 +158,7 @@ fn one<T>(_request: &T) -> usize {
 }
 
 fn payments(take: &TakeRequest) -> usize {
-    let mailboxes = take.mailboxes.len();
-    mailboxes.div_ceil(MAILBOXES_PER_PAYMENT).max(1)
+    take.price().tokens
 }
 
 /// Implements a server trait: each of its calls is answered by the logic's answer of that name.

@@ -1,7 +1,7 @@
 //! Where the service keeps things (DESIGN, "Stores").
 //!
 //! A store is a few ordered tables of records. Every record belongs to a [`Partition`], which is a
-//! log's, a mailbox's or a sealed KeyPackage's id; a [`Change`] touches one partition only, so a
+//! log's, a mailbox's or a sealed KeyPackage's id, or a token's hash; a [`Change`] touches one partition only, so a
 //! store may spread partitions over any number of nodes. Many changes can share one durable
 //! transaction, which is how a store of one file becomes fast.
 //!
@@ -162,6 +162,8 @@ tables! {
     Takes = "takes", large, [Id];
     /// package, nothing: the shelf that it belongs to.
     Claims = "claims", small, [];
+    /// hash of a token's nonce, nothing: what the token was spent on.
+    Spent = "spent", small, [];
 }
 
 /// The id that a record belongs to.

@@ -11,6 +11,7 @@ mod full;
 mod letters;
 mod model;
 mod opening;
+mod paying;
 mod pickup;
 mod reading;
 mod retention;

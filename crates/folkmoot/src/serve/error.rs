@@ -36,6 +36,12 @@ pub enum ServeError {
         /// What the system said.
         reason: String,
     },
+    /// The file is no domain's document with issuer keys.
+    #[error(
+        "{} is not a domain's /.well-known/folkmoot with keys that issue tokens: fetch it again",
+        .0.display()
+    )]
+    Issuer(PathBuf),
     /// Another process has the folder.
     #[error("another server runs on the data folder {}", .0.display())]
     DataInUse(PathBuf),

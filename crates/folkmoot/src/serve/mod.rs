@@ -9,6 +9,7 @@ mod at_rest;
 mod budget;
 mod data;
 mod error;
+mod issuers;
 mod limits;
 mod listen;
 mod tls;
@@ -37,6 +38,7 @@ use tonic::service::Routes;
 use at_rest::{AtRest, Source};
 use data::Data;
 pub use error::ServeError;
+use issuers::Issuers;
 use tls::Identity;
 
 /// How often what has expired is deleted.
@@ -70,6 +72,14 @@ pub struct Options {
     /// for longer has to be added again.
     #[arg(long, value_name = "DAYS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=3650))]
     retention: u32,
+    /// Issue no anonymous tokens and take none: then a rate for each address is all that limits what
+    /// strangers can open, take and make.
+    #[arg(long, conflicts_with = "issuer")]
+    no_tokens: bool,
+    /// Take another domain's tokens too: its /.well-known/folkmoot, as a file. It is read again once
+    /// a minute, so it can be kept fresh; it has to be fetched once a week at least.
+    #[arg(long, value_name = "FILE")]
+    issuer: Vec<PathBuf>,
 }
 
 /// Which services to run.
@@ -109,8 +119,8 @@ async fn serve(options: &Options, json: bool) -> Result<(), ServeError> {
         .map_err(|error| ServeError::listen(options.listen, &error))?;
     let url = public_url(address, &domain);
 
-    let services = Services::open(options, &data, &domain)?;
-    let router = services.router(&url, &domain, rate(address));
+    let services = Services::open(options, &data, &domain, &url)?;
+    let router = services.router(rate(address));
     let _upkeep = services.upkeep();
     announce(&url, &identity, &domain, json);
     let stop = async {
@@ -162,6 +172,7 @@ struct Services {
     delivery: Option<Arc<DeliveryService>>,
     /// Of the Delivery Service's database.
     keys: Source,
+    issuers: Arc<Issuers>,
 }
 
 type AuthenticationService =
@@ -169,14 +180,22 @@ type AuthenticationService =
 type DeliveryService = delivery::DeliveryService<delivery::SqliteStore>;
 
 impl Services {
-    fn open(options: &Options, data: &Data, domain: &Domain) -> Result<Self, ServeError> {
+    fn open(
+        options: &Options,
+        data: &Data,
+        domain: &Domain,
+        url: &str,
+    ) -> Result<Self, ServeError> {
         let (roles, keys) = (options.roles, options.at_rest.source(data));
         let authentication = || {
             let path = data.database("authentication.sqlite")?;
             let store = authentication::store::SqliteStore::open(&path)
                 .map_err(|error| ServeError::database(&path, &error))?;
             let key = data.signing_key("authentication.key")?;
-            let service = AuthenticationService::new(store, key, domain.clone());
+            let mut service = AuthenticationService::new(store, key, domain.clone());
+            if !options.no_tokens {
+                service = service.with_tokens(authentication::KeySchedule::default());
+            }
             Ok(Arc::new(service))
         };
         let delivery = || {
@@ -193,54 +212,77 @@ impl Services {
                 });
             Ok(Arc::new(service))
         };
-        Ok(Self {
-            authentication: (roles != Roles::Delivery)
-                .then(authentication)
-                .transpose()?,
-            delivery: (roles != Roles::Authentication)
-                .then(delivery)
-                .transpose()?,
-            keys,
-        })
-    }
-
-    /// Everything that is served.
-    fn router(&self, url: &str, domain: &Domain, rate: Rate) -> Router {
-        let mut routes = Routes::default();
+        let authentication: Option<Arc<AuthenticationService>> = (roles != Roles::Delivery)
+            .then(authentication)
+            .transpose()?;
+        let delivery: Option<Arc<DeliveryService>> = (roles != Roles::Authentication)
+            .then(delivery)
+            .transpose()?;
         let published = |key| Service {
             url: url.to_owned(),
             key,
         };
+        let document = WellKnown {
+            version: 1,
+            domain: domain.to_string(),
+            authentication: authentication
+                .as_ref()
+                .map(|service| published(service.public_key())),
+            delivery: delivery
+                .as_ref()
+                .map(|service| published(service.public_key())),
+            token_keys: Vec::new(),
+        };
+        let issuers = Issuers::new(document, options.issuer.clone());
+        issuers.refresh(authentication.as_deref(), delivery.as_deref(), now())?;
+        Ok(Self {
+            authentication,
+            delivery,
+            keys,
+            issuers,
+        })
+    }
+
+    /// Everything that is served.
+    fn router(&self, rate: Rate) -> Router {
+        let mut routes = Routes::default();
         if let Some(service) = &self.authentication {
             routes = authentication::grpc::add_to(routes, service.clone(), now, rate);
         }
         if let Some(service) = &self.delivery {
             routes = delivery::grpc::add_to(routes, service.clone(), now, rate);
         }
-        let document = WellKnown {
-            version: 1,
-            domain: domain.to_string(),
-            authentication: self
-                .authentication
-                .as_ref()
-                .map(|service| published(service.public_key())),
-            delivery: self
-                .delivery
-                .as_ref()
-                .map(|service| published(service.public_key())),
-        };
-        let document = serde_json::to_string(&document).expect("plain text and numbers");
-        let page = move || async move { ([(CONTENT_TYPE, "application/json")], document) };
+        let issuers = self.issuers.clone();
+        let page =
+            move || async move { ([(CONTENT_TYPE, "application/json")], issuers.document()) };
         routes
             .prepare()
             .into_axum_router()
             .route(well_known::PATH, get(page))
     }
 
-    /// Lets the Delivery Service delete what has expired, from time to time, and encrypt what is to
-    /// be encrypted anew, until this is dropped.
+    /// From time to time, until this is dropped: looks which issuer keys there are, and lets the
+    /// Delivery Service delete what has expired and encrypt what is to be encrypted anew.
     fn upkeep(&self) -> JoinSet<()> {
         let mut tasks = JoinSet::new();
+        let (authentication, delivery) = (self.authentication.clone(), self.delivery.clone());
+        let issuers = self.issuers.clone();
+        tasks.spawn(async move {
+            let mut ticks = tokio::time::interval(SWEEP);
+            // The first tick is at once, and the keys are known.
+            ticks.tick().await;
+            loop {
+                ticks.tick().await;
+                let (authentication, delivery) = (authentication.clone(), delivery.clone());
+                let issuers = issuers.clone();
+                let refresh = tokio::task::spawn_blocking(move || {
+                    issuers.refresh(authentication.as_deref(), delivery.as_deref(), now())
+                });
+                if let Ok(Err(error)) = refresh.await {
+                    eprintln!("{error}");
+                }
+            }
+        });
         if let Some(service) = self.delivery.clone() {
             tasks.spawn(at_rest::renew(service.clone(), self.keys.clone()));
             tasks.spawn(async move {
