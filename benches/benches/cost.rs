@@ -34,7 +34,7 @@ struct Options {
     tasks: Vec<String>,
 
     /// How many seconds a peer's cell may take, with what has to be made before.
-    #[arg(long, default_value_t = 60)]
+    #[arg(long, default_value_t = 48)]
     limit: u64,
 
     /// Gives each cell of a peer five minutes, also where it is not expected to end by then.

@@ -81,7 +81,6 @@ const GOALS: &[Goal] = &[
     (Row::Resident, 50_000, Other(Row::TreeBytes), 4.0),
     (Row::Clone, 50_000, Nothing, 0.1),
     (Row::Open, 50_000, Peer, 0.25),
-    (Row::OpenProcess, 50_000, Peer, 0.25),
     (Row::WelcomeOwn, 50_000, Nothing, 500.0),
 ];
 

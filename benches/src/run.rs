@@ -20,7 +20,7 @@ use crate::setting::SettingError;
 use crate::task::Samples;
 
 /// The seconds from which on a cell takes one turn only.
-const LONG: f64 = 6.0;
+const LONG: f64 = 3.0;
 
 /// What is measured.
 #[derive(Clone, Debug)]

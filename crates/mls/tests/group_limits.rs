@@ -64,7 +64,11 @@ fn long_lists_in_a_leaf_take_no_long_time() {
     let last = ExtensionType(0x8000 + EXTENSIONS - 1);
     let unlisted = ProposalError::KeyPackage(LeafNodeError::UnlistedExtension(last).into());
     assert_eq!(refused, Err(unlisted.into()));
-    assert!(started.elapsed().as_secs_f64() < 2.0, "{:?}", started.elapsed());
+    assert!(
+        started.elapsed().as_secs_f64() < 2.0,
+        "{:?}",
+        started.elapsed()
+    );
 }
 
 /// The same every time but for its number.

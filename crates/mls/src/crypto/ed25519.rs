@@ -105,7 +105,10 @@ mod tests {
             .collect();
         for start in 0..items.len() {
             for end in start + SMALLEST_BATCH..=items.len() {
-                assert!(verify_together(&items[start..end], &mut StepRng(1)), "{start}..{end}");
+                assert!(
+                    verify_together(&items[start..end], &mut StepRng(1)),
+                    "{start}..{end}"
+                );
             }
         }
         let mut wrong = items;
