@@ -5,11 +5,11 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use folkmoot_protocol::call::{Answer, Call};
 use folkmoot_protocol::delivery::{
-    AcknowledgeRequest, AcknowledgeResponse, AppendRequest, CollectRequest, CollectResponse,
-    CountRequest, CountResponse, CreateMailboxRequest, CreateMailboxResponse, DiscardRequest,
-    DiscardResponse, DropRequest, DropResponse, NonceResponse, OpenRequest, Payment, PickUpRequest,
-    PickUpResponse, ReadRequest, ReadResponses, Receipt, StockRequest, StockResponse, TakeRequest,
-    TakeResponse,
+    AcknowledgeRequest, AcknowledgeResponse, AppendRequest, CandidatesRequest, CandidatesResponse,
+    CollectRequest, CollectResponse, CountRequest, CountResponse, CreateMailboxRequest,
+    CreateMailboxResponse, DiscardRequest, DiscardResponse, DropRequest, DropResponse,
+    NonceResponse, OpenRequest, Payment, PickUpRequest, PickUpResponse, ReadRequest, ReadResponses,
+    Receipt, StockRequest, StockResponse, TakeRequest, TakeResponse,
 };
 use folkmoot_protocol::ids::MailboxId;
 use folkmoot_protocol::keys::{PublicKey, SigningKey};
@@ -26,6 +26,7 @@ use crate::decision::{Denial, Request};
 use crate::fields::malformed;
 use crate::followers::Followers;
 use crate::logs::append::Check;
+use crate::logs::candidates::Candidates;
 use crate::logs::open::SignedOpen;
 use crate::logs::parse::Parsed;
 use crate::logs::pickup::PickUp;
@@ -140,6 +141,7 @@ impl<S: Store> DeliveryService<S> {
             Call::Append(request) => Answer::Append(self.append(request, now)?),
             Call::LogNonce(_) => Answer::LogNonce(self.nonce(now, rng)),
             Call::Read(request) => Answer::Read(self.read(request, now)?),
+            Call::Candidates(request) => Answer::Candidates(self.candidates(request, now)?),
             Call::PickUp(request) => Answer::PickUp(self.pick_up(&request)?),
             Call::CreateMailbox(request) => {
                 Answer::CreateMailbox(self.create_mailbox(&request, now)?)
@@ -323,6 +325,17 @@ impl<S: Store> DeliveryService<S> {
             batches.push(batch);
         }
         Ok(ReadResponses { batches })
+    }
+
+    fn candidates(
+        &self,
+        request: CandidatesRequest,
+        now: u64,
+    ) -> Result<CandidatesResponse, Refusal> {
+        let candidates = Candidates::read(request, self.public_key, &self.nonces, now)?;
+        let now = self.issued.fetch_max(now, Ordering::Relaxed).max(now);
+        let found = self.look(|records| candidates.list(records, &self.key, now))?;
+        found.ok_or(Refusal::NotFound)
     }
 
     fn pick_up(&self, request: &PickUpRequest) -> Result<PickUpResponse, Refusal> {

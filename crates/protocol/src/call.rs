@@ -10,11 +10,11 @@ use crate::authentication::{
     LookUpResponse, RegisterRequest, RegisterResponse,
 };
 use crate::delivery::{
-    AcknowledgeRequest, AcknowledgeResponse, AppendRequest, CollectRequest, CollectResponse,
-    CountRequest, CountResponse, CreateMailboxRequest, CreateMailboxResponse, DiscardRequest,
-    DiscardResponse, DropRequest, DropResponse, NonceRequest, NonceResponse, OpenRequest,
-    PickUpRequest, PickUpResponse, ReadRequest, ReadResponse, ReadResponses, Receipt, StockRequest,
-    StockResponse, TakeRequest, TakeResponse,
+    AcknowledgeRequest, AcknowledgeResponse, AppendRequest, CandidatesRequest, CandidatesResponse,
+    CollectRequest, CollectResponse, CountRequest, CountResponse, CreateMailboxRequest,
+    CreateMailboxResponse, DiscardRequest, DiscardResponse, DropRequest, DropResponse,
+    NonceRequest, NonceResponse, OpenRequest, PickUpRequest, PickUpResponse, ReadRequest,
+    ReadResponse, ReadResponses, Receipt, StockRequest, StockResponse, TakeRequest, TakeResponse,
 };
 
 /// What a connection is used for. Two purposes never share one, so that a service which watches
@@ -146,6 +146,8 @@ calls! {
     LogNonce = "/folkmoot.delivery.v1.Logs/Nonce", Logs, NonceRequest => NonceResponse;
     /// Reads logs; the answer gathers the stream.
     Read = "/folkmoot.delivery.v1.Logs/Read", Logs, ReadRequest => ReadResponses;
+    /// The commits after a parent.
+    Candidates = "/folkmoot.delivery.v1.Logs/Candidates", Logs, CandidatesRequest => CandidatesResponse;
     /// Picks a Welcome up.
     PickUp = "/folkmoot.delivery.v1.Logs/PickUp", Logs, PickUpRequest => PickUpResponse;
     /// Makes a mailbox.

@@ -13,6 +13,7 @@ use folkmoot_protocol::log::Append;
 use folkmoot_protocol::plaintext::{MessageId, Plaintext, Position};
 
 use super::chain::Place;
+use super::committers::{hear_offer, is_offer, still_offered};
 use super::groups::{context, member};
 use super::proposals::{concerns, is_taken};
 use super::reading::{Fault, Reader, blame, group_message, restored};
@@ -42,6 +43,15 @@ impl Step<'_> {
                 ..
             }) = row.clone()
             {
+                if is_offer(&wish) {
+                    if let Some(held) = &reader.held {
+                        let offer = self.own_committer(&reader.row, &held.group)?;
+                        reader.row.offers.push(offer);
+                        still_offered(&held.group, &mut reader.row.offers);
+                    }
+                    self.settle(log, intent, Ok(()))?;
+                    return Ok(Ok(()));
+                }
                 let account = self.account()?;
                 let message = Message {
                     sender: account.user.clone(),
@@ -89,6 +99,11 @@ impl Step<'_> {
             }) if append.content_type == APPLICATION => {
                 let sender = member(&held.group, sender);
                 self.apply(log, &changes)?;
+                if let Ok(plaintext) = Plaintext::from_padded(&data)
+                    && hear_offer(&mut reader.row, &held.group, &plaintext, place.time)
+                {
+                    return Ok(Ok(()));
+                }
                 self.said(&reader.row, place, sender, &data)?;
             }
             Ok(Processed::Proposal {
