@@ -14,7 +14,9 @@ use folkmoot_protocol::keys::SigningKey;
 use folkmoot_protocol::log::Append;
 use folkmoot_protocol::proof::{CommitterProof, FenceProof, Method};
 use folkmoot_protocol::{Refusal, VERSION};
-use folkmoot_simulation::{Sim, add, new, remove, send};
+use folkmoot_simulation::{CRASHES, Sim, add, new, remove, send};
+use rand_chacha::ChaCha20Rng;
+use rand_core::{Rng, SeedableRng};
 use zeroize::Zeroizing;
 
 const ALICE: usize = 0;
@@ -59,26 +61,31 @@ struct Made {
 impl Vandal {
     /// Has the vandal's device make a commit, and puts the device back to where it was.
     fn make(&self, sim: &mut Sim, wish: Intent) -> Made {
+        self.try_make(sim, wish)
+            .expect("the vandal's device commits")
+    }
+
+    /// The same, if the device has something to commit.
+    fn try_make(&self, sim: &mut Sim, wish: Intent) -> Option<Made> {
         let copy = sim.person(self.who).store.copy().unwrap();
-        sim.begin(self.who, wish).unwrap();
+        let begun = sim.begin(self.who, wish);
         sim.deliver_until_append();
-        let call = sim
-            .next_call(self.who)
-            .expect("the vandal's device commits");
-        let Call::Append(request) = call else {
-            panic!("no append")
+        let call = sim.next_call(self.who);
+        let (Ok(()), Some(Call::Append(request))) = (begun, call) else {
+            sim.restore(self.who, copy);
+            return None;
         };
         let append = Append::from_bytes(&request.append).unwrap();
         let key = [self.log.as_ref(), &append.epoch.to_be_bytes()].concat();
         let fence = stolen(sim, self.who, Table::Fences, &key).unwrap();
         let committer = stolen(sim, self.who, Table::CommitterKeys, self.log.as_ref());
         sim.restore(self.who, copy);
-        Made {
+        Some(Made {
             append,
             request,
             fence,
             committer,
-        }
+        })
     }
 
     /// Makes a commit, changes it and offers it. Returns what the service says.
@@ -385,18 +392,20 @@ fn a_group_of_two_hundred_names_the_vandal() {
             log,
         };
         sim.sync(vandal.who);
+        let made: Vec<Made> = (0..40)
+            .map(|_| vandal.make(&mut sim, wish.clone()))
+            .collect();
         let mut taken = 0;
-        for _ in 0..20 {
-            taken += usize::from(vandal.spoil(&mut sim, wish.clone(), change).is_ok());
-        }
-        // As contests too.
-        for _ in 0..20 {
-            let both = move |append: &mut Append| {
+        for (number, made) in made.into_iter().enumerate() {
+            let offered = made.offer(&mut sim, |append| {
                 change(append);
-                contesting(append);
-            };
-            taken += usize::from(vandal.spoil(&mut sim, wish.clone(), both).is_ok());
+                if number >= 20 {
+                    contesting(append);
+                }
+            });
+            taken += usize::from(offered.is_ok());
         }
+        assert_eq!(taken, 1, "one commit of each committer after a parent");
         let mut cost = Cost::default();
         let awake: Vec<usize> = live
             .iter()
@@ -413,5 +422,109 @@ fn a_group_of_two_hundred_names_the_vandal() {
         sim.sync(vandal.who);
         let seen = sim.conversation(vandal.who, "moot");
         assert_eq!(seen.standing, Standing::Removed);
+    }
+}
+
+/// A run of which everything follows from its seed: people who talk and renew keys, most of them away; one
+/// who spoils, contests and lies; a network that loses and reorders, devices that lose power.
+fn run(seed: u64) {
+    let mut rng = ChaCha20Rng::seed_from_u64(seed);
+    let below = |rng: &mut ChaCha20Rng, bound: usize| rng.next_u32() as usize % bound;
+    let people = 4 + below(&mut rng, 5);
+    let mut sim = Sim::new(seed, &EIGHT[..people]);
+    sim.ask(ALICE, new("moot", &EIGHT[1..people])).unwrap();
+    sim.sync_all();
+    let log = sim.conversation(ALICE, "moot").log;
+    let vandal = Vandal {
+        who: people - 1,
+        log,
+    };
+    let honest: Vec<usize> = (0..people - 1).collect();
+    let mut spoilt = 0;
+    let mut said = 0;
+    for step in 0..30 {
+        sim.pass(below(&mut rng, 100_000) as u64);
+        sim.lose = [0, 0, 9][below(&mut rng, 3)];
+        sim.disorder = below(&mut rng, 2) == 0;
+        sim.short_reads = below(&mut rng, 4) == 0;
+        let who = below(&mut rng, honest.len());
+        let act = below(&mut rng, 10);
+        let member = sim.conversation(vandal.who, "moot").standing == Standing::Member;
+        match act {
+            0..=2 => {
+                said += 1;
+                let _ = sim.ask(who, send(log, &format!("step {step}")));
+            }
+            3 => drop(sim.ask(who, Intent::Update { log })),
+            4 => {
+                let at = sim.steps + 1 + below(&mut rng, 12);
+                sim.crash = Some((at, CRASHES[below(&mut rng, 3)]));
+                let _ = sim.ask(who, Intent::Sync);
+                sim.crash = None;
+            }
+            5 if !member => drop(sim.ask(who, add(log, &[EIGHT[people - 1]]))),
+            5 => drop(sim.ask(vandal.who, Intent::Sync)),
+            _ if member => {
+                (sim.lose, sim.disorder, sim.short_reads) = (0, false, false);
+                let victim = below(&mut rng, honest.len());
+                let contests = below(&mut rng, 2) == 0;
+                // Sometimes somebody commits before it, so that it contests what is valid.
+                let before = below(&mut rng, 2) == 0;
+                let valid = before && below(&mut rng, 2) == 0;
+                let removes = !contests && !before && below(&mut rng, 2) == 0;
+                let (wish, change) = match (removes, below(&mut rng, 2)) {
+                    (true, _) => (remove(log, &[EIGHT[victim]]), unmarked as fn(&mut Append)),
+                    (_, 0) => (Intent::Update { log }, junk as fn(&mut Append)),
+                    _ => (Intent::Update { log }, foreign_fence as fn(&mut Append)),
+                };
+                let Some(made) = vandal.try_make(&mut sim, wish) else {
+                    continue;
+                };
+                if before {
+                    let _ = sim.ask(who, Intent::Update { log });
+                }
+                let taken = made.offer(&mut sim, |append| {
+                    // What is put beside a valid commit may be valid itself.
+                    if !valid {
+                        change(append);
+                    }
+                    if contests || valid {
+                        contesting(append);
+                    }
+                });
+                spoilt += u32::from(taken.is_ok());
+            }
+            _ => drop(sim.ask(vandal.who, Intent::Sync)),
+        }
+    }
+    (sim.lose, sim.disorder, sim.short_reads) = (0, false, false);
+    for _ in 0..3 {
+        sim.pass(61_000);
+        for who in &honest {
+            sim.sync(*who);
+        }
+    }
+    agree(&mut sim, &honest);
+    for who in &honest {
+        sim.ask(*who, send(log, "at last")).unwrap();
+    }
+    for who in &honest {
+        sim.sync(*who);
+    }
+    agree(&mut sim, &honest);
+    let all = sim.said(ALICE, "moot");
+    for who in &honest {
+        assert_eq!(sim.said(*who, "moot"), all, "{who} has read the same");
+    }
+    println!(
+        "seed {seed}: {people} members, {spoilt} spoilt commits taken, {said} wishes to speak, all agree"
+    );
+}
+
+#[test]
+fn random_vandals_do_not_split_a_group() {
+    let seeds = std::env::var("FOLKMOOT_SEEDS").map_or(12, |seeds| seeds.parse().unwrap());
+    for seed in 0..seeds {
+        run(seed);
     }
 }

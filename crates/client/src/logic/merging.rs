@@ -138,7 +138,7 @@ impl Step<'_> {
                 let changed = match changed {
                     Ok(changed) => changed,
                     Err(reason) => {
-                        let author = signer(&held, append);
+                        let author = author_of(&effects);
                         return give_back(reader, held, Verdict::all_see(reason, author));
                     }
                 };
@@ -166,7 +166,7 @@ impl Step<'_> {
                     .and_then(|_| check_effects(&effects))
                     .and_then(|()| check_rules(&extensions));
                 if let Err(reason) = judged {
-                    let author = signer(&held, append);
+                    let author = author_of(&effects);
                     return give_back(reader, held, Verdict::all_see(reason, author));
                 }
                 let user = self.account()?.user;
@@ -251,6 +251,14 @@ impl Step<'_> {
             self.write_history_at(row, place, part, what)?;
         }
         Ok(())
+    }
+}
+
+/// Who made a commit that the engine could read.
+fn author_of(effects: &CommitEffects) -> Option<LeafIndex> {
+    match effects.sender {
+        Sender::Member(leaf) => Some(leaf),
+        _ => None,
     }
 }
 
