@@ -251,13 +251,23 @@ fn who_was_removed_learns_nothing_by_contesting<S: Store>(mut world: World<S>) {
     assert_eq!(world.read(&old, 0, 0).end, End::Blind);
 }
 
-/// All but one were away for eight days.
+/// All but one were away for eight days, and nobody had said anything for long before.
 fn a_contest_is_taken_as_long_as_its_epoch_can_be_read<S: Store>(mut world: World<S>) {
     let mut group = world.group();
+    world.message(&mut group, b"long ago");
+    world.now += 40 * crate::world::DAY;
+    world.service.sweep(world.now).unwrap();
     spoil(&mut world, &group);
+    let before = group.clone();
     world.now += 8 * crate::world::DAY;
     mend(&mut world, &mut group);
-    assert_eq!(world.message(&mut group, b"back").sequence, 2);
+    assert_eq!(world.message(&mut group, b"back").sequence, 3);
+    // What nobody can read any more, nobody can mend.
+    world.now += 23 * crate::world::DAY;
+    let late = contest(&before, &world.key().public(), before.sequence);
+    let refused = world.append(before.sign(&late));
+    let closed = [Err(Refusal::ContestsClosed), Err(Refusal::NotFound)];
+    assert!(closed.contains(&refused), "{refused:?}");
 }
 
 fn commits_after_a_parent_are_bounded<S: Store>(mut world: World<S>) {
