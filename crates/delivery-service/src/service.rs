@@ -17,7 +17,7 @@ use folkmoot_protocol::log::{Head, SignedHead};
 use folkmoot_protocol::mailbox::OwnerContent;
 use folkmoot_protocol::proof::Method;
 use folkmoot_protocol::token::TokenError;
-use folkmoot_protocol::token::price::{Price, Priced};
+use folkmoot_protocol::token::price::{Price, Priced, is_paid};
 use folkmoot_protocol::{Refusal, delivery};
 use rand_core::CryptoRng;
 
@@ -287,10 +287,15 @@ impl<S: Store> DeliveryService<S> {
         requests: Vec<AppendRequest>,
         now: u64,
     ) -> Vec<Result<Receipt, Refusal>> {
-        let check = |request| {
+        let check = |mut request: AppendRequest| -> Result<Check, Refusal> {
+            let price = is_paid(&request).then(|| (request.price(), request.payment.take()));
             let parsed = Parsed::read(request)?;
             let view = self.look(|records| parsed.load(records))?;
-            parsed.check(view, self.public_key, self.retention, now)
+            let checked = parsed.check(view, self.public_key, self.retention, now)?;
+            if let (Check::New(_), Some((price, payment))) = (&checked, price) {
+                self.pay(payment.as_ref(), &price, now)?;
+            }
+            Ok(checked)
         };
         let mut together = Vec::new();
         let checked: Vec<_> = requests
