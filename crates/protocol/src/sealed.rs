@@ -306,7 +306,7 @@ pub(crate) mod tests {
     fn envelopes_open_for_the_mailbox_alone_and_look_alike() {
         let mut rng = Counting(0);
         let key = mailbox_key_pair(&mut rng);
-        let public = mailbox_public_key(&key.public_key).unwrap();
+        let public = mailbox_public_key(key.public_key()).unwrap();
         let short = seal_envelope(1, &public, b"short", &mut rng).unwrap();
         let long = seal_envelope(1, &public, &[7; 900], &mut rng).unwrap();
         assert_eq!(short.len(), long.len());
