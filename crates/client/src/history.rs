@@ -74,6 +74,8 @@ tls_enum! {
         Left(Update) = 10,
         /// The DS has signed two different logs. What it signed is kept.
         TwoLogs(TwoLogs) = 11,
+        /// A device of somebody's took the place of what was there of them.
+        Replaced(Change) = 12,
     }
 }
 

@@ -40,7 +40,9 @@ pub use binding::{BINDING_SECONDS, Binding, BindingStatement};
 pub use device::{
     CERTIFICATE_SECONDS, CREDENTIAL_TYPE, DeviceCertificate, DeviceCredential, MAX_CHAIN,
 };
-pub use extensions::{AcceptedKey, AcceptedKeys, EXTENSION_TYPES, Policy, Title};
+pub use extensions::{
+    AcceptedKey, AcceptedKeys, EXTENSION_TYPES, LinkMode, LinkPolicy, LinkShare, Policy, Title,
+};
 pub use judge::{Judge, LONGEST_LIFETIME};
 pub use record::{DeliveryAddress, DeviceRecord, MailboxKey, Registration, ShelfKey};
 pub use user::{Domain, InvalidUserId, Name, UserId};

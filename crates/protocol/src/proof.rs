@@ -19,9 +19,9 @@ tls_enum! {
         Read = 3,
         /// `Mailboxes.Create`
         CreateMailbox = 4,
-        /// `Mailboxes.Collect`
+        /// `Mailboxes.Collect`, `Doors.Collect`
         Collect = 5,
-        /// `Mailboxes.Acknowledge`
+        /// `Mailboxes.Acknowledge`, `Doors.Acknowledge`
         Acknowledge = 6,
         /// `Shelves.Stock`
         Stock = 7,
@@ -29,6 +29,10 @@ tls_enum! {
         Discard = 8,
         /// `Shelves.Count`
         Count = 9,
+        /// `Doors.Create`
+        CreateDoor = 20,
+        /// `Doors.Close`
+        CloseDoor = 21,
     }
 }
 

@@ -33,8 +33,8 @@ use crate::history::{Update, What};
 use crate::store::Table;
 
 /// How long each rank waits for the one before it, and the longest that anybody waits.
-const TURN_MS: u64 = 2_000;
-const LAST_TURN_MS: u64 = 60_000;
+pub(super) const TURN_MS: u64 = 2_000;
+pub(super) const LAST_TURN_MS: u64 = 60_000;
 
 /// What our next commit has to take in.
 #[derive(Debug, Default, PartialEq)]
@@ -111,7 +111,7 @@ pub(super) fn all_leave(group: &Group, row: &ConversationRow) -> bool {
 
 /// Our place in the order in which members act on the same cause: by the hash of group, epoch and leaf,
 /// among those who stay.
-fn rank(group: &Group, row: &ConversationRow) -> u64 {
+pub(super) fn rank(group: &Group, row: &ConversationRow) -> u64 {
     let place = |leaf: LeafIndex| hash("rank", &(row.log, (group.epoch(), leaf)));
     let own = place(group.own_index());
     let goes = |leaf: LeafIndex| {

@@ -163,6 +163,7 @@ impl Step<'_> {
         for table in [Table::Records, Table::Fences, Table::Attempts] {
             self.tx.delete_prefix(table, log.as_ref())?;
         }
+        self.forget_doors(log)?;
         for waiting in self.outbox(log)? {
             let title = row.title.0.clone();
             let result = match (&waiting.wish, row.standing) {
@@ -248,6 +249,7 @@ impl Step<'_> {
             End::Head => {
                 let reading = self.session.reading(log);
                 reading.at_head = true;
+                reading.at = self.now;
                 reading.wanted = false;
                 self.wake_invites(log)?;
             }

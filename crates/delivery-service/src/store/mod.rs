@@ -153,6 +153,8 @@ tables! {
     Envelopes = "envelopes", large, [Number];
     /// mailbox, hash of the ticket: a drop ticket.
     Tickets = "tickets", small, [Id];
+    /// mailbox, nothing: that it is a door, its standing ticket's hash, whether it is closed.
+    Doors = "doors", small, [];
     /// mailbox, then lane, last resort, expiry, package: what is on the shelf, in the order in
     /// which it is handed out.
     Shelves = "shelves", small, [Hidden];

@@ -5,6 +5,7 @@ mod arbitrary;
 mod at_rest;
 mod concurrency;
 mod conformance;
+mod doors;
 mod durability;
 mod following;
 mod full;
