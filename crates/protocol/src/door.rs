@@ -91,7 +91,7 @@ impl DoorKeys {
     pub fn door(&self) -> Option<Door> {
         Some(Door {
             mailbox: self.mailbox(),
-            key: sealed::mailbox_public_key(&self.key.public_key)?,
+            key: sealed::mailbox_public_key(self.key.public_key())?,
             ticket: *self.ticket,
         })
     }

@@ -305,8 +305,8 @@ fn doors() -> Value {
         "seed of exported": hex(*door::door_seed(suite(), &Secret::from(bytes(0x30).to_vec()))),
         "seed": hex(bytes(0x80)),
         "owner seed": hex(**keys.owner.seed()),
-        "private key": hex(&keys.key.private_key[..]),
-        "public key": hex(keys.key.public_key.as_ref()),
+        "private key": hex(&keys.key.private_key()[..]),
+        "public key": hex(keys.key.public_key().as_ref()),
         "ticket": hex(*keys.ticket),
         "ticket hash": hex(door::ticket_hash(&keys.ticket)),
         "mailbox": hex(keys.mailbox().0),
@@ -320,12 +320,12 @@ fn doors() -> Value {
 fn envelopes() -> Value {
     let mut rng = ChaCha20Rng::from_seed([2; 32]);
     let key_pair = suite().kem_derive_key_pair(&bytes(0x71));
-    let public = sealed::mailbox_public_key(&key_pair.public_key).unwrap();
+    let public = sealed::mailbox_public_key(key_pair.public_key()).unwrap();
     let door = DoorKeys::derive(&bytes(0x80)).door().unwrap();
     let sealed = knock().seal(&key(0x90), &door, &mut rng).unwrap();
     json!({
         "invitation": {
-            "private key": hex(&key_pair.private_key[..]),
+            "private key": hex(&key_pair.private_key()[..]),
             "public key": hex(public),
             "key version": 3,
             "content": hex(invitation().to_bytes()),
