@@ -23,7 +23,7 @@ use folkmoot_protocol::ids::{LogId, MailboxId, PackageId};
 pub use at_rest_keys::{AtRestKeys, BadKeys, KeyId};
 pub use memory::{Crash, MemoryStore};
 pub(crate) use record::{Record, VERSION as RECORD_VERSION, get, record, scan};
-pub use sqlite::SqliteStore;
+pub use sqlite::{SqliteStore, VisitAll};
 
 /// Why a store could not do its work: its operator is to blame, or nobody. Carries no ids.
 #[derive(Debug, PartialEq, thiserror::Error)]
