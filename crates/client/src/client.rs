@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::{Future, poll_fn};
 use std::task::Poll;
 
+use folkmoot_credential::LinkMode;
 use folkmoot_protocol::call::{Answer, Call};
 use folkmoot_protocol::delivery::{ReadRequest, ReadResponses};
 use folkmoot_protocol::well_known::WellKnown;
@@ -14,7 +15,7 @@ use crate::logic::rows;
 use crate::logic::{CallId, Event, Input, Intent, IntentId, Logic, Output, Pause};
 use crate::store::Store;
 use crate::transport::{Parts, ServerUrl, ServiceAddress, Transport, TransportError};
-use crate::views::{self, Account, Conversation, Members};
+use crate::views::{self, Account, Conversation, CurrentLink, Members, PendingKnock};
 use crate::world::World;
 
 /// The longest that a command waits for a service that asked to be asked again later.
@@ -183,6 +184,91 @@ impl<S: Store, T: Transport, W: World> Client<S, T, W> {
         let log = self.conversation(conversation)?.log;
         let users = users.to_vec();
         self.fulfil(Intent::Remove { log, users }).await
+    }
+
+    /// Makes a link at which people outside can knock, or shows the one that there is. If members are to
+    /// be asked (`asks`), one of them answers with [`Client::accept`] or [`Client::decline`]; else the
+    /// first that is online lets in whoever was not removed before. It is replaced whenever somebody is
+    /// removed.
+    ///
+    /// # Errors
+    /// [`Error::Pending`], …
+    pub async fn invite_by_link(
+        &mut self,
+        conversation: &str,
+        asks: bool,
+    ) -> Result<CurrentLink, Error> {
+        let log = self.conversation(conversation)?.log;
+        let mode = if asks {
+            LinkMode::Ask
+        } else {
+            LinkMode::Automatic
+        };
+        let mode = Some(mode);
+        self.fulfil(Intent::Link { log, mode }).await?;
+        let link = self.link(conversation)?;
+        link.ok_or(Error::Pending(Box::new(Error::NotTaken)))
+    }
+
+    /// Takes the link back: nobody can knock any more.
+    ///
+    /// # Errors
+    /// [`Error::Pending`], …
+    pub async fn take_link_back(&mut self, conversation: &str) -> Result<(), Error> {
+        let log = self.conversation(conversation)?.log;
+        self.fulfil(Intent::Link { log, mode: None }).await
+    }
+
+    /// The link of a conversation, if it has one.
+    ///
+    /// # Errors
+    /// As [`Client::members`].
+    pub fn link(&mut self, conversation: &str) -> Result<Option<CurrentLink>, Error> {
+        self.store.transaction(|tx| {
+            let found = views::find(tx, conversation)?;
+            views::link(tx, found.log)
+        })
+    }
+
+    /// Knocks where a link leads. It returns when the knock is at the door; [`Client::sync`] joins once
+    /// somebody has answered. `only_device`: this device takes the place of all that the user has there.
+    ///
+    /// # Errors
+    /// [`Error::InvalidLink`], [`Error::OwnLink`], [`Error::DeadLink`], [`Error::Pending`], …
+    pub async fn knock(&mut self, link: &str, only_device: bool) -> Result<(), Error> {
+        let link = Box::new(link.parse()?);
+        self.fulfil(Intent::Knock { link, only_device }).await
+    }
+
+    /// Who knocked and was not answered yet.
+    ///
+    /// # Errors
+    /// [`Error::UnknownConversation`], [`Error::AmbiguousConversation`].
+    pub fn knocks(&mut self, conversation: &str) -> Result<Vec<PendingKnock>, Error> {
+        self.store.transaction(|tx| {
+            let found = views::find(tx, conversation)?;
+            views::knocks(tx, found.log)
+        })
+    }
+
+    /// Lets somebody in who knocked.
+    ///
+    /// # Errors
+    /// [`Error::NoKnock`], [`Error::Pending`], …
+    pub async fn accept(&mut self, conversation: &str, user: &str) -> Result<(), Error> {
+        let log = self.conversation(conversation)?.log;
+        let user = user.to_owned();
+        self.fulfil(Intent::Accept { log, user }).await
+    }
+
+    /// Does not let somebody in who knocked. Another member may, if it has heard the knock.
+    ///
+    /// # Errors
+    /// [`Error::NoKnock`].
+    pub async fn decline(&mut self, conversation: &str, user: &str) -> Result<(), Error> {
+        let log = self.conversation(conversation)?.log;
+        let user = user.to_owned();
+        self.fulfil(Intent::Decline { log, user }).await
     }
 
     /// Renews our own keys, which starts a new epoch.

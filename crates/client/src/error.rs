@@ -2,6 +2,7 @@
 
 use folkmoot_credential::{IdentityError, InvalidUserId, UserId};
 use folkmoot_protocol::Refusal;
+use folkmoot_protocol::door::LinkError;
 use folkmoot_protocol::ids::LogId;
 use folkmoot_protocol::sealed::SealError;
 
@@ -96,6 +97,18 @@ pub enum Error {
     /// The user is none.
     #[error("{0} is no member")]
     NotMember(UserId),
+    /// The text is no link.
+    #[error(transparent)]
+    InvalidLink(#[from] LinkError),
+    /// The link leads to a conversation of ours.
+    #[error("the link leads to '{0}', where you are a member")]
+    OwnLink(String),
+    /// There is no link.
+    #[error("'{0}' has no link: `invite --link` makes one")]
+    NoLink(String),
+    /// Nobody of this name has knocked.
+    #[error("{0} has not knocked, or somebody has answered: `sync` shows who is in")]
+    NoKnock(UserId),
     /// The user named itself.
     #[error("this cannot be done to oneself; another member has to")]
     Oneself,
@@ -104,6 +117,9 @@ pub enum Error {
     OtherDomain(UserId),
 
     // What others did.
+    /// The link leads nowhere.
+    #[error("the link is no longer good: ask for the current one")]
+    DeadLink,
     /// The directory knows no such user.
     #[error("there is no user {0}: check the name; they have to `register` first")]
     UnknownUser(UserId),

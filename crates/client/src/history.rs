@@ -76,6 +76,8 @@ tls_enum! {
         TwoLogs(TwoLogs) = 11,
         /// A commit that cannot be followed. It is kept as evidence.
         Invalid(Invalid) = 16,
+        /// A device of somebody's took the place of what was there of them.
+        Replaced(Change) = 12,
     }
 }
 

@@ -68,7 +68,7 @@ pub use history::{
 };
 pub use logic::{Event, Standing};
 pub use text::Text;
-pub use views::{Account, Conversation, Member, Members};
+pub use views::{Account, Conversation, CurrentLink, Member, Members, PendingKnock};
 #[cfg(feature = "transport")]
 pub use world::System;
 pub use world::World;

@@ -22,6 +22,33 @@ pub fn signer(tx: &dyn Transaction) -> Result<SignatureKeyPair, Error> {
     Ok(account.ok_or(Error::NotRegistered)?.signer())
 }
 
+/// Makes another device of the same user out of this one, for a test in which somebody has lost the
+/// first: nothing else makes a second device yet.
+///
+/// # Errors
+/// [`Error::NotRegistered`], or the store's.
+#[cfg(feature = "sabotage")]
+pub fn become_another_device(
+    tx: &mut dyn Transaction,
+    now: u64,
+    rng: &mut dyn rand_core::CryptoRng,
+) -> Result<(), Error> {
+    use folkmoot_credential::{CERTIFICATE_SECONDS, DeviceCertificate, Validity};
+    let account: Option<AccountRow> = rows::get(tx, Table::Account, rows::ACCOUNT)?;
+    let mut account = account.ok_or(Error::NotRegistered)?;
+    let device = folkmoot_protocol::keys::SigningKey::generate(rng);
+    account.certificate = DeviceCertificate::issue(
+        account.user.clone(),
+        device.public(),
+        Validity::starting(now / 1000, CERTIFICATE_SECONDS),
+        &account.identity.0,
+    );
+    account.device = rows::Seed(device);
+    tx.delete_prefix(Table::Packages, &[])?;
+    rows::put(tx, Table::Account, rows::ACCOUNT, &account)?;
+    Ok(())
+}
+
 /// What can be taken away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Guard {

@@ -1,12 +1,17 @@
 //! What the store holds, as applications see it. Nothing is changed here.
 
-use folkmoot_credential::{DeviceCredential, UserId};
+use folkmoot_credential::{DeviceCredential, LinkMode, UserId};
+use folkmoot_mls::group::Group;
+use folkmoot_protocol::door::{DoorKeys, Link};
 use folkmoot_protocol::ids::LogId;
 use folkmoot_protocol::keys::PublicKey;
 
 use crate::error::Error;
 use crate::history::{HistoryEntry, HistoryPosition};
-use crate::logic::rows::{self, AccountRow, ConversationRow, OutboxRow, Stage, Wish};
+use crate::logic::doors::link_policy;
+use crate::logic::rows::{
+    self, AccountRow, ConversationRow, DoorRow, DoorStage, KnockRow, OutboxRow, Stage, Wish,
+};
 use crate::logic::{Standing, groups};
 use crate::store::{StoreError, Table, Transaction};
 
@@ -150,23 +155,77 @@ pub fn find(tx: &dyn Transaction, name: &str) -> Result<Conversation, Error> {
     }
 }
 
+/// The link of a conversation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CurrentLink {
+    /// Where to knock.
+    pub link: Link,
+    /// Whether members are asked about those who knock.
+    pub asks: bool,
+}
+
+/// Somebody who knocked, and was not answered yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PendingKnock {
+    /// Who.
+    pub user: UserId,
+    /// With which device.
+    pub device: PublicKey,
+    /// When we heard of it, milliseconds since 1970.
+    pub since: u64,
+    /// Whether it is on its way in.
+    pub answering: bool,
+}
+
+/// The link of a conversation, once its door is there; `None` without one.
+///
+/// # Errors
+/// As [`members`].
+pub fn link(tx: &dyn Transaction, log: LogId) -> Result<Option<CurrentLink>, Error> {
+    let group = member_group(tx, log)?;
+    let Some(policy) = link_policy(group.extensions()) else {
+        return Ok(None);
+    };
+    let doors: Vec<(_, DoorRow)> = rows::scan(tx, Table::Doors, &[])?;
+    let is_its = |row: &DoorRow| row.log == Some(log) && row.stage == DoorStage::Open;
+    let row = doors.into_iter().map(|(_, row)| row).find(is_its);
+    Ok(row.and_then(|row| {
+        Some(CurrentLink {
+            link: Link {
+                version: folkmoot_protocol::VERSION,
+                delivery_url: row.delivery.url.clone(),
+                delivery_key: row.delivery.key,
+                delivery_pin: row.delivery.pin.clone(),
+                door: DoorKeys::derive(&row.seed.0).door()?,
+            },
+            asks: policy.mode == LinkMode::Ask,
+        })
+    }))
+}
+
+/// Who knocked at the door of a conversation and was not answered yet, the first first.
+///
+/// # Errors
+/// Of the store.
+pub fn knocks(tx: &dyn Transaction, log: LogId) -> Result<Vec<PendingKnock>, Error> {
+    let rows: Vec<(_, KnockRow)> = rows::scan(tx, Table::Knocks, log.as_ref())?;
+    let mut rows: Vec<_> = rows.into_iter().map(|(_, row)| row).collect();
+    rows.sort_by_key(|row| (row.since, row.number));
+    let knocks = rows.into_iter().map(|row| PendingKnock {
+        user: row.user,
+        device: row.device,
+        since: row.since,
+        answering: row.answering.is_some(),
+    });
+    Ok(knocks.collect())
+}
+
 /// Who is in a conversation.
 ///
 /// # Errors
 /// [`Error::NoLongerMember`], [`Error::Left`], [`Error::Behind`], and of the store.
 pub fn members(tx: &dyn Transaction, log: LogId) -> Result<Members, Error> {
-    let row = rows::conversation(tx, log)?;
-    if !matches!(
-        row.standing,
-        Standing::Opening | Standing::Member | Standing::Stopped
-    ) {
-        return Err(match row.standing {
-            Standing::Left => Error::Left(row.title.0),
-            Standing::Behind => Error::Behind(row.title.0),
-            _ => Error::NoLongerMember(row.title.0),
-        });
-    }
-    let group = groups::load_group(tx, log)?;
+    let group = member_group(tx, log)?;
     let own = group.own_index();
     let members = group.members().filter_map(|(leaf, node)| {
         let credential = DeviceCredential::read(&node.credential).ok()?;
@@ -182,6 +241,22 @@ pub fn members(tx: &dyn Transaction, log: LogId) -> Result<Members, Error> {
         epoch_authenticator: group.epoch_authenticator().as_slice().to_vec(),
         members: members.collect(),
     })
+}
+
+/// The group of a conversation that we are in.
+fn member_group(tx: &dyn Transaction, log: LogId) -> Result<Group, Error> {
+    let row = rows::conversation(tx, log)?;
+    if !matches!(
+        row.standing,
+        Standing::Opening | Standing::Member | Standing::Stopped
+    ) {
+        return Err(match row.standing {
+            Standing::Left => Error::Left(row.title.0),
+            Standing::Behind => Error::Behind(row.title.0),
+            _ => Error::NoLongerMember(row.title.0),
+        });
+    }
+    groups::load_group(tx, log)
 }
 
 /// What was said and happened after a position, in order; from the beginning if there is none.

@@ -3,17 +3,19 @@
 
 use folkmoot_mls::codec::{Bytes, Decode, DecodeError, Encode, Reader, encode_bytes};
 use folkmoot_mls::extension::{ExtensionContent, ExtensionType};
-use folkmoot_mls::tls_struct;
+use folkmoot_mls::{tls_enum, tls_struct};
+use zeroize::Zeroize;
 
 use crate::keys::{BadSignature, PublicKey, SigningKey};
 use crate::{Domain, Version};
 
 /// The kinds of this module's extensions, for a leaf's capabilities.
-pub const EXTENSION_TYPES: [ExtensionType; 4] = [
+pub const EXTENSION_TYPES: [ExtensionType; 5] = [
     AcceptedKeys::EXTENSION_TYPE,
     Policy::EXTENSION_TYPE,
     Title::EXTENSION_TYPE,
     Committers::EXTENSION_TYPE,
+    LinkPolicy::EXTENSION_TYPE,
 ];
 
 tls_struct! {
@@ -181,7 +183,7 @@ impl Committers {
 }
 
 impl ExtensionContent for Committers {
-    const EXTENSION_TYPE: ExtensionType = ExtensionType(0xf045);
+    const EXTENSION_TYPE: ExtensionType = ExtensionType(0xf046);
 }
 
 /// What a group is called: at most 256 bytes of UTF-8 without control characters, which could
@@ -226,6 +228,73 @@ impl Decode for Title {
 
 impl ExtensionContent for Title {
     const EXTENSION_TYPE: ExtensionType = ExtensionType(0xf043);
+}
+
+tls_enum! {
+    /// Who answers those who knock.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum LinkMode: u8 {
+        /// Members are asked.
+        Ask = 1,
+        /// The first member that is online, unasked; but not who was removed from the group before.
+        Automatic = 2,
+    }
+}
+
+tls_struct! {
+    /// That a group has a link, at which people outside can knock. A group without one lacks this
+    /// extension. When it changes, and when somebody is removed, the link is replaced.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct LinkPolicy {
+        /// 1.
+        pub version: Version,
+        /// Who answers.
+        pub mode: LinkMode,
+        /// Counts the links that were made by a commit, from 1.
+        pub number: u64,
+    }
+}
+
+impl ExtensionContent for LinkPolicy {
+    const EXTENSION_TYPE: ExtensionType = ExtensionType(0xf047);
+}
+
+tls_struct! {
+    /// What a newcomer has to know of the group's link, and whom it does not let in unasked. In the
+    /// GroupInfo of a Welcome, so a word of whoever adds it.
+    #[derive(Clone, Default, PartialEq, Eq)]
+    pub struct LinkShare {
+        /// 1.
+        pub version: Version,
+        /// Whether the link follows from the newcomer's first epoch.
+        pub this_epoch: bool,
+        /// Else what it follows from, if there is one.
+        pub seed: Option<[u8; 32]>,
+        /// Hashes of those who were removed, at most [`LinkShare::MOST_BARRED`].
+        pub barred: Vec<[u8; 32]>,
+    }
+}
+
+impl LinkShare {
+    /// How many are named at most.
+    pub const MOST_BARRED: usize = 1000;
+}
+
+impl ExtensionContent for LinkShare {
+    const EXTENSION_TYPE: ExtensionType = ExtensionType(0xf048);
+}
+
+/// The seed is wiped.
+impl Drop for LinkShare {
+    fn drop(&mut self) {
+        self.seed.zeroize();
+    }
+}
+
+impl std::fmt::Debug for LinkShare {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LinkShare").finish_non_exhaustive()
+    }
 }
 
 #[cfg(test)]

@@ -6,10 +6,11 @@ use std::sync::{Arc, PoisonError, RwLock};
 use folkmoot_protocol::call::{Answer, Call};
 use folkmoot_protocol::delivery::{
     AcknowledgeRequest, AcknowledgeResponse, AppendRequest, CandidatesRequest, CandidatesResponse,
-    CollectRequest, CollectResponse, CountRequest, CountResponse, CreateMailboxRequest,
-    CreateMailboxResponse, DiscardRequest, DiscardResponse, DropRequest, DropResponse,
-    NonceResponse, OpenRequest, Payment, PickUpRequest, PickUpResponse, ReadRequest, ReadResponses,
-    Receipt, StockRequest, StockResponse, TakeRequest, TakeResponse,
+    CloseDoorRequest, CloseDoorResponse, CollectRequest, CollectResponse, CountRequest,
+    CountResponse, CreateDoorRequest, CreateMailboxRequest, CreateMailboxResponse, DiscardRequest,
+    DiscardResponse, DropRequest, DropResponse, NonceResponse, OpenRequest, Payment, PickUpRequest,
+    PickUpResponse, ReadRequest, ReadResponses, Receipt, StockRequest, StockResponse, TakeRequest,
+    TakeResponse,
 };
 use folkmoot_protocol::ids::MailboxId;
 use folkmoot_protocol::keys::{PublicKey, SigningKey};
@@ -32,6 +33,7 @@ use crate::logs::parse::Parsed;
 use crate::logs::pickup::PickUp;
 use crate::logs::read::{Progress, Reading};
 use crate::mailboxes::create::Create;
+use crate::mailboxes::doors::{CloseDoor, CreateDoor};
 use crate::mailboxes::letters::{self, Acknowledge, Drop};
 use crate::mailboxes::owner::Claim;
 use crate::mailboxes::ticket::TicketKey;
@@ -150,6 +152,13 @@ impl<S: Store> DeliveryService<S> {
             Call::Drop(request) => Answer::Drop(self.drop_envelope(request, now)?),
             Call::Collect(request) => Answer::Collect(self.collect(&request, now)?),
             Call::Acknowledge(request) => Answer::Acknowledge(self.acknowledge(&request, now)?),
+            Call::DoorNonce(_) => Answer::DoorNonce(self.nonce(now, rng)),
+            Call::CreateDoor(request) => Answer::CreateDoor(self.create_door(&request, now)?),
+            Call::CollectDoor(request) => Answer::CollectDoor(self.collect(&request, now)?),
+            Call::AcknowledgeDoor(request) => {
+                Answer::AcknowledgeDoor(self.acknowledge(&request, now)?)
+            }
+            Call::CloseDoor(request) => Answer::CloseDoor(self.close_door(&request, now)?),
             Call::ShelfNonce(_) => Answer::ShelfNonce(self.nonce(now, rng)),
             Call::Stock(request) => Answer::Stock(self.stock(request, now)?),
             Call::Discard(request) => Answer::Discard(self.discard(&request, now)?),
@@ -364,6 +373,26 @@ impl<S: Store> DeliveryService<S> {
         self.pay(request.payment.as_ref(), &request.price(), now)?;
         let mailbox = self.commit(create, now)?.into();
         Ok(CreateMailboxResponse { mailbox })
+    }
+
+    fn create_door(
+        &self,
+        request: &CreateDoorRequest,
+        now: u64,
+    ) -> Result<CreateMailboxResponse, Refusal> {
+        let create = CreateDoor::check(request, self.public_key, &self.nonces, now)?;
+        let mailbox = self.commit(create, now)?.into();
+        Ok(CreateMailboxResponse { mailbox })
+    }
+
+    fn close_door(
+        &self,
+        request: &CloseDoorRequest,
+        now: u64,
+    ) -> Result<CloseDoorResponse, Refusal> {
+        let mailbox = self.owner(request.owner.as_ref(), Method::CloseDoor, request, now)?;
+        self.commit(CloseDoor { mailbox }, now)?;
+        Ok(CloseDoorResponse {})
     }
 
     fn drop_envelope(&self, request: DropRequest, now: u64) -> Result<DropResponse, Refusal> {

@@ -66,6 +66,19 @@ fn run(options: Options, printer: &Printer) -> Result<(), CliError> {
             online(printer, commands::remove(home, &group, &users, printer))
         }
         Command::Leave { group } => online(printer, commands::leave(home, &group, printer)),
+        Command::Invite {
+            group, ask, stop, ..
+        } => online(printer, commands::invite(home, &group, ask, stop, printer)),
+        Command::Knock { link, beside } => {
+            online(printer, commands::knock(home, &link, !beside, printer))
+        }
+        Command::Knocks { group } => commands::knocks(home, &group, printer),
+        Command::Accept { group, user } => {
+            online(printer, commands::accept(home, &group, &user, printer))
+        }
+        Command::Decline { group, user } => {
+            online(printer, commands::decline(home, &group, &user, printer))
+        }
         Command::Update { group } => online(printer, commands::update(home, &group, printer)),
         Command::Send { group, text } => online(
             printer,

@@ -64,6 +64,32 @@ pub enum Command {
     },
     /// Leave a group. It is done as soon as another member is online.
     Leave { group: String },
+    /// Make a link at which people outside of a group can knock, or show the one that there is.
+    Invite {
+        group: String,
+        /// A link, for whoever is to have it.
+        #[arg(long, required = true)]
+        link: bool,
+        /// Members are asked about each who knocks; else whoever was not removed is let in.
+        #[arg(long)]
+        ask: bool,
+        /// Take the link back.
+        #[arg(long, conflicts_with = "ask")]
+        stop: bool,
+    },
+    /// Ask to be let into a group, where a link leads.
+    Knock {
+        link: String,
+        /// Leave this user's other devices in the group; else this one takes their place.
+        #[arg(long)]
+        beside: bool,
+    },
+    /// Show who knocked and was not answered yet.
+    Knocks { group: String },
+    /// Let somebody in who knocked.
+    Accept { group: String, user: String },
+    /// Do not let somebody in who knocked.
+    Decline { group: String, user: String },
     /// Renew this device's keys in a group.
     Update { group: String },
     /// Send a message.

@@ -134,6 +134,97 @@ impl Display for Left {
     }
 }
 
+/// `invite --link`
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Link {
+    pub group: String,
+    /// None once it was taken back.
+    pub link: Option<String>,
+    /// Whether members are asked about each who knocks.
+    pub asks: bool,
+}
+
+impl Display for Link {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let group = Line(&self.group);
+        match &self.link {
+            Some(link) => {
+                let who = if self.asks {
+                    "members are asked about each who knocks"
+                } else {
+                    "the next member that is online lets them in"
+                };
+                write!(
+                    f,
+                    "Whoever has this link can knock at '{group}'; {who}:\n{link}"
+                )
+            }
+            None => write!(f, "'{group}' has no link any more."),
+        }
+    }
+}
+
+/// `knock`
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Knocked {}
+
+impl Display for Knocked {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str("Knocked. `folkmoot sync` joins as soon as a member has answered.")
+    }
+}
+
+/// `knocks`
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Knocks {
+    pub group: String,
+    pub knocks: Vec<Knock>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Knock {
+    pub user: String,
+    /// The device's signature key, in hexadecimal.
+    pub device: String,
+    /// When this device heard it, milliseconds since 1970.
+    pub since: u64,
+    /// Whether it is on its way in.
+    pub answering: bool,
+}
+
+impl Display for Knocks {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let group = Line(&self.group);
+        if self.knocks.is_empty() {
+            return write!(f, "Nobody waits at '{group}'.");
+        }
+        write!(f, "At '{group}':")?;
+        for knock in &self.knocks {
+            let device = knock.device.get(..16).unwrap_or(&knock.device);
+            let answering = if knock.answering {
+                "  (on the way in)"
+            } else {
+                ""
+            };
+            let (since, user) = (Time(knock.since), &knock.user);
+            write!(f, "\n  {since}  {user}  device {device}{answering}")?;
+        }
+        Ok(())
+    }
+}
+
+/// `decline`
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Declined {
+    pub user: String,
+}
+
+impl Display for Declined {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "{} is not let in.", Line(&self.user))
+    }
+}
+
 /// `send`
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Sent {
@@ -157,13 +248,41 @@ pub struct Synced {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Event {
-    Joined { group: String, inviter: String },
-    Message { group: String, from: String },
-    Changed { group: String, epoch: u64 },
-    Removed { group: String, by: String },
-    Left { group: String },
-    Waiting { what: String },
-    Failed { what: String },
+    Joined {
+        group: String,
+        inviter: String,
+    },
+    Message {
+        group: String,
+        from: String,
+    },
+    Changed {
+        group: String,
+        epoch: u64,
+    },
+    Removed {
+        group: String,
+        by: String,
+    },
+    Left {
+        group: String,
+    },
+    /// `accept` or `decline` answers.
+    Knocked {
+        group: String,
+        user: String,
+    },
+    /// The old link is no longer good.
+    NewLink {
+        group: String,
+        link: String,
+    },
+    Waiting {
+        what: String,
+    },
+    Failed {
+        what: String,
+    },
 }
 
 impl Display for Synced {
@@ -199,6 +318,15 @@ impl Display for Synced {
                     )?;
                 }
                 Event::Left { group } => write!(f, "You left '{}'.", Line(group))?,
+                Event::Knocked { group, user } => write!(
+                    f,
+                    "{} knocks at '{}': `accept` or `decline`.",
+                    Line(user),
+                    Line(group)
+                )?,
+                Event::NewLink { group, link } => {
+                    write!(f, "'{}' has a new link: {}", Line(group), Line(link))?;
+                }
                 Event::Waiting { what } => write!(f, "Waiting: {}.", Line(what))?,
                 Event::Failed { what } => write!(f, "Failed: {}.", Line(what))?,
             }
@@ -261,6 +389,10 @@ pub enum What {
     Removed {
         user: String,
     },
+    /// A device of the user's took the place of what was there of them.
+    Replaced {
+        user: String,
+    },
     /// Somebody left.
     Left,
     /// Keys were renewed.
@@ -301,6 +433,7 @@ impl Display for Entry {
             What::Joined => f.write_str(" added you"),
             What::Added { user } => write!(f, " added {user}"),
             What::Removed { user } => write!(f, " removed {user}"),
+            What::Replaced { user } => write!(f, " replaced the device of {user}"),
             What::Left => f.write_str(" left"),
             What::Updated => f.write_str(" renewed keys"),
             What::Epoch { authenticator } => {

@@ -65,20 +65,20 @@ impl KeyPackage {
         extensions: Extensions,
         rng: &mut dyn CryptoRng,
     ) -> Result<KeyPackageBundle, CryptoError> {
-        let init = suite.kem_key_pair(rng);
-        let encryption = suite.kem_key_pair(rng);
+        let (init_private_key, init_key) = suite.kem_key_pair(rng).into_halves();
+        let (encryption_private_key, encryption_key) = suite.kem_key_pair(rng).into_halves();
         let leaf_node = LeafNode::sign(
             suite,
             signer,
             leaf,
-            encryption.public_key,
+            encryption_key,
             LeafNodeSource::KeyPackage(lifetime),
             None,
         )?;
         let mut key_package = Self {
             version: ProtocolVersion::MLS10,
             cipher_suite: suite.id(),
-            init_key: init.public_key,
+            init_key,
             leaf_node,
             extensions,
             signature: Bytes::default(),
@@ -87,8 +87,8 @@ impl KeyPackage {
             suite.sign_with_label(signer, KEY_PACKAGE_TBS, &key_package.tbs())?;
         Ok(KeyPackageBundle {
             key_package,
-            init_private_key: init.private_key,
-            encryption_private_key: encryption.private_key,
+            init_private_key,
+            encryption_private_key,
         })
     }
 

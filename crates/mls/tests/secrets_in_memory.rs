@@ -206,7 +206,7 @@ fn groups_that_end() {
         for (node, pair) in Vec::<(u32, HpkeKeyPair)>::decode(&mut reader).unwrap() {
             wanted.push(Wanted::new(
                 format!("key of node {node}"),
-                &pair.private_key,
+                pair.private_key(),
             ));
         }
     }

@@ -11,10 +11,11 @@ use crate::authentication::{
 };
 use crate::delivery::{
     AcknowledgeRequest, AcknowledgeResponse, AppendRequest, CandidatesRequest, CandidatesResponse,
-    CollectRequest, CollectResponse, CountRequest, CountResponse, CreateMailboxRequest,
-    CreateMailboxResponse, DiscardRequest, DiscardResponse, DropRequest, DropResponse,
-    NonceRequest, NonceResponse, OpenRequest, PickUpRequest, PickUpResponse, ReadRequest,
-    ReadResponse, ReadResponses, Receipt, StockRequest, StockResponse, TakeRequest, TakeResponse,
+    CloseDoorRequest, CloseDoorResponse, CollectRequest, CollectResponse, CountRequest,
+    CountResponse, CreateDoorRequest, CreateMailboxRequest, CreateMailboxResponse, DiscardRequest,
+    DiscardResponse, DropRequest, DropResponse, NonceRequest, NonceResponse, OpenRequest,
+    PickUpRequest, PickUpResponse, ReadRequest, ReadResponse, ReadResponses, Receipt, StockRequest,
+    StockResponse, TakeRequest, TakeResponse,
 };
 
 /// What a connection is used for. Two purposes never share one, so that a service which watches
@@ -31,6 +32,8 @@ pub enum Purpose {
     Mailbox,
     /// Others' shelves and mailboxes: take and drop.
     Letters,
+    /// The doors of one's groups, and those at which answers to one's knocks come in.
+    Doors,
 }
 
 /// Bytes that are no call or no answer: whoever sent them is to blame.
@@ -160,6 +163,16 @@ calls! {
     Collect = "/folkmoot.delivery.v1.Mailboxes/Collect", Mailbox, CollectRequest => CollectResponse;
     /// Empties one's mailbox.
     Acknowledge = "/folkmoot.delivery.v1.Mailboxes/Acknowledge", Mailbox, AcknowledgeRequest => AcknowledgeResponse;
+    /// A nonce for an owner's proofs at a door.
+    DoorNonce = "/folkmoot.delivery.v1.Doors/Nonce", Doors, NonceRequest => NonceResponse;
+    /// Makes a door.
+    CreateDoor = "/folkmoot.delivery.v1.Doors/Create", Doors, CreateDoorRequest => CreateMailboxResponse;
+    /// Reads what came in at a door.
+    CollectDoor = "/folkmoot.delivery.v1.Doors/Collect", Doors, CollectRequest => CollectResponse;
+    /// Clears what came in at a door.
+    AcknowledgeDoor = "/folkmoot.delivery.v1.Doors/Acknowledge", Doors, AcknowledgeRequest => AcknowledgeResponse;
+    /// Closes a door.
+    CloseDoor = "/folkmoot.delivery.v1.Doors/Close", Doors, CloseDoorRequest => CloseDoorResponse;
     /// A nonce for an owner's proofs at its shelf.
     ShelfNonce = "/folkmoot.delivery.v1.Shelves/Nonce", Mailbox, NonceRequest => NonceResponse;
     /// Adds KeyPackages to one's shelf.

@@ -200,7 +200,7 @@ mod tests {
     fn an_invitation_opens_in_its_mailbox() {
         let mut rng = Counting(0);
         let key = sealed::mailbox_key_pair(&mut rng);
-        let public = sealed::mailbox_public_key(&key.public_key).unwrap();
+        let public = sealed::mailbox_public_key(key.public_key()).unwrap();
         let envelope = invitation().seal(1, &public, &mut rng).unwrap();
         assert!(envelope.len() <= crate::limits::ENVELOPE);
         assert_eq!(Invitation::open(1, &key, &envelope), Ok(invitation()));

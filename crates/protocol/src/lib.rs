@@ -7,8 +7,9 @@
 //! - **Statements** are TLS-encoded structures that begin with a version. Everything that is
 //!   signed, hashed or compared is one: [`log`] (entries, chain, heads), [`proof`] (who may do what),
 //!   [`mailbox`] (mailboxes and shelves), [`invitation`] (what members seal for each other, with
-//!   [`sealed`]), [`plaintext`] (what they say to each other), and those of the crate `credential`,
-//!   which [`directory`] reads, and the anonymous tokens that pay for requests ([`token`]).
+//!   [`sealed`]), [`door`] (links, and how who is outside knocks), [`plaintext`] (what they say to each
+//!   other), those of the crate `credential`, which [`directory`] reads, and the anonymous tokens that
+//!   pay for requests ([`token`]).
 //!
 //! [`call`] lists every call of both services once, typed, so that a state machine can ask and answer
 //! without knowing what carries its words. A refusal is a [`Refusal`], the same in a gRPC status and in a test without any network.
@@ -16,6 +17,7 @@
 pub mod call;
 mod codec;
 pub mod directory;
+pub mod door;
 pub mod fence;
 #[cfg(feature = "grpc")]
 pub mod grpc;
@@ -127,6 +129,10 @@ pub mod limits {
     pub const UNSEEN_AFTER_MS: u64 = 2000;
     /// Envelopes in one mailbox.
     pub const ENVELOPES_PER_MAILBOX: u32 = 1000;
+    /// Envelopes at one door.
+    pub const ENVELOPES_PER_DOOR: u32 = 200;
+    /// Envelopes that come in at one door in a minute.
+    pub const DOOR_DROPS_PER_MINUTE: u32 = 30;
     /// KeyPackages on one shelf, and in one request about it.
     pub const PACKAGES_PER_SHELF: usize = 1000;
     /// Bytes of the random name of a take.

@@ -34,13 +34,25 @@ tls_struct! {
 }
 
 /// What the proof of a request covers beside mailbox, method and nonce. Requests without content
-/// (create, count) cover nothing more.
+/// (create, count, close) cover nothing more.
 pub trait OwnerContent {
     /// The bytes of [`MailboxProof::content`](crate::proof::MailboxProof::content).
     fn owner_content(&self) -> Bytes;
 }
 
 impl OwnerContent for delivery::CreateMailboxRequest {
+    fn owner_content(&self) -> Bytes {
+        Bytes::default()
+    }
+}
+
+impl OwnerContent for delivery::CreateDoorRequest {
+    fn owner_content(&self) -> Bytes {
+        self.ticket.as_slice().into()
+    }
+}
+
+impl OwnerContent for delivery::CloseDoorRequest {
     fn owner_content(&self) -> Bytes {
         Bytes::default()
     }

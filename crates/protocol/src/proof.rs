@@ -19,9 +19,9 @@ tls_enum! {
         Read = 3,
         /// `Mailboxes.Create`
         CreateMailbox = 4,
-        /// `Mailboxes.Collect`
+        /// `Mailboxes.Collect`, `Doors.Collect`
         Collect = 5,
-        /// `Mailboxes.Acknowledge`
+        /// `Mailboxes.Acknowledge`, `Doors.Acknowledge`
         Acknowledge = 6,
         /// `Shelves.Stock`
         Stock = 7,
@@ -31,6 +31,10 @@ tls_enum! {
         Count = 9,
         /// `Logs.Candidates`
         Candidates = 10,
+        /// `Doors.Create`
+        CreateDoor = 20,
+        /// `Doors.Close`
+        CloseDoor = 21,
     }
 }
 

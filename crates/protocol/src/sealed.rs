@@ -21,6 +21,7 @@ const SHELF_NONCE: &str = "shelf nonce";
 const SHARED_PART: &str = "welcome, shared part";
 const OWN_PART: &str = "welcome, own part";
 const INVITATION: &[u8] = b"Folkmoot 1.0 invitation";
+const KNOCK: &[u8] = b"Folkmoot 1.0 knock";
 
 /// An envelope's plaintext is padded to a multiple of this, so that all invitations look alike.
 const ENVELOPE_STEP: usize = 1024;
@@ -131,11 +132,41 @@ pub fn seal_envelope(
     content: &[u8],
     rng: &mut dyn CryptoRng,
 ) -> Result<Vec<u8>, CryptoError> {
+    seal_for(INVITATION, key_version, mailbox_key, content, rng)
+}
+
+/// Seals a knock to the key of a door. Its length tells steps of 1 KiB only.
+///
+/// # Errors
+/// [`CryptoError::InvalidPublicKey`]: whoever made the link is to blame.
+pub fn seal_knock(
+    door_key: &[u8; 32],
+    content: &[u8],
+    rng: &mut dyn CryptoRng,
+) -> Result<Vec<u8>, CryptoError> {
+    seal_for(KNOCK, 0, door_key, content, rng)
+}
+
+/// Opens what [`seal_knock`] sealed.
+///
+/// # Errors
+/// [`SealError`]: whoever dropped it is to blame.
+pub fn open_knock(door_key: &HpkeKeyPair, envelope: &[u8]) -> Result<Secret, SealError> {
+    open_for(KNOCK, 0, door_key, envelope)
+}
+
+fn seal_for(
+    purpose: &[u8],
+    key_version: u16,
+    mailbox_key: &[u8; 32],
+    content: &[u8],
+    rng: &mut dyn CryptoRng,
+) -> Result<Vec<u8>, CryptoError> {
     let mut padded = Zeroizing::new(Bytes::from(content).to_bytes());
     let length = padded.len().next_multiple_of(ENVELOPE_STEP);
     padded.resize(length, 0);
     let aad = key_version.to_bytes();
-    let ciphertext = suite().hpke_seal(mailbox_key, &envelope_info(), &aad, &padded, rng)?;
+    let ciphertext = suite().hpke_seal(mailbox_key, &envelope_info(purpose), &aad, &padded, rng)?;
     let envelope = SealedEnvelope {
         version: VERSION,
         key_version,
@@ -153,6 +184,15 @@ pub fn open_envelope(
     mailbox_key: &HpkeKeyPair,
     envelope: &[u8],
 ) -> Result<Secret, SealError> {
+    open_for(INVITATION, key_version, mailbox_key, envelope)
+}
+
+fn open_for(
+    purpose: &[u8],
+    key_version: u16,
+    mailbox_key: &HpkeKeyPair,
+    envelope: &[u8],
+) -> Result<Secret, SealError> {
     let envelope = SealedEnvelope::from_bytes(envelope)?;
     if envelope.version != VERSION {
         return Err(SealError::Version(envelope.version));
@@ -161,7 +201,12 @@ pub fn open_envelope(
         return Err(SealError::Version(envelope.key_version));
     }
     let aad = key_version.to_bytes();
-    let padded = suite().hpke_open(mailbox_key, &envelope_info(), &aad, &envelope.ciphertext)?;
+    let padded = suite().hpke_open(
+        mailbox_key,
+        &envelope_info(purpose),
+        &aad,
+        &envelope.ciphertext,
+    )?;
     let mut reader = folkmoot_mls::codec::Reader::new(&padded);
     let content = Secret::from(reader.prefixed()?);
     if reader.rest().iter().all(|byte| *byte == 0) {
@@ -182,8 +227,8 @@ pub fn mailbox_public_key(key: &HpkePublicKey) -> Option<[u8; 32]> {
     key.as_ref().try_into().ok()
 }
 
-fn envelope_info() -> HpkeInfo {
-    suite().hpke_info(&[INVITATION])
+fn envelope_info(purpose: &[u8]) -> HpkeInfo {
+    suite().hpke_info(&[purpose])
 }
 
 fn package_nonce(shelf_key: &[u8; 32], key_package: &[u8]) -> [u8; 12] {
@@ -306,7 +351,7 @@ pub(crate) mod tests {
     fn envelopes_open_for_the_mailbox_alone_and_look_alike() {
         let mut rng = Counting(0);
         let key = mailbox_key_pair(&mut rng);
-        let public = mailbox_public_key(&key.public_key).unwrap();
+        let public = mailbox_public_key(key.public_key()).unwrap();
         let short = seal_envelope(1, &public, b"short", &mut rng).unwrap();
         let long = seal_envelope(1, &public, &[7; 900], &mut rng).unwrap();
         assert_eq!(short.len(), long.len());

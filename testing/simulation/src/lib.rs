@@ -17,7 +17,7 @@ mod wishes;
 
 pub use disk::{Disk, File, Tap, Written};
 pub use people::{CRASHES, Crash, Person};
-pub use wishes::{add, follow, leave, new, remove, send};
+pub use wishes::{accept, add, decline, follow, knock, leave, link, new, remove, send};
 
 use std::collections::{BTreeSet, VecDeque};
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use folkmoot_client::store::{Store, Table};
-use folkmoot_client::views::{self, Conversation, Members};
+use folkmoot_client::views::{self, Conversation, CurrentLink, Members};
 use folkmoot_client::{Error, HistoryEntry, What};
 
 use crate::{PersonId, Sim};
@@ -70,6 +70,29 @@ impl Sim {
             .into_iter()
             .filter_map(said)
             .collect()
+    }
+
+    /// The link of a conversation, as a person knows it.
+    ///
+    /// # Panics
+    /// If the person is no member.
+    pub fn link(&mut self, who: PersonId, title: &str) -> Option<CurrentLink> {
+        let log = self.conversation(who, title).log;
+        let store = &mut self.people[who].store;
+        let link = store.transaction(|tx| views::link(tx, log));
+        link.expect("a member knows it")
+    }
+
+    /// Who waits at the door of a conversation, as a person knows it.
+    ///
+    /// # Panics
+    /// If the person's store cannot be read.
+    pub fn knocks(&mut self, who: PersonId, title: &str) -> Vec<String> {
+        let log = self.conversation(who, title).log;
+        let store = &mut self.people[who].store;
+        let knocks = store.transaction(|tx| views::knocks(tx, log));
+        let knocks = knocks.expect("the store works").into_iter();
+        knocks.map(|knock| knock.user.name.to_string()).collect()
     }
 
     /// The rows of a person's table.

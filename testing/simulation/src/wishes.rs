@@ -1,6 +1,8 @@
 //! Shorthands for what people ask for.
 
 use folkmoot_client::logic::Intent;
+use folkmoot_credential::LinkMode;
+use folkmoot_protocol::door::Link;
 use folkmoot_protocol::ids::LogId;
 
 /// A message.
@@ -50,6 +52,35 @@ pub fn remove(log: LogId, users: &[&str]) -> Intent {
         log,
         users: names(users),
     }
+}
+
+/// A link, or none.
+#[must_use]
+pub fn link(log: LogId, mode: Option<LinkMode>) -> Intent {
+    Intent::Link { log, mode }
+}
+
+/// To be let in where a link leads, in place of all that the user has there.
+#[must_use]
+pub fn knock(link: &Link) -> Intent {
+    Intent::Knock {
+        link: Box::new(link.clone()),
+        only_device: true,
+    }
+}
+
+/// To let somebody in who knocked.
+#[must_use]
+pub fn accept(log: LogId, user: &str) -> Intent {
+    let user = user.to_owned();
+    Intent::Accept { log, user }
+}
+
+/// Not to.
+#[must_use]
+pub fn decline(log: LogId, user: &str) -> Intent {
+    let user = user.to_owned();
+    Intent::Decline { log, user }
 }
 
 fn names(users: &[&str]) -> Vec<String> {

@@ -420,7 +420,7 @@ fn sort_private_keys(
         let mut secret = Secret::from(drawn.to_vec());
         for _ in 0..3 {
             let pair = suite.kem_derive_key_pair(&suite.derive_secret(&secret, "node"));
-            if !trees.contains(&pair.public_key[..]) {
+            if !trees.contains(&pair.public_key()[..]) {
                 break;
             }
             sorted.gone.add("path secrets", &secret);

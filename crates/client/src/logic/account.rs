@@ -50,7 +50,7 @@ impl AccountRow {
             mailbox: self.mailbox().0,
             mailbox_key: MailboxKey {
                 version: self.mailbox_key_version,
-                key: mailbox_public_key(&self.mailbox_key.public_key)?,
+                key: mailbox_public_key(self.mailbox_key.public_key())?,
             },
             shelf_key: ShelfKey {
                 version: self.shelf_key_version,

@@ -7,6 +7,7 @@ use folkmoot_mls::extension::Extensions;
 use folkmoot_mls::group::{CommitBuilder, Group, IncludeProposals};
 use folkmoot_mls::key_package::KeyPackage;
 use folkmoot_mls::message::MlsMessage;
+use folkmoot_mls::proposal::Proposal;
 use folkmoot_mls::tree_math::LeafIndex;
 use folkmoot_protocol::VERSION;
 use folkmoot_protocol::invitation::SealedWelcome;
@@ -20,7 +21,7 @@ use super::outbox::Built;
 use super::proposals::{Due, due, is_at};
 use super::rows::{
     self, AddWish, AttemptRow, CommitAttempt, Contested, ConversationRow, OutboxRow, RemoveWish,
-    Seed, TargetDevice, Wish,
+    Replaces, Seed, Target, TargetDevice, Wish,
 };
 use super::{COMMIT, Step};
 use crate::error::{BadPackage, Error};
@@ -31,7 +32,7 @@ const CUT_IN: u32 = 4;
 
 /// What a commit is to do, as far as it has to be known until the commit is built.
 #[derive(Default)]
-struct Plan<'a> {
+pub(super) struct Plan<'a> {
     removed: Vec<LeafIndex>,
     packages: Vec<KeyPackage>,
     devices: Vec<&'a TargetDevice>,
@@ -42,7 +43,7 @@ struct Plan<'a> {
 }
 
 /// How a plan ends before it is one.
-enum Over {
+pub(super) enum Over {
     Done,
     Failed(Error),
 }
@@ -61,6 +62,7 @@ impl Step<'_> {
         let planned = match wish {
             Wish::Add(wish) => self.plan_add(&held.group, wish, next.tried)?,
             Wish::Remove(wish) => plan_remove(&held.group, wish, next.tried),
+            Wish::Link(wish) => self.plan_link(&held.group, row.log, wish)?,
             Wish::Proposals if row.cause == 0 => Err(Over::Done),
             Wish::Contest => match &row.contested {
                 Some(contested) => Ok(plan_contest(&held.group, contested)),
@@ -85,7 +87,9 @@ impl Step<'_> {
             self.keep(&mut row, held)?;
             return Ok(Built::Failed(Error::NotCommitter(title)));
         }
+        let share = self.link_share(&held.group, row.log, plan.removes(&held.group, &due))?;
         let builder = plan.builder(&held.group, due);
+        let builder = builder.group_info_extensions(Extensions::default().with(&share));
         let mut ctx = context(self.now / 1000, self.rng);
         let pending = match builder.build(&mut held.keys, &account.signer(), &mut ctx) {
             Ok(pending) => pending,
@@ -186,15 +190,20 @@ impl Step<'_> {
         tried: bool,
     ) -> Result<Result<Plan<'a>, Over>, Error> {
         let mut plan = Plan::default();
-        let present: Vec<_> = members(group)
-            .filter_map(|(_, member)| member.device())
-            .collect();
+        let present: Vec<_> = members(group).collect();
         let mut accepted: AcceptedKeys =
             group.extensions().get().ok().flatten().unwrap_or_default();
         let mut new_key = false;
         for target in &wish.targets {
             for device in &target.devices {
-                if present.contains(&device.device) {
+                let goes = |member: &DeviceCredential| match target.replaces {
+                    Replaces::Nothing => false,
+                    Replaces::Device => member.device() == Some(device.device),
+                    Replaces::User => member.user == target.user,
+                };
+                let is_it = |member: &DeviceCredential| member.device() == Some(device.device);
+                let mut others = present.iter().filter(|(_, member)| !goes(member));
+                if others.any(|(_, member)| is_it(member)) {
                     continue;
                 }
                 let damaged = || StoreError::DamagedRow(Table::Outbox.name());
@@ -206,6 +215,18 @@ impl Step<'_> {
                     let error = Error::BadPackage(target.user.clone(), BadPackage::Lifetime);
                     return Ok(Err(Over::Failed(error)));
                 }
+                if has_leaf_of(group, &package) {
+                    continue;
+                }
+                let gone = present.iter().filter(|(_, member)| goes(member));
+                for (leaf, _) in gone {
+                    if *leaf == group.own_index() {
+                        return Ok(Err(Over::Failed(Error::Oneself)));
+                    }
+                    if !plan.removed.contains(leaf) {
+                        plan.removed.push(*leaf);
+                    }
+                }
                 let authority = target.authority.ok_or_else(damaged)?;
                 new_key |= accepted.insert(target.user.domain.clone(), authority);
                 plan.packages.push(package);
@@ -215,6 +236,8 @@ impl Step<'_> {
         if plan.packages.is_empty() {
             // Somebody else was faster.
             let user = wish.targets.first().map(|target| target.user.clone());
+            let knocked = |target: &Target| target.replaces != Replaces::Nothing;
+            let tried = tried || wish.targets.iter().any(knocked);
             return Ok(Err(match user {
                 Some(user) if !tried => Over::Failed(Error::AlreadyMember(user)),
                 _ => Over::Done,
@@ -294,7 +317,33 @@ impl Step<'_> {
     }
 }
 
+/// Whether a KeyPackage was used for a member already, that has not renewed its leaf since.
+pub(super) fn has_leaf_of(group: &Group, package: &KeyPackage) -> bool {
+    let key = &package.leaf_node.encryption_key;
+    group.members().any(|(_, node)| node.encryption_key == *key)
+}
+
 impl Plan<'_> {
+    /// To change the group's extensions.
+    pub(super) fn of(extensions: Extensions) -> Self {
+        Self {
+            extensions: Some(extensions),
+            ..Self::default()
+        }
+    }
+
+    /// Whether the commit removes anybody.
+    fn removes(&self, group: &Group, due: &Due) -> bool {
+        let pending = group.pending_proposals();
+        let mut by_reference = pending
+            .iter()
+            .filter(|(reference, _)| due.references.contains(reference));
+        let is_remove = |proposal: &Proposal| matches!(proposal, Proposal::Remove(_));
+        !self.removed.is_empty()
+            || !due.leaves.is_empty()
+            || by_reference.any(|(_, pending)| is_remove(&pending.proposal))
+    }
+
     /// The commit that does all of it, and what others have proposed.
     fn builder(&self, group: &Group, due: Due) -> CommitBuilder {
         let include = IncludeProposals::AllOf(due.references);

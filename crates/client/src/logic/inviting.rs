@@ -19,7 +19,9 @@ use folkmoot_protocol::sealed::{open_package, suite};
 use folkmoot_protocol::{Refusal, VERSION};
 
 use super::groups::{load_group, members};
-use super::rows::{self, AddWish, ConversationRow, Key, OutboxRow, Target, TargetDevice, Wish};
+use super::rows::{
+    self, AddWish, ConversationRow, Key, OutboxRow, Replaces, Target, TargetDevice, Wish,
+};
 use super::session::{Asked, Task};
 use super::shelf::{DAY, SUITE, lane};
 use super::{Ask, IntentId, Standing, Step, address};
@@ -300,6 +302,10 @@ impl Step<'_> {
         let Some((_, wish)) = self.add_wish(log, intent)? else {
             return Ok(());
         };
+        let knocked = |target: &&Target| target.replaces != Replaces::Nothing;
+        if let (Refusal::NotFound, Some(target)) = (&refusal, wish.targets.iter().find(knocked)) {
+            return self.waits_no_longer(log, intent, target.user.clone());
+        }
         let waiting = wish.targets.iter().find(|target| !target.looked_up);
         let error = match (refusal, waiting) {
             (Refusal::UnknownUser | Refusal::NameInvalid, Some(target)) => {
@@ -367,15 +373,7 @@ fn check_package(
     if !declared {
         return Err(BadPackage::Undeclared);
     }
-    let span = lifetime.not_after.saturating_sub(lifetime.not_before);
-    if span > LONGEST_LIFETIME || !has_time_left(&key_package, now) {
-        return Err(BadPackage::Lifetime);
-    }
-    key_package
-        .verify_signature(suite())
-        .map_err(|_| BadPackage::Signature)?;
-    leaf.verify_signature(suite(), &leaf.to_bytes(), None)
-        .map_err(|_| BadPackage::Signature)?;
+    check_key_package(&key_package, now)?;
     let credential =
         DeviceCredential::read(&leaf.credential).map_err(|_| BadPackage::OtherDevice)?;
     let accepted = authority.as_ref().map(|key| (&user.domain, key));
@@ -389,4 +387,23 @@ fn check_package(
     } else {
         Err(BadPackage::OtherDevice)
     }
+}
+
+/// Checks what a KeyPackage says of itself: version and suite, lifetime, signatures.
+pub(super) fn check_key_package(key_package: &KeyPackage, now: u64) -> Result<(), BadPackage> {
+    let leaf = &key_package.leaf_node;
+    let LeafNodeSource::KeyPackage(lifetime) = leaf.leaf_node_source else {
+        return Err(BadPackage::Malformed);
+    };
+    if key_package.version != ProtocolVersion::MLS10 || key_package.cipher_suite != SUITE {
+        return Err(BadPackage::Undeclared);
+    }
+    let span = lifetime.not_after.saturating_sub(lifetime.not_before);
+    if span > LONGEST_LIFETIME || !has_time_left(key_package, now) {
+        return Err(BadPackage::Lifetime);
+    }
+    key_package
+        .verify_signature(suite())
+        .and_then(|()| leaf.verify_signature(suite(), &leaf.to_bytes(), None))
+        .map_err(|_| BadPackage::Signature)
 }

@@ -12,7 +12,7 @@ use folkmoot_protocol::log::SignedHead;
 
 use super::groups::{Held, context, derive_fence, member};
 use super::merging::check_rules;
-use super::rows::{self, ConversationRow, InvitationRow, PackageRow};
+use super::rows::{self, ConversationRow, DoorStage, InvitationRow, PackageRow};
 use super::session::{Asked, Task};
 use super::{Ask, Event, IntentId, Standing, Step};
 use crate::error::{BadService, Error};
@@ -179,6 +179,7 @@ impl Step<'_> {
         if !package.last_resort {
             // Used, whatever becomes of it.
             self.tx.delete(Table::Packages, &reference)?;
+            self.knock_answered(&reference)?;
             self.session.count = true;
             self.wake.push(Task::Mailbox);
         }
@@ -224,6 +225,20 @@ impl Step<'_> {
         }
         let (fence, exported) = derive_fence(&mut keys)?;
         changes.append(exported);
+        let stored = DeliveryAddress {
+            url: invitation.delivery_url.clone(),
+            key: invitation.delivery_key,
+            pin: invitation.delivery_pin.clone(),
+        };
+        self.forget_doors(invitation.log)?;
+        let delivery = stored.clone();
+        let share = joined.group_info.extensions.get().ok().flatten();
+        let share = share.unwrap_or_default();
+        let door = self.shared_door(&group, &mut keys, &share)?;
+        if let Some((seed, exported)) = door {
+            changes.append(exported);
+            self.put_door(Some(invitation.log), delivery, seed, DoorStage::Open, None)?;
+        }
         let title: Option<Title> = group.extensions().get().ok().flatten();
         let log = invitation.log;
         let mut conversation = ConversationRow {
@@ -235,11 +250,7 @@ impl Step<'_> {
             title: title
                 .map_or_else(|| log.to_string(), |title| title.as_str().to_owned())
                 .into(),
-            delivery: DeliveryAddress {
-                url: invitation.delivery_url.clone(),
-                key: invitation.delivery_key,
-                pin: invitation.delivery_pin.clone(),
-            },
+            delivery: stored,
             branch: head.branch,
             tip: commit,
             epoch: group.epoch(),
@@ -265,6 +276,8 @@ impl Step<'_> {
         ] {
             self.tx.delete_prefix(table, log.as_ref())?;
         }
+        self.tx.delete_prefix(Table::Barred, log.as_ref())?;
+        self.bar_hashes(log, &share.barred)?;
         self.apply(log, &changes)?;
         self.put_fence(log, conversation.epoch, &fence)?;
         self.put_chain(&conversation)?;

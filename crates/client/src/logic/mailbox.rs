@@ -152,10 +152,6 @@ impl Step<'_> {
         if account.collected != after {
             return Ok(());
         }
-        let mut kept = self
-            .tx
-            .scan(Table::Invitations, &[], None, MOST_INVITATIONS)?
-            .len();
         for envelope in &answer.envelopes {
             if envelope.number <= account.collected {
                 continue;
@@ -164,23 +160,32 @@ impl Step<'_> {
             let version = account.mailbox_key_version;
             let opened = Invitation::open(version, &account.mailbox_key, &envelope.envelope);
             if let Ok(invitation) = opened {
-                let address = invitation.address;
-                let known = self.tx.get(Table::Invitations, address.as_ref())?.is_some();
-                if !known && kept < MOST_INVITATIONS {
-                    kept += 1;
-                    let row = InvitationRow {
-                        version: Version,
-                        invitation,
-                        ends: 0,
-                        next: 0,
-                        delay: 0,
-                    };
-                    rows::put(self.tx, Table::Invitations, address.as_ref(), &row)?;
-                }
-                self.wake.push(Task::Join(address));
+                self.keep_invitation(invitation)?;
             }
         }
         self.put_account(&account)?;
+        Ok(())
+    }
+
+    /// Makes a row of an invitation, if there is room for it.
+    pub(super) fn keep_invitation(&mut self, invitation: Invitation) -> Result<(), Error> {
+        let address = invitation.address;
+        let kept = self
+            .tx
+            .scan(Table::Invitations, &[], None, MOST_INVITATIONS)?
+            .len();
+        let known = self.tx.get(Table::Invitations, address.as_ref())?.is_some();
+        if !known && kept < MOST_INVITATIONS {
+            let row = InvitationRow {
+                version: Version,
+                invitation,
+                ends: 0,
+                next: 0,
+                delay: 0,
+            };
+            rows::put(self.tx, Table::Invitations, address.as_ref(), &row)?;
+        }
+        self.wake.push(Task::Join(address));
         Ok(())
     }
 

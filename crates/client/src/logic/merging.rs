@@ -85,9 +85,13 @@ impl Step<'_> {
         let log = reader.row.log;
         self.apply(log, &held.group.proposals_deletion())?;
         self.apply(log, &commit.changes)?;
-        let Held { keys, past, .. } = held;
+        let Held {
+            keys, past, group, ..
+        } = held;
+        let before = group.extensions().clone();
         let mut held = self.load(&reader.row)?;
         held.past = past;
+        self.door_after(&reader.row, &before, &mut held, &commit.effects)?;
         self.end_epoch(&mut reader.row, &mut held, keys, place, cut)?;
         self.enter(reader, held, &commit.next_fence.0, place)?;
         if let Some(changed) = changed {
@@ -151,6 +155,8 @@ impl Step<'_> {
                     past: held.past,
                 };
                 let cut = declared.is_some_and(|declared| declared.cut);
+                let before = held.group.extensions();
+                self.door_after(&reader.row, before, &mut next, &effects)?;
                 self.end_epoch(&mut reader.row, &mut next, held.keys, place, cut)?;
                 self.enter(reader, next, &fence, place)?;
                 self.write_changes(&reader.row, place, &changed)?;
@@ -236,10 +242,15 @@ impl Step<'_> {
             by: by.clone(),
             user: user.clone(),
         };
+        let is_back = |user: &&UserId| added.contains(user);
+        let (back, removed): (Vec<_>, Vec<_>) = removed.iter().partition(is_back);
+        self.bar(row.log, &removed, added)?;
+        let added = added.iter().filter(|user| !back.contains(user));
         let gone = |user: &UserId| What::Left(Update { by: user.clone() });
         let mut lines: Vec<What> = left.iter().map(gone).collect();
         lines.extend(removed.iter().map(|user| What::Removed(change(user))));
-        lines.extend(added.iter().map(|user| What::Added(change(user))));
+        lines.extend(back.iter().map(|user| What::Replaced(change(user))));
+        lines.extend(added.map(|user| What::Added(change(user))));
         if lines.is_empty() {
             lines.push(What::Updated(Update { by: by.clone() }));
         }

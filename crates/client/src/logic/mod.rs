@@ -17,11 +17,13 @@ mod chain;
 mod committers;
 mod committing;
 mod contests;
+pub(crate) mod doors;
 mod following;
 pub(crate) mod groups;
 mod heads;
 mod inviting;
 mod joining;
+mod knocking;
 mod mailbox;
 mod merging;
 mod opening;
@@ -37,12 +39,13 @@ pub(crate) mod shelf;
 mod tokens;
 mod wishes;
 
-use folkmoot_credential::{DeliveryAddress, Domain, Name};
+use folkmoot_credential::{DeliveryAddress, Domain, LinkMode, Name, UserId};
 use folkmoot_mls::codec::{Decode, DecodeError, Encode, Reader};
 use folkmoot_mls::tls_enum;
 use folkmoot_protocol::Refusal;
 use folkmoot_protocol::call::{Answer, Call};
-use folkmoot_protocol::ids::LogId;
+use folkmoot_protocol::door::Link;
+use folkmoot_protocol::ids::{LogId, MailboxId};
 use rand_core::CryptoRng;
 
 use crate::error::{BadService, Error};
@@ -150,6 +153,34 @@ pub enum Intent {
         media_type: String,
         /// What it says.
         content: Vec<u8>,
+    },
+    /// A link at which people outside can knock, or none.
+    Link {
+        /// Where.
+        log: LogId,
+        /// Who answers; `None`: there is to be no link.
+        mode: Option<LinkMode>,
+    },
+    /// To be let in.
+    Knock {
+        /// Where.
+        link: Box<Link>,
+        /// Whether this is our only device: it takes the place of others that we had.
+        only_device: bool,
+    },
+    /// To let somebody in who knocked.
+    Accept {
+        /// Where.
+        log: LogId,
+        /// Whom.
+        user: String,
+    },
+    /// Not to.
+    Decline {
+        /// Where.
+        log: LogId,
+        /// Whom.
+        user: String,
     },
     /// Everything that is new.
     Sync,
@@ -268,6 +299,22 @@ pub enum Event {
         title: String,
         /// The line.
         entry: HistoryEntry,
+    },
+    /// Somebody knocked, and a person has to answer.
+    Knocked {
+        /// Which conversation.
+        log: LogId,
+        /// What it is called.
+        title: String,
+        /// Who.
+        user: UserId,
+    },
+    /// A conversation has another link than before: the old one is no longer good.
+    NewLink {
+        /// Which conversation.
+        log: LogId,
+        /// What it is called.
+        title: String,
     },
     /// An invitation led to nothing.
     Uninvited {
@@ -422,6 +469,10 @@ impl Step<'_> {
                 media_type,
                 content,
             } => self.want_send(log, media_type, content),
+            Intent::Link { log, mode } => self.want_link(log, mode),
+            Intent::Knock { link, only_device } => self.knock(*link, only_device),
+            Intent::Accept { log, user } => self.accept_knock(log, &user),
+            Intent::Decline { log, user } => self.decline_knock(log, &user),
             Intent::Sync => self.sync(),
             Intent::Follow { log } => self.follow_log(log),
         }
@@ -437,6 +488,9 @@ impl Step<'_> {
         self.wake.extend(followed.copied().map(Task::Follow));
         for (_, row) in rows::scan::<rows::OutboxRow>(self.tx, Table::Outbox, &[])? {
             self.wake.push(Task::Invite(row.log, row.intent));
+        }
+        for (key, _) in self.tx.scan(Table::Doors, &[], None, usize::MAX)? {
+            self.wake.extend(MailboxId::read(&key).map(Task::Door));
         }
         self.wake_joins()
     }
@@ -457,6 +511,7 @@ impl Step<'_> {
             Task::Follow(log) => self.advance_follow(log)?,
             Task::Invite(log, intent) => self.advance_invite(log, intent)?,
             Task::Join(address) => self.advance_join(address)?,
+            Task::Door(mailbox) => self.advance_door(mailbox)?,
         };
         if let Some(Ask {
             to,
@@ -513,6 +568,8 @@ impl Step<'_> {
             (_, Asked::Nonce, Answer::LogNonce(answer)) => self.keep_nonce(task, answer.nonce),
             (_, Asked::Nonce, Answer::MailboxNonce(answer)) => self.keep_nonce(task, answer.nonce),
             (_, Asked::Nonce, Answer::ShelfNonce(answer)) => self.keep_nonce(task, answer.nonce),
+            (_, Asked::Nonce, Answer::DoorNonce(answer)) => self.keep_nonce(task, answer.nonce),
+            (Task::Door(mailbox), asked, answer) => self.at_door(mailbox, asked, &answer),
             (_, Asked::Register, Answer::Register(answer)) => self.registered(&answer),
             (_, Asked::Issuers, Answer::Issuers(answer)) => self.issuers_listed(&answer),
             (_, Asked::Draw(number), Answer::DrawTokens(answer)) => self.drawn(number, &answer),
@@ -564,18 +621,7 @@ impl Step<'_> {
         match &refusal {
             // The same again later: what was to be sent is kept as it is.
             temporary if temporary.is_temporary() => {
-                let until = self
-                    .now
-                    .saturating_add(self.session.back_off(task, temporary));
-                self.session.set(task, State::Waiting(until));
-                let pause = match task {
-                    Task::Follow(_) => Pause::Stream,
-                    _ => Pause::Service,
-                };
-                self.outputs.push(Output::Wait { until, pause });
-                self.tell(Event::Blocked {
-                    error: refusal.into(),
-                });
+                self.wait(task, refusal);
                 return Ok(());
             }
             // Once more with a fresh one; a service that refuses that too is at fault.
@@ -595,11 +641,28 @@ impl Step<'_> {
                 self.invite_refused(log, intent, refusal)
             }
             (Task::Join(address), Asked::PickUp { .. }) => self.pick_up_refused(address, refusal),
+            (Task::Door(mailbox), asked) => self.door_refused(mailbox, &asked, refusal),
             _ => {
                 self.block(task, refusal.into());
                 Ok(())
             }
         }
+    }
+
+    /// Asks again later.
+    fn wait(&mut self, task: Task, refusal: Refusal) {
+        let until = self
+            .now
+            .saturating_add(self.session.back_off(task, &refusal));
+        self.session.set(task, State::Waiting(until));
+        let pause = match task {
+            Task::Follow(_) => Pause::Stream,
+            _ => Pause::Service,
+        };
+        self.outputs.push(Output::Wait { until, pause });
+        self.tell(Event::Blocked {
+            error: refusal.into(),
+        });
     }
 
     /// Leaves a task until the user, or a new process, tries again.

@@ -127,6 +127,9 @@ impl Step<'_> {
     ) -> Result<(), Error> {
         self.tx
             .delete(Table::Outbox, &rows::outbox_key(log, intent))?;
+        if result.is_err() {
+            self.forget_answer(log, intent)?;
+        }
         if let Err(error) = &result
             && !self.session.own.contains(&intent)
         {
@@ -144,12 +147,12 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// Looks at the invitations that wait for the log to be read.
+    /// Looks at the invitations, and at the doors, that wait for the log to be read.
     pub(super) fn wake_invites(&mut self, log: LogId) -> Result<(), Error> {
         for row in self.outbox(log)? {
             self.wake.push(Task::Invite(log, row.intent));
         }
-        Ok(())
+        self.wake_doors(log)
     }
 
     /// Tells of each message once that it is held back.

@@ -183,6 +183,7 @@ impl Step<'_> {
         ] {
             self.tx.delete_prefix(table, log.as_ref())?;
         }
+        self.forget_doors(log)?;
         for waiting in self.outbox(log)? {
             let title = row.title.0.clone();
             let result = match (&waiting.wish, row.standing) {
@@ -268,6 +269,7 @@ impl Step<'_> {
             End::Head => {
                 let reading = self.session.reading(log);
                 reading.at_head = true;
+                reading.at = self.now;
                 reading.wanted = false;
                 self.wake_invites(log)?;
             }

@@ -1,7 +1,7 @@
 //! The rows of the store: what each holds, and its key.
 
 use folkmoot_credential::{
-    Binding, Committer, DeliveryAddress, DeviceCertificate, UserId, Version,
+    Binding, Committer, DeliveryAddress, DeviceCertificate, LinkMode, UserId, Version,
 };
 use folkmoot_mls::codec::{Bytes, Decode, DecodeError, Encode, Reader};
 use folkmoot_mls::crypto::{HpkeKeyPair, Secret};
@@ -10,9 +10,10 @@ use folkmoot_mls::key_package::KeyPackageBundle;
 use folkmoot_mls::records::Changes;
 use folkmoot_mls::tree_math::LeafIndex;
 use folkmoot_mls::{tls_enum, tls_struct};
+use folkmoot_protocol::door::Door;
 use folkmoot_protocol::ids::{ChainHash, EntryId, LogId, MailboxId, PickupAddress};
 use folkmoot_protocol::invitation::Invitation;
-use folkmoot_protocol::keys::{PublicKey, SigningKey};
+use folkmoot_protocol::keys::{PublicKey, SigningKey, hash};
 use folkmoot_protocol::log::{Head, SignedHead};
 use folkmoot_protocol::plaintext::MessageId;
 use folkmoot_protocol::token::draw::IssuerEntry;
@@ -345,6 +346,8 @@ tls_enum! {
         Proposals = 6,
         /// To commit beside what is not valid. No user asked for it.
         Contest = 16,
+        /// A link, of another kind, or none.
+        Link(LinkWish) = 7,
     }
 }
 
@@ -381,6 +384,13 @@ tls_struct! {
 
 tls_struct! {
     #[derive(Clone)]
+    pub(crate) struct LinkWish {
+        pub mode: Option<LinkMode>,
+    }
+}
+
+tls_struct! {
+    #[derive(Clone)]
     pub(crate) struct AddWish {
         pub targets: Vec<Target>,
         /// Opens the shared part of the Welcome.
@@ -399,7 +409,21 @@ tls_struct! {
         pub looked_up: bool,
         /// The AS that vouches for the user.
         pub authority: Option<PublicKey>,
+        /// Whether what the group has of the user goes.
+        pub replaces: Replaces,
         pub devices: Vec<TargetDevice>,
+    }
+}
+
+tls_enum! {
+    /// What goes when a device is added.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub(crate) enum Replaces: u8 {
+        Nothing = 0,
+        /// What the group has of the same device: it has lost its state.
+        Device = 1,
+        /// All that the group has of the user: this is its only device.
+        User = 2,
     }
 }
 
@@ -468,6 +492,91 @@ tls_struct! {
     }
 }
 
+tls_enum! {
+    /// How far a door is.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub(crate) enum DoorStage: u8 {
+        /// It is to be made, or somebody else has.
+        Making = 1,
+        Open = 2,
+        /// It is to be closed.
+        Closing = 3,
+        /// It cannot be made: somebody has closed it.
+        Dead = 4,
+    }
+}
+
+tls_struct! {
+    /// A door of which we have the keys.
+    #[derive(Clone)]
+    pub(crate) struct DoorRow {
+        pub version: Version,
+        pub stage: DoorStage,
+        /// Whose link leads there; of none, we wait for an answer there.
+        pub log: Option<LogId>,
+        pub delivery: DeliveryAddress,
+        pub seed: Key,
+        /// The last envelope that was looked at.
+        pub collected: u64,
+        /// The last envelope that the DS was told to delete.
+        pub acknowledged: u64,
+        /// What we said elsewhere, if we wait for an answer here.
+        pub knocking: Option<Knocking>,
+    }
+}
+
+tls_struct! {
+    /// Our knock.
+    #[derive(Clone)]
+    pub(crate) struct Knocking {
+        pub intent: IntentId,
+        /// Where.
+        pub to: Door,
+        /// The reference of the KeyPackage.
+        pub package: Bytes,
+        /// Sealed.
+        pub envelope: Bytes,
+        pub dropped: bool,
+        /// The end of waiting, milliseconds since 1970.
+        pub ends: u64,
+    }
+}
+
+tls_struct! {
+    /// Somebody who knocked.
+    #[derive(Clone)]
+    pub(crate) struct KnockRow {
+        pub version: Version,
+        /// At which door, and its number there.
+        pub door: MailboxId,
+        pub number: u64,
+        pub user: UserId,
+        pub device: PublicKey,
+        /// The AS that vouches for the user.
+        pub authority: PublicKey,
+        pub only_device: bool,
+        /// The KeyPackage as an MLSMessage.
+        pub package: Bytes,
+        pub answer: Door,
+        /// When we heard it, milliseconds since 1970.
+        pub since: u64,
+        /// When it is our turn to answer, if nobody has to be asked.
+        pub turn: u64,
+        /// The intent to let it in, while there is one.
+        pub answering: Option<IntentId>,
+        /// Whether no person was asked about that.
+        pub unasked: bool,
+    }
+}
+
+tls_struct! {
+    /// That somebody was removed.
+    #[derive(Clone)]
+    pub(crate) struct BarredRow {
+        pub version: Version,
+    }
+}
+
 tls_struct! {
     /// Why an intent was given up.
     #[derive(Clone)]
@@ -503,6 +612,14 @@ pub(crate) fn outbox_key(log: LogId, intent: IntentId) -> Vec<u8> {
 
 pub(crate) fn attempt_key(log: LogId, entry: EntryId) -> Vec<u8> {
     (log, entry).to_bytes()
+}
+
+pub(crate) fn knock_key(log: LogId, package: &[u8]) -> Vec<u8> {
+    (log, hash("knock", &Bytes::from(package))).to_bytes()
+}
+
+pub(crate) fn barred_key(log: LogId, user: &[u8; 32]) -> Vec<u8> {
+    (log, *user).to_bytes()
 }
 
 // ---- reading and writing
@@ -565,8 +682,15 @@ pub(crate) fn outcome(
     let account: Option<AccountRow> = get(tx, Table::Account, ACCOUNT)?;
     let registers = |row: AccountRow| row.intent == intent && row.stage != Stage::Ready;
     let outbox = scan::<OutboxRow>(tx, Table::Outbox, &[])?;
+    let knocks = |row: &DoorRow| {
+        let knocking = row.knocking.as_ref();
+        let waits = |knocking: &Knocking| knocking.intent == intent && !knocking.dropped;
+        row.stage != DoorStage::Closing && knocking.is_some_and(waits)
+    };
+    let doors = scan::<DoorRow>(tx, Table::Doors, &[])?;
     let opening = scan::<ConversationRow>(tx, Table::Conversations, &[])?;
     let waits = account.is_some_and(registers)
+        || doors.iter().any(|(_, row)| knocks(row))
         || outbox
             .iter()
             .any(|(_, row)| row.intent == intent && !row.has_left_log())

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use folkmoot_credential::UserId;
 use folkmoot_mls::codec::Bytes;
 use folkmoot_protocol::Refusal;
-use folkmoot_protocol::ids::{EntryId, LogId, PickupAddress};
+use folkmoot_protocol::ids::{EntryId, LogId, MailboxId, PickupAddress};
 
 use super::groups::Held;
 use super::tokens::Paid;
@@ -32,6 +32,8 @@ pub(super) enum Task {
     Invite(LogId, IntentId),
     /// Waiting for a Welcome.
     Join(PickupAddress),
+    /// A door, of a group's or for an answer to us.
+    Door(MailboxId),
 }
 
 /// What a call was about, with what its answer needs.
@@ -57,6 +59,13 @@ pub(super) enum Asked {
     /// A read whose answer comes in parts and has no end of its own.
     Follow(Cursor),
     LookUp(UserId),
+    CreateDoor,
+    /// After which envelope.
+    CollectDoor(u64),
+    AcknowledgeDoor(u64),
+    CloseDoor,
+    /// A knock.
+    Knock,
     Take,
     Drop(PickupAddress),
     /// Whether at another service than our own.
@@ -102,6 +111,8 @@ pub(super) struct Reading {
     pub at_head: bool,
     /// Somebody wants to know what is new.
     pub wanted: bool,
+    /// When it was at the head, milliseconds since 1970.
+    pub at: u64,
     /// Where we stood when an append lost: losing there again contradicts what was read.
     pub lost_at: Option<u64>,
 }
@@ -131,6 +142,8 @@ pub(super) struct Marks {
     /// Intents that this process began, and will hear of.
     pub own: BTreeSet<IntentId>,
     pub collect: bool,
+    /// Doors that are to be looked at.
+    pub collect_doors: BTreeSet<MailboxId>,
     pub count: bool,
     /// When the shelf was counted, milliseconds since 1970.
     pub counted: Option<u64>,

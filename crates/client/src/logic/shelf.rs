@@ -15,6 +15,7 @@ use folkmoot_mls::message::MlsMessage;
 use folkmoot_protocol::Refusal;
 use folkmoot_protocol::call::Call;
 use folkmoot_protocol::delivery::{CountRequest, CountResponse, Lane, Package, StockRequest};
+use folkmoot_protocol::door;
 use folkmoot_protocol::fence;
 use folkmoot_protocol::proof::Method;
 use folkmoot_protocol::sealed::{seal_package, suite};
@@ -33,7 +34,7 @@ pub(super) const STOCK: u64 = 20;
 const LOW: u64 = 8;
 
 /// How long a package is good for: 28 days.
-const LIFETIME: u64 = 28 * DAY;
+pub(super) const LIFETIME: u64 = 28 * DAY;
 
 /// How long a package of last resort is good for: not quite the 90 days that are the most.
 const LAST_RESORT_LIFETIME: u64 = 89 * DAY;
@@ -51,11 +52,12 @@ pub(super) const DAY: u64 = 24 * 3600;
 
 /// The components that our leaves say we support. Who supports any supports the first two
 /// (draft-ietf-mls-extensions, section 4.6).
-const COMPONENTS: [ComponentID; 4] = [
+const COMPONENTS: [ComponentID; 5] = [
     ComponentID::APP_COMPONENTS,
     ComponentID::SAFE_AAD,
     ComponentID::LAST_RESORT_KEY_PACKAGE,
     fence::COMPONENT,
+    door::COMPONENT,
 ];
 
 /// The suite that clients use.
@@ -116,31 +118,54 @@ impl Step<'_> {
             } else {
                 LIFETIME
             };
-            let now = self.now / 1000;
-            let lifetime = Lifetime {
-                not_before: now.saturating_sub(BACKDATE_SECONDS),
-                not_after: now.saturating_add(lifetime),
-            };
             let mut extensions = Extensions::default();
             if last_resort {
                 let mark = LastResortKeyPackage::default();
                 extensions.set(&AppDataDictionary::default().with(&mark));
             }
-            let leaf = leaf_parameters(account)?;
-            let signer = account.signer();
-            let bundle = KeyPackage::create(suite(), &signer, leaf, lifetime, extensions, self.rng)
-                .map_err(folkmoot_mls::error::Error::from)?;
-            let reference = bundle.key_package.reference(suite());
-            let row = PackageRow {
-                version: Version,
-                expires: lifetime.not_after,
-                bundle,
-                last_resort,
-                stocked: false,
-            };
-            rows::put(self.tx, Table::Packages, &reference, &row)?;
+            self.make_package(account, lifetime, extensions, last_resort, false)?;
         }
         Ok(())
+    }
+
+    /// Makes a package that is good for so many seconds. `stocked`: it is for no shelf. Returns its
+    /// reference.
+    fn make_package(
+        &mut self,
+        account: &AccountRow,
+        seconds: u64,
+        extensions: Extensions,
+        last_resort: bool,
+        stocked: bool,
+    ) -> Result<(Bytes, KeyPackage), Error> {
+        let now = self.now / 1000;
+        let lifetime = Lifetime {
+            not_before: now.saturating_sub(BACKDATE_SECONDS),
+            not_after: now.saturating_add(seconds),
+        };
+        let leaf = leaf_parameters(account)?;
+        let signer = account.signer();
+        let bundle = KeyPackage::create(suite(), &signer, leaf, lifetime, extensions, self.rng)
+            .map_err(folkmoot_mls::error::Error::from)?;
+        let reference: Bytes = bundle.key_package.reference(suite()).as_slice().into();
+        let key_package = bundle.key_package.clone();
+        let row = PackageRow {
+            version: Version,
+            expires: lifetime.not_after,
+            bundle,
+            last_resort,
+            stocked,
+        };
+        rows::put(self.tx, Table::Packages, &reference, &row)?;
+        Ok((reference, key_package))
+    }
+
+    /// Makes a package to knock with.
+    pub(super) fn make_knock_package(
+        &mut self,
+        account: &AccountRow,
+    ) -> Result<(Bytes, KeyPackage), Error> {
+        self.make_package(account, LIFETIME, Extensions::default(), false, true)
     }
 
     /// The call that puts packages on the shelf which are not there, if there are any.

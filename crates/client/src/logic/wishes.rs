@@ -1,11 +1,11 @@
 //! What the user asks for: checked, and made a wish in the outbox, which is done whatever happens.
 
 use folkmoot_credential::{UserId, Version};
-use folkmoot_protocol::ids::LogId;
+use folkmoot_protocol::ids::{LogId, MailboxId};
 use folkmoot_protocol::plaintext::{MessageId, Plaintext};
 
 use super::rows::{
-    self, AddWish, ConversationRow, Key, OutboxRow, RemoveWish, SendWish, Target, Wish,
+    self, AddWish, ConversationRow, Key, OutboxRow, RemoveWish, Replaces, SendWish, Target, Wish,
 };
 use super::session::Task;
 use super::{Event, IntentId, Standing, Step};
@@ -71,6 +71,9 @@ impl Step<'_> {
         // Joining counts too; this is for what others took in vain, and for packages that expire.
         let counted = self.session.counted;
         self.session.count |= counted.is_none_or(|at| self.now >= at.saturating_add(COUNT_MS));
+        for (key, _) in self.tx.scan(Table::Doors, &[], None, usize::MAX)? {
+            self.session.collect_doors.extend(MailboxId::read(&key));
+        }
         for (key, _) in self.tx.scan(Table::Conversations, &[], None, usize::MAX)? {
             if let Some(log) = LogId::read(&key) {
                 self.session.reading(log).wanted = true;
@@ -103,7 +106,7 @@ impl Step<'_> {
             wish,
         };
         self.put_outbox(&row)?;
-        if matches!(row.wish, Wish::Add(_) | Wish::Remove(_)) {
+        if matches!(row.wish, Wish::Add(_) | Wish::Remove(_) | Wish::Link(_)) {
             // Who is a member is judged by what the log says now.
             self.session.reading(log).at_head = false;
         }
@@ -118,12 +121,22 @@ impl Step<'_> {
             user,
             looked_up: false,
             authority: None,
+            replaces: Replaces::Nothing,
             devices: Vec::new(),
         };
+        let targets = users.into_iter().map(target).collect();
+        self.put_targets(log, targets).map(drop)
+    }
+
+    /// Makes a wish of adding those.
+    pub(super) fn put_targets(
+        &mut self,
+        log: LogId,
+        targets: Vec<Target>,
+    ) -> Result<IntentId, Error> {
         let shared_key = Key::generate(self.rng);
         let mut take = [0; 32];
         self.rng.fill_bytes(&mut take);
-        let targets = users.into_iter().map(target).collect();
         let intent = self.wish(
             log,
             Wish::Add(AddWish {
@@ -133,7 +146,7 @@ impl Step<'_> {
             }),
         )?;
         self.wake.push(Task::Invite(log, intent));
-        Ok(())
+        Ok(intent)
     }
 
     /// The users that somebody typed.

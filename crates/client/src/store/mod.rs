@@ -64,6 +64,12 @@ tables! {
     Attempts = "attempts", true;
     /// Invitations until they are used, by pickup address.
     Invitations = "invitations", true;
+    /// Doors: those of our groups' links, and those at which we wait for an answer, by mailbox.
+    Doors = "doors", true;
+    /// Who knocked at our groups' doors: log id, then hash of the KeyPackage.
+    Knocks = "knocks", true;
+    /// Who was removed, and is not let in again unasked: log id, then hash of the user.
+    Barred = "barred", false;
     /// What was said and what happened: log id, then sequence number, then a number within the entry.
     History = "history", false;
     /// Hashes of the log: log id, then sequence number.

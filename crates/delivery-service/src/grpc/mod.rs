@@ -7,15 +7,17 @@ use std::time::Duration;
 use folkmoot_mls::codec::Decode;
 use folkmoot_protocol::Refusal;
 use folkmoot_protocol::call::{Answer, Call};
+use folkmoot_protocol::delivery::doors_server::{Doors, DoorsServer};
 use folkmoot_protocol::delivery::logs_server::{Logs, LogsServer};
 use folkmoot_protocol::delivery::mailboxes_server::{Mailboxes, MailboxesServer};
 use folkmoot_protocol::delivery::shelves_server::{Shelves, ShelvesServer};
 use folkmoot_protocol::delivery::{
     AcknowledgeRequest, AcknowledgeResponse, AppendRequest, CandidatesRequest, CandidatesResponse,
-    CollectRequest, CollectResponse, CountRequest, CountResponse, CreateMailboxRequest,
-    CreateMailboxResponse, DiscardRequest, DiscardResponse, DropRequest, DropResponse,
-    NonceRequest, NonceResponse, OpenRequest, PickUpRequest, PickUpResponse, ReadRequest,
-    ReadResponse, Receipt, StockRequest, StockResponse, TakeRequest, TakeResponse,
+    CloseDoorRequest, CloseDoorResponse, CollectRequest, CollectResponse, CountRequest,
+    CountResponse, CreateDoorRequest, CreateMailboxRequest, CreateMailboxResponse, DiscardRequest,
+    DiscardResponse, DropRequest, DropResponse, NonceRequest, NonceResponse, OpenRequest,
+    PickUpRequest, PickUpResponse, ReadRequest, ReadResponse, Receipt, StockRequest, StockResponse,
+    TakeRequest, TakeResponse,
 };
 use folkmoot_protocol::limits;
 use folkmoot_protocol::rate::{Limiter, Rate, address};
@@ -56,15 +58,22 @@ pub fn add_to<S: Store>(
     };
     let logs = LogsServer::new(skin.clone()).max_decoding_message_size(limits::REQUEST);
     let mailboxes = MailboxesServer::new(skin.clone()).max_decoding_message_size(MAILBOX_REQUEST);
+    let doors = DoorsServer::new(skin.clone()).max_decoding_message_size(MAILBOX_REQUEST);
     let shelves = ShelvesServer::new(skin).max_decoding_message_size(SHELF_REQUEST);
     #[cfg(feature = "tap")]
-    let (logs, mailboxes, shelves) = {
+    let (logs, mailboxes, doors, shelves) = {
         let tap = folkmoot_protocol::tap::Tap::of("delivery");
-        (tap.on(logs), tap.on(mailboxes), tap.on(shelves))
+        (
+            tap.on(logs),
+            tap.on(mailboxes),
+            tap.on(doors),
+            tap.on(shelves),
+        )
     };
     routes
         .add_service(logs)
         .add_service(mailboxes)
+        .add_service(doors)
         .add_service(shelves)
 }
 
@@ -226,6 +235,16 @@ server! {
         drop: Drop(DropRequest) -> DropResponse;
         collect: Collect(CollectRequest) -> CollectResponse;
         acknowledge: Acknowledge(AcknowledgeRequest) -> AcknowledgeResponse;
+    }
+}
+
+server! {
+    Doors {
+        nonce: DoorNonce(NonceRequest) -> NonceResponse;
+        create: CreateDoor(CreateDoorRequest) -> CreateMailboxResponse, costs one;
+        collect: CollectDoor(CollectRequest) -> CollectResponse;
+        acknowledge: AcknowledgeDoor(AcknowledgeRequest) -> AcknowledgeResponse;
+        close: CloseDoor(CloseDoorRequest) -> CloseDoorResponse;
     }
 }
 

@@ -5,11 +5,13 @@ use std::ops::ControlFlow;
 use folkmoot_mls::codec::Bytes;
 use folkmoot_protocol::Refusal;
 use folkmoot_protocol::delivery::{CollectResponse, DropRequest, Envelope};
+use folkmoot_protocol::door::ticket_hash;
 use folkmoot_protocol::ids::MailboxId;
 use folkmoot_protocol::keys::hash;
 use folkmoot_protocol::limits;
+use subtle::ConstantTimeEq;
 
-use super::{EnvelopeRecord, MailboxRecord, TicketRecord, ticket};
+use super::{DoorRecord, EnvelopeRecord, MailboxRecord, TicketRecord, ticket};
 use crate::decision::{Decision, Denial, Request};
 use crate::fields::{self, bound};
 use crate::store::{Change, RECORD_VERSION, StoreError, View, get, scan};
@@ -17,11 +19,18 @@ use crate::store::{Change, RECORD_VERSION, StoreError, View, get, scan};
 /// What an envelope takes on the wire beside its content, at most.
 const ENVELOPE_OVERHEAD: usize = 32;
 
+/// Milliseconds of a minute.
+const MINUTE: u64 = 60 * 1000;
+
 /// An envelope for a mailbox, and the ticket that lets it in.
 pub(crate) struct Drop {
     mailbox: MailboxId,
     /// The ticket's hash.
     ticket: [u8; 32],
+    /// The ticket's hash if it is the standing one of a door.
+    standing: [u8; 32],
+    /// Under which a drop at a door is remembered, so that a repeat succeeds.
+    repeat: [u8; 32],
     envelope: Bytes,
 }
 
@@ -33,31 +42,62 @@ impl Drop {
         let mailbox = fields::mailbox(&request.mailbox)?;
         bound(request.envelope.len(), limits::ENVELOPE)?;
         let ticket = request.ticket.try_into().map_err(|_| Refusal::NotFound)?;
+        let envelope = request.envelope.into();
         Ok(Self {
             mailbox,
             ticket: ticket::stored(&ticket),
-            envelope: request.envelope.into(),
+            standing: ticket_hash(&ticket),
+            repeat: hash("drop at a door", &(ticket, &envelope)),
+            envelope,
         })
     }
 }
 
+/// What a drop rests on.
+pub(crate) struct DropView {
+    mailbox: Option<MailboxRecord>,
+    door: Option<DoorRecord>,
+    /// The ticket; at a door, the memory of this very drop.
+    ticket: Option<TicketRecord>,
+}
+
 impl Request for Drop {
-    type View = (Option<MailboxRecord>, Option<TicketRecord>);
+    type View = DropView;
     type Outcome = ();
 
     fn load(&self, records: &dyn View) -> Result<Self::View, StoreError> {
-        Ok((
-            get(records, self.mailbox, &[])?,
-            get(records, self.mailbox, &self.ticket)?,
-        ))
+        let door: Option<DoorRecord> = get(records, self.mailbox, &[])?;
+        let ticket = if door.is_some() {
+            &self.repeat
+        } else {
+            &self.ticket
+        };
+        Ok(DropView {
+            mailbox: get(records, self.mailbox, &[])?,
+            ticket: get(records, self.mailbox, ticket)?,
+            door,
+        })
     }
 
-    /// The same envelope again on the same ticket succeeds; another one is `Taken`. An unknown or
-    /// expired ticket and an unknown mailbox are `NotFound`.
-    fn decide(&self, (mailbox, ticket): Self::View, now: u64) -> Result<Decision<()>, Denial> {
-        let (Some(mailbox), Some(ticket)) = (mailbox, ticket) else {
-            return Err(Refusal::NotFound.into());
-        };
+    /// The same envelope again on the same ticket succeeds; another one is `Taken`, but at a door. An
+    /// unknown or expired ticket, a closed door and an unknown mailbox are `NotFound`.
+    fn decide(&self, view: Self::View, now: u64) -> Result<Decision<()>, Denial> {
+        let mailbox = view.mailbox.ok_or(Refusal::NotFound)?;
+        match view.door {
+            Some(door) => self.at_door(mailbox, door, view.ticket, now),
+            None => self.on_ticket(mailbox, view.ticket, now),
+        }
+    }
+}
+
+impl Drop {
+    fn on_ticket(
+        &self,
+        mailbox: MailboxRecord,
+        ticket: Option<TicketRecord>,
+        now: u64,
+    ) -> Result<Decision<()>, Denial> {
+        let ticket = ticket.ok_or(Refusal::NotFound)?;
         if now >= ticket.until {
             return Err(Refusal::NotFound.into());
         }
@@ -70,29 +110,80 @@ impl Request for Drop {
         if mailbox.envelopes >= limits::ENVELOPES_PER_MAILBOX {
             return Err(Refusal::MailboxFull.into());
         }
+        let used = TicketRecord {
+            used_for: Some(envelope),
+            ..ticket.clone()
+        };
+        let mut change = self.let_in(&mailbox);
+        change.require(&self.ticket, Some(&ticket));
+        change.put_until(&self.ticket, &used, Some(ticket.until));
+        Ok(Decision {
+            change: Some(change),
+            outcome: (),
+        })
+    }
+
+    /// At a door any number of envelopes comes in, up to so many at a time and in a minute.
+    fn at_door(
+        &self,
+        mailbox: MailboxRecord,
+        door: DoorRecord,
+        before: Option<TicketRecord>,
+        now: u64,
+    ) -> Result<Decision<()>, Denial> {
+        let is_its: bool = door.ticket.ct_eq(&self.standing).into();
+        if door.closed || !is_its {
+            return Err(Refusal::NotFound.into());
+        }
+        if before.as_ref().is_some_and(|before| now < before.until) {
+            return Ok(Decision::unchanged(()));
+        }
+        if mailbox.envelopes >= limits::ENVELOPES_PER_DOOR {
+            return Err(Refusal::MailboxFull.into());
+        }
+        let minute = now / MINUTE;
+        let drops = if door.minute == minute { door.drops } else { 0 };
+        if drops >= limits::DOOR_DROPS_PER_MINUTE {
+            return Err(Refusal::Rate(MINUTE - now % MINUTE).into());
+        }
+        let busier = DoorRecord {
+            minute,
+            drops: drops + 1,
+            ..door.clone()
+        };
+        let until = now.saturating_add(ticket::DAY);
+        let memory = TicketRecord {
+            version: RECORD_VERSION,
+            until,
+            used_for: None,
+        };
+        let mut change = self.let_in(&mailbox);
+        change.require(&[], Some(&door));
+        change.require(&self.repeat, before.as_ref());
+        change.put(&[], &busier);
+        change.put_until(&self.repeat, &memory, Some(until));
+        Ok(Decision {
+            change: Some(change),
+            outcome: (),
+        })
+    }
+
+    /// The envelope, behind all that are there.
+    fn let_in(&self, mailbox: &MailboxRecord) -> Change {
         let fuller = MailboxRecord {
             last_number: mailbox.last_number + 1,
             envelopes: mailbox.envelopes + 1,
             ..mailbox.clone()
-        };
-        let used = TicketRecord {
-            used_for: Some(envelope),
-            ..ticket.clone()
         };
         let stored = EnvelopeRecord {
             version: RECORD_VERSION,
             envelope: self.envelope.clone(),
         };
         let mut change = Change::of(self.mailbox);
-        change.require(&[], Some(&mailbox));
-        change.require(&self.ticket, Some(&ticket));
+        change.require(&[], Some(mailbox));
         change.put(&fuller.last_number.to_be_bytes(), &stored);
         change.put(&[], &fuller);
-        change.put_until(&self.ticket, &used, Some(ticket.until));
-        Ok(Decision {
-            change: Some(change),
-            outcome: (),
-        })
+        change
     }
 }
 

@@ -1,6 +1,7 @@
 //! Mailboxes: letter boxes for sealed envelopes (DESIGN, "Mailboxes, shelves, blobs, tokens").
 
 pub(crate) mod create;
+pub(crate) mod doors;
 pub(crate) mod letters;
 pub(crate) mod owner;
 pub(crate) mod ticket;
@@ -34,5 +35,18 @@ record! {
         until: u64,
         /// Hash of the envelope that it was used for.
         used_for: Option<[u8; 32]>,
+    }
+}
+
+record! {
+    /// That a mailbox is a door. It is kept when the door is closed, so that nobody makes it again.
+    DoorRecord in Doors {
+        /// Hash of the standing ticket.
+        ticket: [u8; 32],
+        closed: bool,
+        /// The minute in which something came in last, since 1970.
+        minute: u64,
+        /// How much came in in that minute.
+        drops: u32,
     }
 }

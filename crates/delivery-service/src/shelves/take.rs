@@ -135,27 +135,35 @@ impl Request for Take {
 
     fn load(&self, records: &dyn View) -> Result<TakeView, StoreError> {
         let good = self.now / 1000 + 1;
-        let mut next = None;
-        // What has a day left, what has less, the last resort.
-        for (last_resort, expires) in [(false, good + COMFORTABLE), (false, good), (true, good)] {
-            let from = self.place(last_resort, expires, PackageId([0; 32])).key();
-            let through = self
-                .place(last_resort, u64::MAX, PackageId([0xff; 32]))
-                .key();
-            scan(
-                records,
-                self.mailbox,
-                &from,
-                &through,
-                |key, _: ShelfRecord| {
-                    next = Place::read(key);
+        // What has a day left, what has less, the last resort. One scan, since each reads all of the
+        // shelf.
+        let mut first: [Option<Place>; 3] = [None; 3];
+        let from = self.place(false, good, PackageId([0; 32])).key();
+        let through = self.place(true, u64::MAX, PackageId([0xff; 32])).key();
+        scan(
+            records,
+            self.mailbox,
+            &from,
+            &through,
+            |key, _: ShelfRecord| {
+                let place = Place::read(key).filter(|place| place.expires >= good);
+                let Some(place) = place else {
+                    return ControlFlow::Continue(());
+                };
+                let rank = match place.last_resort {
+                    false if place.expires >= good + COMFORTABLE => 0,
+                    false => 1,
+                    true => 2,
+                };
+                first[rank].get_or_insert(place);
+                if rank == 0 {
                     ControlFlow::Break(())
-                },
-            )?;
-            if next.is_some() {
-                break;
-            }
-        }
+                } else {
+                    ControlFlow::Continue(())
+                }
+            },
+        )?;
+        let next = first.into_iter().flatten().next();
         let next = match next {
             Some(place) => get(records, self.mailbox, &place.package.0)?,
             None => None,

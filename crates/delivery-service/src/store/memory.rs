@@ -223,10 +223,10 @@ impl View for Layered<'_> {
             } else {
                 synced.next()
             };
-            if let Some(((_, _, key), stored)) = next {
-                if let ControlFlow::Break(()) = visit(key, stored.value.clone()) {
-                    return Ok(());
-                }
+            if let Some(((_, _, key), stored)) = next
+                && let ControlFlow::Break(()) = visit(key, stored.value.clone())
+            {
+                return Ok(());
             }
         }
     }

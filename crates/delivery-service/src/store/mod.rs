@@ -23,7 +23,7 @@ use folkmoot_protocol::ids::{LogId, MailboxId, PackageId};
 pub use at_rest_keys::{AtRestKeys, BadKeys, KeyId};
 pub use memory::{Crash, MemoryStore};
 pub(crate) use record::{Record, VERSION as RECORD_VERSION, get, record, scan};
-pub use sqlite::SqliteStore;
+pub use sqlite::{SqliteStore, VisitAll};
 
 /// Why a store could not do its work: its operator is to blame, or nobody. Carries no ids.
 #[derive(Debug, PartialEq, thiserror::Error)]
@@ -159,6 +159,8 @@ tables! {
     Envelopes = "envelopes", large, [Number];
     /// mailbox, hash of the ticket: a drop ticket.
     Tickets = "tickets", small, [Id];
+    /// mailbox, nothing: that it is a door, its standing ticket's hash, whether it is closed.
+    Doors = "doors", small, [];
     /// mailbox, then lane, last resort, expiry, package: what is on the shelf, in the order in
     /// which it is handed out.
     Shelves = "shelves", small, [Hidden];

@@ -25,6 +25,9 @@ pub struct SqliteStore {
     at_rest: RwLock<Arc<AtRest>>,
 }
 
+/// What [`SqliteStore::visit_all`] calls for each record: with table, partition, key and value.
+pub type VisitAll<'a> = dyn FnMut(Table, Partition, &[u8], &[u8]) + 'a;
+
 struct Writer {
     connection: Connection,
     /// The first hour in which a record may be over.
@@ -85,10 +88,7 @@ impl SqliteStore {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub fn visit_all(
-        &self,
-        visit: &mut dyn FnMut(Table, Partition, &[u8], &[u8]),
-    ) -> Result<(), StoreError> {
+    pub fn visit_all(&self, visit: &mut VisitAll<'_>) -> Result<(), StoreError> {
         let (reader, at_rest) = (self.reader()?, self.at_rest());
         for &table in Table::ALL {
             let mut statement = reader.prepare(&schema::after(table))?;

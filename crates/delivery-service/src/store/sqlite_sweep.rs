@@ -80,12 +80,15 @@ pub(super) fn step(
     Ok(Step { deleted, first })
 }
 
+/// Where a record stands, and the size of its value.
+type Over = (Vec<u8>, Vec<u8>, usize);
+
 fn over(
     connection: &Connection,
     table: Table,
     hour: [u8; 8],
     limit: usize,
-) -> Result<Vec<(Vec<u8>, Vec<u8>, usize)>, StoreError> {
+) -> Result<Vec<Over>, StoreError> {
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let mut statement = connection.prepare_cached(&schema::over(table))?;
     let rows = statement.query_map(params![hour, limit], |row| {

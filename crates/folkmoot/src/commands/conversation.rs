@@ -110,7 +110,11 @@ fn state(conversation: &Conversation) -> State {
     }
 }
 
-fn show(client: &mut LocalClient, group: &str, printer: &Printer) -> Result<(), CliError> {
+pub(super) fn show(
+    client: &mut LocalClient,
+    group: &str,
+    printer: &Printer,
+) -> Result<(), CliError> {
     let conversation = client.conversation(group)?;
     let members = client.members(group)?;
     let list = members.members.into_iter().map(|member| Member {

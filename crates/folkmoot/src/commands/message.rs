@@ -136,6 +136,17 @@ fn sorted(client: &mut LocalClient, told_of: Vec<ClientEvent>) -> Result<Sorted,
     for event in told_of {
         match event {
             ClientEvent::Blocked { error } => blocked = Some(error),
+            ClientEvent::NewLink { title, .. } => {
+                // Of several, the last one is good.
+                let link = client.link(&title).ok().flatten();
+                events.retain(
+                    |event| !matches!(event, Event::NewLink { group, .. } if *group == title),
+                );
+                events.extend(link.map(|link| Event::NewLink {
+                    group: title,
+                    link: link.link.to_string(),
+                }));
+            }
             other => events.extend(told(other, &account.user)),
         }
     }
@@ -188,6 +199,10 @@ fn told(event: ClientEvent, own: &UserId) -> Option<Event> {
                 group,
                 epoch: entry.epoch,
             },
+        },
+        ClientEvent::Knocked { title, user, .. } => Event::Knocked {
+            group: title,
+            user: user.to_string(),
         },
         ClientEvent::Uninvited { inviter, reason } => Event::Failed {
             what: format!("an invitation of {inviter}: {reason}"),
@@ -246,6 +261,12 @@ fn shown(entry: HistoryEntry) -> Entry {
         ClientWhat::Removed(change) => (
             change.by.to_string(),
             What::Removed {
+                user: change.user.to_string(),
+            },
+        ),
+        ClientWhat::Replaced(change) => (
+            change.by.to_string(),
+            What::Replaced {
                 user: change.user.to_string(),
             },
         ),

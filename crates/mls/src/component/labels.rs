@@ -143,7 +143,7 @@ mod tests {
 
             let pair = suite.kem_key_pair(&mut rng);
             let sealed = suite
-                .safe_encrypt_with_label(&pair.public_key, ONE, b"l", b"c", b"secret", &mut rng)
+                .safe_encrypt_with_label(pair.public_key(), ONE, b"l", b"c", b"secret", &mut rng)
                 .unwrap();
             let open = |component, label: &[u8], context: &[u8]| {
                 suite.safe_decrypt_with_label(&pair, component, label, context, &sealed)

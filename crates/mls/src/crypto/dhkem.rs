@@ -1,5 +1,7 @@
 //! DHKEM over any group (RFC 9180, sections 4.1 and 7.1).
 
+use std::sync::Arc;
+
 use rand_core::CryptoRng;
 use zeroize::Zeroizing;
 
@@ -12,7 +14,7 @@ use super::{
 /// A group for Diffie-Hellman.
 pub(super) trait Group: Send + Sync + 'static {
     /// A private key, read. Clears itself when dropped.
-    type PrivateKey;
+    type PrivateKey: Send + Sync + 'static;
 
     /// Of which kind it is.
     fn kind(&self) -> Kind;
@@ -105,6 +107,12 @@ impl Kind {
     }
 }
 
+/// A private key as the library has it. Libraries have one type for several groups.
+struct Prepared<G: Group> {
+    kind: Kind,
+    key: G::PrivateKey,
+}
+
 /// DHKEM with a group and the KDF of the suites that use it.
 #[derive(Clone, Copy)]
 pub(super) struct DhKem<G, K> {
@@ -142,6 +150,21 @@ impl<G: Group, K: Kdf> DhKem<G, K> {
             .expect("256 candidates fail once in 2^8192 inputs")
     }
 
+    /// The private key, read once for each pair.
+    fn prepare(&self, key_pair: &HpkeKeyPair) -> Result<Arc<Prepared<G>>, CryptoError> {
+        let kind = self.group.kind();
+        let read = || {
+            let key = self.group.private_key(key_pair.private_key())?;
+            Ok(Prepared { kind, key })
+        };
+        let prepared = key_pair.prepared(|_| read())?;
+        if prepared.kind == kind {
+            Ok(prepared)
+        } else {
+            read().map(Arc::new)
+        }
+    }
+
     fn private_key_from_ikm(&self, ikm: &[u8]) -> (Secret, G::PrivateKey) {
         let dkp_prk = labeled_extract(&self.kdf, &self.suite_id(), &[], b"dkp_prk", &[ikm]);
         self.private_key_from_prk(&dkp_prk)
@@ -166,10 +189,7 @@ impl<G: Group, K: Kdf> DhKem<G, K> {
     pub(super) fn signature_key_pair(&self, rng: &mut dyn CryptoRng) -> SignatureKeyPair {
         let mut ikm = Zeroizing::new(vec![0; self.private_key_length()]);
         rng.fill_bytes(&mut ikm);
-        let HpkeKeyPair {
-            private_key,
-            public_key,
-        } = self.derive_key_pair(&ikm);
+        let (private_key, public_key) = self.derive_key_pair(&ikm).into_halves();
         SignatureKeyPair::new(private_key, SignaturePublicKey(public_key.0))
     }
 
@@ -195,10 +215,12 @@ impl<G: Group, K: Kdf> Kem for DhKem<G, K> {
 
     fn derive_key_pair(&self, ikm: &[u8]) -> HpkeKeyPair {
         let (private_key, parsed) = self.private_key_from_ikm(ikm);
-        HpkeKeyPair {
-            private_key,
-            public_key: self.group.public_key(&parsed),
-        }
+        let key_pair = HpkeKeyPair::new(private_key, self.group.public_key(&parsed));
+        let kind = self.group.kind();
+        let parsed: Prepared<G> = Prepared { kind, key: parsed };
+        // What is there already cannot fail.
+        let _ = key_pair.prepared(|_| Ok(parsed));
+        key_pair
     }
 
     fn encap(
@@ -214,13 +236,22 @@ impl<G: Group, K: Kdf> Kem for DhKem<G, K> {
     }
 
     fn decap(&self, key_pair: &HpkeKeyPair, kem_output: &[u8]) -> Result<Secret, CryptoError> {
-        let private_key = self.group.private_key(&key_pair.private_key)?;
-        let dh = self.group.dh(&private_key, kem_output)?;
-        Ok(self.extract_and_expand(&dh, kem_output, &key_pair.public_key))
+        let prepared = self.prepare(key_pair)?;
+        let dh = self.group.dh(&prepared.key, kem_output)?;
+        Ok(self.extract_and_expand(&dh, kem_output, key_pair.public_key()))
     }
 
     fn check_public_key(&self, public_key: &[u8]) -> Result<(), CryptoError> {
         self.group.check_public_key(public_key)
+    }
+
+    fn check_key_pair(&self, key_pair: &HpkeKeyPair) -> Result<(), CryptoError> {
+        let public_key = self.group.public_key(&self.prepare(key_pair)?.key);
+        if public_key == *key_pair.public_key() {
+            Ok(())
+        } else {
+            Err(CryptoError::InvalidPrivateKey)
+        }
     }
 
     fn public_key(&self, private_key: &[u8]) -> Result<HpkePublicKey, CryptoError> {

@@ -1,27 +1,34 @@
-//! A signature key pair, and what a provider made of it to sign faster.
+//! Key pairs, and what a provider made of them to work faster.
 
 use std::any::Any;
 use std::sync::{Arc, OnceLock};
 
-use super::{CryptoError, Secret, SignaturePublicKey};
+use super::{CryptoError, HpkePublicKey, Secret, SignaturePublicKey};
 use crate::codec::{Decode, DecodeError, Encode, Reader};
 
-/// A signature key pair. The encoding is for our own storage.
+/// A key pair. The encoding is for our own storage.
 ///
-/// Reading a private key can cost as much as a signature: Ed25519 and ECDSA derive the public key again.
-/// So the provider's own form of the key is kept beside the bytes once it has signed, see
-/// [`Self::prepared`]; clones share it. Neither half can be changed, so it never goes stale.
+/// Reading a private key can cost as much as a signature: many schemes derive the public key again. So the
+/// provider's own form of the key is kept beside the bytes once it was used, see [`Self::prepared`]; clones
+/// share it. Neither half can be changed, so it never goes stale.
 #[derive(Clone)]
-pub struct SignatureKeyPair {
+pub struct KeyPair<P> {
     private_key: Secret,
-    public_key: SignaturePublicKey,
+    public_key: P,
     prepared: OnceLock<Arc<dyn Any + Send + Sync>>,
 }
 
-impl SignatureKeyPair {
+/// A signature key pair. The private key is the seed for Ed25519 (32 bytes) and Ed448 (57), the big-endian
+/// scalar for ECDSA.
+pub type SignatureKeyPair = KeyPair<SignaturePublicKey>;
+
+/// An HPKE key pair. The private key is as RFC 9180's `SerializePrivateKey` writes it; the seed for X-Wing.
+pub type HpkeKeyPair = KeyPair<HpkePublicKey>;
+
+impl<P> KeyPair<P> {
     /// A key pair from its halves. Whether they belong together shows when they are used.
     #[must_use]
-    pub fn new(private_key: Secret, public_key: SignaturePublicKey) -> Self {
+    pub fn new(private_key: Secret, public_key: P) -> Self {
         Self {
             private_key,
             public_key,
@@ -29,7 +36,7 @@ impl SignatureKeyPair {
         }
     }
 
-    /// The private key: the seed for Ed25519 (32 bytes) and Ed448 (57), the big-endian scalar for ECDSA.
+    /// The private key.
     #[must_use]
     pub fn private_key(&self) -> &Secret {
         &self.private_key
@@ -37,12 +44,17 @@ impl SignatureKeyPair {
 
     /// The public key.
     #[must_use]
-    pub fn public_key(&self) -> &SignaturePublicKey {
+    pub fn public_key(&self) -> &P {
         &self.public_key
     }
 
-    /// The key as a provider signs with it, for those who implement [`Suite::sign`](super::Suite::sign).
-    /// The first call makes it, and the key pair keeps it for the later ones. A type stands for one
+    /// Both halves.
+    #[must_use]
+    pub fn into_halves(self) -> (Secret, P) {
+        (self.private_key, self.public_key)
+    }
+
+    /// The key as a provider uses it, for those who implement [`Suite`](super::Suite). The first call makes it, and the key pair keeps it for the later ones. A type stands for one
     /// scheme of one provider: what another type was kept for is made each time. It has to wipe itself
     /// when dropped.
     ///
@@ -64,32 +76,32 @@ impl SignatureKeyPair {
     }
 }
 
-impl PartialEq for SignatureKeyPair {
+impl<P: PartialEq> PartialEq for KeyPair<P> {
     fn eq(&self, other: &Self) -> bool {
         self.private_key == other.private_key && self.public_key == other.public_key
     }
 }
 
-impl std::fmt::Debug for SignatureKeyPair {
+impl<P: std::fmt::Debug> std::fmt::Debug for KeyPair<P> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SignatureKeyPair")
+        f.debug_struct("KeyPair")
             .field("private_key", &self.private_key)
             .field("public_key", &self.public_key)
             .finish_non_exhaustive()
     }
 }
 
-impl Encode for SignatureKeyPair {
+impl<P: Encode> Encode for KeyPair<P> {
     fn encode(&self, out: &mut Vec<u8>) {
         self.private_key.encode(out);
         self.public_key.encode(out);
     }
 }
 
-impl Decode for SignatureKeyPair {
+impl<P: Decode> Decode for KeyPair<P> {
     fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let private_key = Secret::decode(reader)?;
-        let public_key = SignaturePublicKey::decode(reader)?;
+        let public_key = P::decode(reader)?;
         Ok(Self::new(private_key, public_key))
     }
 }

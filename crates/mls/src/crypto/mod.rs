@@ -58,7 +58,7 @@ mod secret;
 mod sha2;
 
 pub use hash::Hash;
-pub use key_pair::SignatureKeyPair;
+pub use key_pair::{HpkeKeyPair, KeyPair, SignatureKeyPair};
 pub use secret::Secret;
 
 #[cfg(feature = "aws-lc")]
@@ -181,17 +181,6 @@ opaque_keys! {
     HpkePublicKey,
     /// `opaque SignaturePublicKey<V>` (RFC 9420, section 5.1.1), in the signature scheme's encoding.
     SignaturePublicKey
-}
-
-crate::tls_struct! {
-    /// An HPKE key pair. The encoding is for our own storage.
-    #[derive(Clone, Debug, PartialEq)]
-    pub struct HpkeKeyPair {
-        /// The private key, as RFC 9180's `SerializePrivateKey` writes it; the seed for X-Wing.
-        pub private_key: Secret,
-        /// The public key.
-        pub public_key: HpkePublicKey,
-    }
 }
 
 /// One signature to be checked among many, see [`Suite::verify_batch`].
@@ -353,6 +342,12 @@ pub trait Suite: Kdf {
     /// # Errors
     /// [`CryptoError::InvalidPrivateKey`].
     fn kem_public_key(&self, private_key: &[u8]) -> Result<HpkePublicKey, CryptoError>;
+
+    /// Whether both halves of a key pair of the KEM belong together.
+    ///
+    /// # Errors
+    /// [`CryptoError::InvalidPrivateKey`] if they do not.
+    fn kem_check_key_pair(&self, key_pair: &HpkeKeyPair) -> Result<(), CryptoError>;
 
     /// A new signature key pair.
     fn signature_key_pair(&self, rng: &mut dyn CryptoRng) -> SignatureKeyPair;

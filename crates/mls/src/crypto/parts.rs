@@ -41,6 +41,13 @@ pub(super) trait Kem: Send + Sync {
     fn decap(&self, key_pair: &HpkeKeyPair, kem_output: &[u8]) -> Result<Secret, CryptoError>;
     fn check_public_key(&self, public_key: &[u8]) -> Result<(), CryptoError>;
     fn public_key(&self, private_key: &[u8]) -> Result<HpkePublicKey, CryptoError>;
+    fn check_key_pair(&self, key_pair: &HpkeKeyPair) -> Result<(), CryptoError> {
+        if self.public_key(key_pair.private_key())? == *key_pair.public_key() {
+            Ok(())
+        } else {
+            Err(CryptoError::InvalidPrivateKey)
+        }
+    }
 }
 
 /// A signature scheme. The methods are those of [`Suite`].
@@ -264,6 +271,10 @@ impl Suite for Composed {
 
     fn kem_public_key(&self, private_key: &[u8]) -> Result<HpkePublicKey, CryptoError> {
         self.kem.public_key(private_key)
+    }
+
+    fn kem_check_key_pair(&self, key_pair: &HpkeKeyPair) -> Result<(), CryptoError> {
+        self.kem.check_key_pair(key_pair)
     }
 
     fn signature_key_pair(&self, rng: &mut dyn CryptoRng) -> SignatureKeyPair {

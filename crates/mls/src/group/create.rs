@@ -76,7 +76,7 @@ impl Group {
             suite,
             signer,
             leaf,
-            leaf_key.public_key.clone(),
+            leaf_key.public_key().clone(),
             LeafNodeSource::Commit(Bytes::default()),
             Some(LeafPosition {
                 group_id: &group_id,

@@ -211,16 +211,10 @@ fn key_pairs(
     bundle: &KeyPackageBundle,
 ) -> Result<(HpkeKeyPair, HpkeKeyPair), JoinError> {
     let pair = |private_key: &Secret, expected: &HpkePublicKey| {
-        let public_key = suite
-            .kem_public_key(private_key)
-            .map_err(|_| JoinError::PrivateKeys)?;
-        if public_key == *expected {
-            Ok(HpkeKeyPair {
-                private_key: private_key.clone(),
-                public_key,
-            })
-        } else {
-            Err(JoinError::PrivateKeys)
+        let pair = HpkeKeyPair::new(private_key.clone(), expected.clone());
+        match suite.kem_check_key_pair(&pair) {
+            Ok(()) => Ok(pair),
+            Err(_) => Err(JoinError::PrivateKeys),
         }
     };
     let key_package = &bundle.key_package;

@@ -399,7 +399,9 @@ impl Group {
         self.check_signer(signer)?;
         let mut extensions = options.extensions;
         if options.external_pub {
-            let external_pub = key_schedule::external_key_pair(self.suite(), secret).public_key;
+            let external_pub = key_schedule::external_key_pair(self.suite(), secret)
+                .public_key()
+                .clone();
             extensions.set(&ExternalPub { external_pub });
         }
         self.signed_group_info(signer, options.ratchet_tree, extensions)

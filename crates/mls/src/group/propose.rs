@@ -130,7 +130,7 @@ impl Group {
             self.suite(),
             signer,
             leaf.unwrap_or_else(|| self.own_leaf().parameters()),
-            leaf_key.public_key.clone(),
+            leaf_key.public_key().clone(),
             LeafNodeSource::Update,
             Some(LeafPosition {
                 group_id: self.group_id(),

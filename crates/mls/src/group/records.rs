@@ -90,7 +90,7 @@ impl Group {
         for proposal in state.proposals.since(stored) {
             let (reference, pending) = proposal;
             let own_key = pending.own_leaf_key.as_ref();
-            let own_key = own_key.map(|pair| pair.private_key.len() + pair.public_key.len());
+            let own_key = own_key.map(|pair| pair.private_key().len() + pair.public_key().len());
             let public = reference.len() + pending.proposal.to_bytes().len();
             let capacity = 64 + public + own_key.unwrap_or(0);
             let key = proposal_key(self.epoch(), pending.number);

@@ -87,7 +87,7 @@ impl Group {
             GroupKey::Node(node) => self.tree().node(node).ok_or(Error::NoKey)?.encryption_key(),
             GroupKey::External => {
                 external = self.external_key_pair()?;
-                &external.public_key
+                external.public_key()
             }
         };
         Ok(self.suite().safe_encrypt_with_label(

@@ -104,7 +104,7 @@ impl Filling<'_, '_> {
 
     fn new_key(&mut self, node: NodeIndex) -> HpkePublicKey {
         let pair = self.suite.kem_key_pair(self.rng);
-        let public_key = pair.public_key.clone();
+        let public_key = pair.public_key().clone();
         self.filled.keys.insert(node, pair);
         public_key
     }

@@ -67,7 +67,7 @@ impl OwnKeys {
     pub fn nodes(&self) -> impl Iterator<Item = (NodeIndex, &HpkePublicKey)> {
         self.keys
             .iter()
-            .map(|(node, pair)| (*node, &pair.public_key))
+            .map(|(node, pair)| (*node, pair.public_key()))
     }
 
     /// The key pair of a node, if it is held.
@@ -78,7 +78,7 @@ impl OwnKeys {
     /// More than the encoding takes, in bytes.
     pub(crate) fn encoded_capacity(&self) -> usize {
         let pairs = self.keys.values();
-        let pairs = pairs.map(|pair| 16 + pair.private_key.len() + pair.public_key.len());
+        let pairs = pairs.map(|pair| 16 + pair.private_key().len() + pair.public_key().len());
         16 + pairs.sum::<usize>()
     }
 
@@ -96,7 +96,7 @@ impl OwnKeys {
     pub fn retain_current(&mut self, tree: &Tree) {
         let is_current = |node: &NodeIndex, pair: &HpkeKeyPair| {
             tree.node(*node)
-                .is_some_and(|node| *node.encryption_key() == *pair.public_key)
+                .is_some_and(|node| *node.encryption_key() == **pair.public_key())
         };
         if !self.keys.iter().all(|(node, pair)| is_current(node, pair)) {
             Arc::make_mut(&mut self.keys).retain(|node, pair| is_current(node, pair));
@@ -164,7 +164,7 @@ impl OwnKeys {
         for node in nodes {
             let key_pair = node_key_pair(suite, &path_secret);
             let expected = tree.node(node).map(Node::encryption_key);
-            if expected != Some(&*key_pair.public_key) {
+            if expected != Some(&**key_pair.public_key()) {
                 return Err(PathError::WrongSecret(node));
             }
             derived.push((node, key_pair));

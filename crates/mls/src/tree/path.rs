@@ -154,7 +154,7 @@ impl Tree {
         let mut path_secret = random_secret(suite.hash_length(), rng);
         for step in &steps {
             let key_pair = node_key_pair(suite, &path_secret);
-            public_keys.push(key_pair.public_key.clone());
+            public_keys.push(key_pair.public_key().clone());
             keys.insert(step.node, key_pair);
             let next = suite.derive_secret(&path_secret, "path");
             path_secrets.push(std::mem::replace(&mut path_secret, next));
@@ -165,7 +165,7 @@ impl Tree {
             suite,
             signer,
             parameters,
-            leaf_key.public_key.clone(),
+            leaf_key.public_key().clone(),
             LeafNodeSource::Commit(parent_hash),
             Some(LeafPosition {
                 group_id,

@@ -59,7 +59,7 @@ impl Member {
             suite(),
             &signer,
             parameters(),
-            leaf_key.public_key.clone(),
+            leaf_key.public_key().clone(),
             LeafNodeSource::KeyPackage(lifetime),
             None,
         )

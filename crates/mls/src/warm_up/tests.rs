@@ -243,7 +243,7 @@ fn fresh_tree(suite: &dyn Suite, members: u32, rng: &mut StepRng) -> (Tree, Vec<
         .map(|_| suite.signature_key_pair(rng))
         .collect();
     let mut leaves = (0..members).zip(&signers).map(|(name, signer)| {
-        let key = suite.kem_key_pair(rng).public_key;
+        let key = suite.kem_key_pair(rng).public_key().clone();
         let source = LeafNodeSource::Commit(Bytes::default());
         Leaf::from(&LeafNode::sign(suite, signer, leaf(name), key, source, None).unwrap())
     });

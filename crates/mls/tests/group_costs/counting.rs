@@ -190,6 +190,11 @@ impl Suite for Counted {
         self.0.kem_public_key(private_key)
     }
 
+    fn kem_check_key_pair(&self, key_pair: &HpkeKeyPair) -> Result<(), CryptoError> {
+        count(|counts| counts.public_keys += 1);
+        self.0.kem_check_key_pair(key_pair)
+    }
+
     fn signature_key_pair(&self, rng: &mut dyn CryptoRng) -> SignatureKeyPair {
         self.0.signature_key_pair(rng)
     }

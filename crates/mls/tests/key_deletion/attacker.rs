@@ -175,7 +175,7 @@ impl Attacker<'_> {
             let last = &above[above.len() - 1];
             let node = self.suite.derive_secret(last, "node");
             let next = self.suite.derive_secret(last, "path");
-            let key = self.suite.kem_derive_key_pair(&node).private_key;
+            let key = self.suite.kem_derive_key_pair(&node).private_key().clone();
             self.find(&node);
             self.find(&key);
             self.find(&next);
@@ -224,10 +224,7 @@ pub fn reach(state: &State, traffic: &Traffic) -> BTreeSet<Vec<u8>> {
             let Ok(public_key) = suite.kem_public_key(&private_key) else {
                 continue;
             };
-            let pair = HpkeKeyPair {
-                private_key,
-                public_key,
-            };
+            let pair = HpkeKeyPair::new(private_key, public_key);
             for (label, info, sealed) in &traffic.sealed {
                 if let Ok(secret) = suite.decrypt_with_label(&pair, label, info, sealed) {
                     match GroupSecrets::from_bytes(&secret) {

@@ -306,7 +306,10 @@ fn private_keys(client: &Client) -> Named {
             let mut reader = Reader::new(&value[1..]);
             u32::decode(&mut reader).unwrap();
             for (node, pair) in Vec::<(u32, HpkeKeyPair)>::decode(&mut reader).unwrap() {
-                named.insert(format!("private key of node {node}"), pair.private_key);
+                named.insert(
+                    format!("private key of node {node}"),
+                    pair.private_key().clone(),
+                );
             }
         }
     }
@@ -356,7 +359,7 @@ fn after_a_path() {
                 let secret = Secret::from(value.clone());
                 let suite = suite(SUITE);
                 let node = suite.derive_secret(&secret, "node");
-                let key = suite.kem_derive_key_pair(&node).private_key;
+                let key = suite.kem_derive_key_pair(&node).private_key().clone();
                 private_keys(&clients[committer])
                     .values()
                     .any(|own| *own == key)

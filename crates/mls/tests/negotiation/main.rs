@@ -299,10 +299,10 @@ fn reversioned(
     use folkmoot_mls::welcome::{GroupSecrets, WELCOME};
     let suite = suite(X25519);
     let mut welcome = pending.welcome.clone().unwrap();
-    let init_key = HpkeKeyPair {
-        private_key: bundle.init_private_key.clone(),
-        public_key: bundle.key_package.init_key.clone(),
-    };
+    let init_key = HpkeKeyPair::new(
+        bundle.init_private_key.clone(),
+        bundle.key_package.init_key.clone(),
+    );
     // Only a member, who knows what it says, can make it again.
     let part = &mut welcome.secrets[0].encrypted_group_secrets;
     let info = &welcome.encrypted_group_info;
@@ -324,7 +324,7 @@ fn reversioned(
     }
     let sealed = key.seal(suite, &info.to_bytes());
     let mut rng = ChaCha20Rng::seed_from_u64(1);
-    let (to, plaintext) = (&init_key.public_key, secrets.to_bytes());
+    let (to, plaintext) = (init_key.public_key(), secrets.to_bytes());
     *part = suite
         .encrypt_with_label(to, WELCOME, &sealed, &plaintext, &mut rng)
         .unwrap();

@@ -110,9 +110,9 @@ fn the_same_seed_gives_the_same_keys() {
             };
             assert_eq!(keys(one), keys(other));
             let (kem, signature, _) = keys(one);
-            let (kem_key, signature_key) = (&kem.private_key, signature.private_key());
+            let (kem_key, signature_key) = (kem.private_key(), signature.private_key());
             assert_eq!(kem_key.len(), other.kem_private_key_length());
-            assert_eq!(other.kem_public_key(kem_key), Ok(kem.public_key));
+            assert_eq!(other.kem_public_key(kem_key), Ok(kem.public_key().clone()));
             let public_key = other.signature_public_key(signature_key);
             assert_eq!(public_key.as_ref(), Ok(signature.public_key()));
         }
@@ -151,11 +151,11 @@ fn what_one_seals_the_other_opens() {
         assert_eq!(*opened.unwrap(), *b"plaintext");
 
         let pair = other.kem_key_pair(&mut rng(1));
-        assert_eq!(one.kem_check_public_key(&pair.public_key), Ok(()));
+        assert_eq!(one.kem_check_public_key(pair.public_key()), Ok(()));
         // The same randomness gives the same encapsulation.
         let seal = |suite: &'static dyn Suite| {
             suite
-                .encrypt_with_label(&pair.public_key, "L", b"context", b"secret", &mut rng(2))
+                .encrypt_with_label(pair.public_key(), "L", b"context", b"secret", &mut rng(2))
                 .unwrap()
         };
         let sealed = seal(one);
@@ -182,7 +182,7 @@ fn keys_have_one_length() {
         let signer = suite.signature_key_pair(&mut rng(2));
         let signature = suite.sign(&signer, b"data").unwrap();
         let longer = |bytes: &[u8]| [&[0], bytes].concat();
-        for public_key in [&longer(&kem.public_key)[..], &kem.public_key[1..], &[]] {
+        for public_key in [&longer(kem.public_key())[..], &kem.public_key()[1..], &[]] {
             let refused = Err(CryptoError::InvalidPublicKey);
             assert_eq!(suite.kem_check_public_key(public_key), refused);
             let encapsulated = suite.kem_encap(public_key, &mut rng(3)).map(|_| ());
@@ -190,7 +190,7 @@ fn keys_have_one_length() {
             assert_eq!(suite.kem_decap(&kem, public_key).map(|_| ()), refused);
         }
         let refused = CryptoError::InvalidPrivateKey;
-        for private_key in [&longer(&kem.private_key)[..], &kem.private_key[1..], &[]] {
+        for private_key in [&longer(kem.private_key())[..], &kem.private_key()[1..], &[]] {
             assert_eq!(suite.kem_public_key(private_key), Err(refused));
         }
         let keys = [

@@ -65,11 +65,11 @@ fn sealing_gives_the_published_ciphertexts() {
             let info = suite.hpke_info(&[&unhex(INFO)]);
             let public_key = unhex(case.pk_r);
             let derived = suite.kem_derive_key_pair(&unhex(case.ikm_e));
-            assert_eq!(*derived.public_key, *unhex(case.pk_e));
+            assert_eq!(**derived.public_key(), *unhex(case.pk_e));
             // Random bytes are a key of X25519, and what a key of the other curves is derived from.
             let mut rng = match suite.id() {
                 CipherSuite::MLS_128_DHKEMX25519_AES128GCM_SHA256_ED25519 => {
-                    Given(derived.private_key.to_vec())
+                    Given(derived.private_key().to_vec())
                 }
                 _ => Given(unhex(case.ikm_e)),
             };
@@ -81,10 +81,7 @@ fn sealing_gives_the_published_ciphertexts() {
 
             let private_key = unhex(case.sk_r);
             assert_eq!(*suite.kem_public_key(&private_key).unwrap(), *public_key);
-            let key_pair = HpkeKeyPair {
-                private_key: private_key.into(),
-                public_key: Bytes::from(public_key).into(),
-            };
+            let key_pair = HpkeKeyPair::new(private_key.into(), Bytes::from(public_key).into());
             let opened = suite.hpke_open(&key_pair, &info, AAD, &sealed).unwrap();
             assert_eq!(*opened, *PLAINTEXT);
         }
@@ -97,7 +94,7 @@ fn one_info_serves_many_recipients() {
         let info = suite.encrypt_info("Welcome", b"context");
         for seed in 0..5 {
             let pair = suite.kem_key_pair(&mut rng(seed));
-            let (key, rng) = (&pair.public_key, &mut rng(100 + seed));
+            let (key, rng) = (pair.public_key(), &mut rng(100 + seed));
             let sealed = suite.hpke_seal(key, &info, &[], b"secret", rng).unwrap();
             let open =
                 |label, context: &[u8]| suite.decrypt_with_label(&pair, label, context, &sealed);
@@ -113,7 +110,7 @@ fn one_info_serves_many_recipients() {
 fn what_was_sealed_for_another_does_not_open() {
     for suite in suites() {
         let [pair, other] = [1, 2].map(|seed| suite.kem_key_pair(&mut rng(seed)));
-        let key = &pair.public_key;
+        let key = pair.public_key();
         let sealed = suite
             .encrypt_with_label(key, "L", b"", b"secret", &mut rng(3))
             .unwrap();
@@ -135,7 +132,7 @@ fn both_sides_export_the_same_secret() {
         let info = suite.hpke_info(&[]);
         let context = b"MLS 1.0 external init secret";
         let (kem_output, sent) = suite
-            .hpke_export_sender(&pair.public_key, &info, context, 32, &mut rng(2))
+            .hpke_export_sender(pair.public_key(), &info, context, 32, &mut rng(2))
             .unwrap();
         let received = suite.hpke_export_receiver(&pair, &kem_output, &info, context, 32);
         assert_eq!(received, Ok(sent));
@@ -149,7 +146,7 @@ fn an_export_that_is_too_long_is_refused() {
         let info = suite.hpke_info(&[]);
         let most = 255 * suite.hash_length();
         let sender = |length| {
-            suite.hpke_export_sender(&pair.public_key, &info, b"context", length, &mut rng(2))
+            suite.hpke_export_sender(pair.public_key(), &info, b"context", length, &mut rng(2))
         };
         let (kem_output, sent) = sender(most).unwrap();
         assert_eq!(sent.len(), most);
@@ -178,7 +175,35 @@ fn a_point_of_small_order_is_no_key() {
             let pair = suite.kem_key_pair(&mut rng(2));
             assert_eq!(suite.kem_decap(&pair, key), Err(refused));
         }
-        let good = suite.kem_key_pair(&mut rng(3)).public_key;
+        let good = suite.kem_key_pair(&mut rng(3)).public_key().clone();
         assert_eq!(suite.kem_check_public_key(&good), Ok(()));
+    }
+}
+
+/// What a library made of a private key is kept beside it, for the curve that it was made for.
+#[test]
+fn a_key_pair_that_was_used_is_as_good_as_new() {
+    let one = suite(CipherSuite::MLS_128_DHKEMP256_AES128GCM_SHA256_P256);
+    let other = suite(CipherSuite::MLS_128_DHKEMX25519_AES128GCM_SHA256_ED25519);
+    for (p256, x25519) in one.into_iter().zip(other) {
+        let used = p256.kem_key_pair(&mut rng(1));
+        let (_, encapsulated) = p256.kem_encap(used.public_key(), &mut rng(2)).unwrap();
+        let new = HpkeKeyPair::new(used.private_key().clone(), used.public_key().clone());
+        let first = p256.kem_decap(&used, &encapsulated).unwrap();
+        assert_eq!(
+            p256.kem_decap(&used.clone(), &encapsulated),
+            Ok(first.clone())
+        );
+        assert_eq!(p256.kem_decap(&new, &encapsulated), Ok(first));
+        assert_eq!(p256.kem_check_key_pair(&used), Ok(()));
+        // Both have 32 bytes.
+        let (_, encapsulated) = x25519
+            .kem_encap(x25519.kem_key_pair(&mut rng(3)).public_key(), &mut rng(4))
+            .unwrap();
+        let new = HpkeKeyPair::new(used.private_key().clone(), used.public_key().clone());
+        let of_new = x25519.kem_decap(&new, &encapsulated).unwrap();
+        assert_eq!(x25519.kem_decap(&used, &encapsulated), Ok(of_new));
+        let invalid = Err(CryptoError::InvalidPrivateKey);
+        assert_eq!(x25519.kem_check_key_pair(&used), invalid);
     }
 }

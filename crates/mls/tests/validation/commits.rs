@@ -171,7 +171,7 @@ fn edit_ciphertexts(path: &mut UpdatePath, node: usize, edit: &dyn Fn(&mut Vec<H
 /// Some key of the suite.
 fn key(seed: u8) -> folkmoot_mls::crypto::HpkePublicKey {
     let suite = crate::group_harness::suite(crate::group_harness::SUITE);
-    suite.kem_derive_key_pair(&[seed; 32]).public_key
+    suite.kem_derive_key_pair(&[seed; 32]).public_key().clone()
 }
 
 fn keys_are_new() {

@@ -207,7 +207,9 @@ impl Insider {
         package: &KeyPackage,
         proposals: Vec<Proposal>,
     ) -> Plan<'a> {
-        let external_pub = external_key_pair(self.suite, &self.external_secret).public_key;
+        let external_pub = external_key_pair(self.suite, &self.external_secret)
+            .public_key()
+            .clone();
         let mut rng = client.rng.clone();
         let (kem_output, init_secret) = external_init(self.suite, &external_pub, &mut rng).unwrap();
         let init = Proposal::ExternalInit(ExternalInit { kem_output });
@@ -254,10 +256,10 @@ impl Insider {
         let path = plan.path.then(|| {
             let leaf_key = suite.kem_key_pair(&mut rng);
             let steps = next.nodes.filtered_direct_path(own);
-            let mut secret = suite.derive_secret(&leaf_key.private_key, "of the insider");
+            let mut secret = suite.derive_secret(leaf_key.private_key(), "of the insider");
             let (mut secrets, mut keys) = (Vec::new(), Vec::new());
             for (node, _) in &steps {
-                keys.push(node_key_pair(suite, &secret).public_key);
+                keys.push(node_key_pair(suite, &secret).public_key().clone());
                 path_secrets.insert(*node, secret.clone());
                 secrets.push(secret.clone());
                 secret = suite.derive_secret(&secret, "path");
@@ -267,7 +269,7 @@ impl Insider {
             (plan.edit_path_secrets)(&mut secrets);
             let parent_hash = next.nodes.set_path(suite, own, &keys);
             let mut leaf = old_leaf.clone().unwrap();
-            leaf.encryption_key = leaf_key.public_key;
+            leaf.encryption_key = leaf_key.public_key().clone();
             leaf.signature_key = plan.leaf_signer.public_key().clone();
             leaf.leaf_node_source = LeafNodeSource::Commit(parent_hash);
             (plan.edit_leaf)(&mut leaf);

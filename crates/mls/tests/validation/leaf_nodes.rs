@@ -71,7 +71,8 @@ fn update_plan<'a>(
     leaf.encryption_key = charlie
         .suite
         .kem_key_pair(&mut charlie.rng.clone())
-        .public_key;
+        .public_key()
+        .clone();
     leaf.signature_key = signer.public_key().clone();
     leaf.leaf_node_source = LeafNodeSource::Update;
     change(&mut leaf);

@@ -349,7 +349,7 @@ fn external_senders_are_valid() {
 fn update_of(insider: &Insider, seed: u64) -> Proposal {
     let mut leaf = insider.nodes.leaf(insider.own).unwrap().clone();
     let ikm = [&seed.to_be_bytes()[..], &[7; 24]].concat();
-    leaf.encryption_key = insider.suite.kem_derive_key_pair(&ikm).public_key;
+    leaf.encryption_key = insider.suite.kem_derive_key_pair(&ikm).public_key().clone();
     leaf.leaf_node_source = LeafNodeSource::Update;
     let leaf = sign_leaf(insider.suite, &insider.signer, leaf, insider.position());
     Proposal::update(leaf)
@@ -485,7 +485,9 @@ fn reinit_is_alone() {
 fn external_init() {
     let (mut clients, mallory) = group();
     let secret = &mallory.external_secret;
-    let key = folkmoot_mls::key_schedule::external_key_pair(mallory.suite, secret).public_key;
+    let key = folkmoot_mls::key_schedule::external_key_pair(mallory.suite, secret)
+        .public_key()
+        .clone();
     let mut rng = mallory.rng.clone();
     let (_, kem_output) = mallory.suite.kem_encap(&key, &mut rng).unwrap();
     let kem_output = Bytes::from(kem_output);

@@ -129,10 +129,10 @@ impl SignWithLabel {
 impl EncryptWithLabel {
     fn verify(&self, suite: &dyn Suite, rng: &mut dyn CryptoRng) -> Result<(), Failure> {
         let Self { label, context, .. } = self;
-        let key_pair = HpkeKeyPair {
-            private_key: private_key(suite, &self.private_key),
-            public_key: Bytes::from(&self.public_key).into(),
-        };
+        let key_pair = HpkeKeyPair::new(
+            private_key(suite, &self.private_key),
+            Bytes::from(&self.public_key).into(),
+        );
         let open = |ciphertext: &HpkeCiphertext| {
             let opened = suite.decrypt_with_label(&key_pair, label, context, ciphertext)?;
             check(*opened == *self.plaintext, "encrypt_with_label.plaintext")

@@ -139,7 +139,10 @@ impl Epoch {
         }
 
         let external = external_key_pair(suite, &epoch.external_secret);
-        check(*external.public_key == *self.external_pub, "external_pub")?;
+        check(
+            **external.public_key() == *self.external_pub,
+            "external_pub",
+        )?;
         let Exporter {
             label,
             context,

@@ -96,10 +96,7 @@ impl Case {
                     .filter(|node| node.covers(common));
                 let mut again = OwnKeys::new(
                     *leaf,
-                    HpkeKeyPair {
-                        private_key: Secret::default(),
-                        public_key: Bytes::default().into(),
-                    },
+                    HpkeKeyPair::new(Secret::default(), Bytes::default().into()),
                 );
                 let secret = Secret::from(secret.0.clone());
                 let followed = again.follow(suite, &merged, from, secret)?;
@@ -169,13 +166,7 @@ impl LeafPrivate {
             .ok_or(Failure::Mismatch("index"))?
             .encryption_key();
         check(*public_key == *expected, "encryption_priv")?;
-        let mut keys = OwnKeys::new(
-            leaf,
-            HpkeKeyPair {
-                private_key,
-                public_key,
-            },
-        );
+        let mut keys = OwnKeys::new(leaf, HpkeKeyPair::new(private_key, public_key));
         for entry in &self.path_secrets {
             let secret = Secret::from(entry.path_secret.0.clone());
             keys.follow(suite, tree, std::iter::once(NodeIndex(entry.node)), secret)?;

@@ -45,10 +45,7 @@ impl Case {
             .find(|part| part.new_member == reference);
         let ours = ours.ok_or(Failure::Mismatch("new_member"))?;
         let secrets = suite.decrypt_with_label(
-            &HpkeKeyPair {
-                private_key,
-                public_key,
-            },
+            &HpkeKeyPair::new(private_key, public_key),
             WELCOME,
             &welcome.encrypted_group_info,
             &ours.encrypted_group_secrets,

@@ -42,10 +42,7 @@ impl Kem for XWing {
     fn derive_key_pair(&self, ikm: &[u8]) -> HpkeKeyPair {
         let seed = shake::<Shake256>(ikm, 32);
         let public_key = self.public_key(&seed).expect("32 bytes are a seed");
-        HpkeKeyPair {
-            private_key: Secret::from(seed),
-            public_key,
-        }
+        HpkeKeyPair::new(Secret::from(seed), public_key)
     }
 
     fn encap(
@@ -61,7 +58,7 @@ impl Kem for XWing {
     fn decap(&self, key_pair: &HpkeKeyPair, kem_output: &[u8]) -> Result<Secret, CryptoError> {
         let ciphertext =
             x_wing::Ciphertext::try_from(kem_output).map_err(|_| CryptoError::InvalidPublicKey)?;
-        let secret = Zeroizing::new(x_wing_key(&key_pair.private_key)?.decapsulate(&ciphertext));
+        let secret = Zeroizing::new(x_wing_key(key_pair.private_key())?.decapsulate(&ciphertext));
         Ok(Secret::from(secret.as_slice()))
     }
 
@@ -142,10 +139,7 @@ impl Kem for MlKem768X25519 {
         let (x25519, _) = self.0.private_key_from_prk(&private_key[Self::SEED..]);
         private_key[Self::SEED..].copy_from_slice(&x25519);
         let public_key = self.public_key(&private_key).expect("of the right length");
-        HpkeKeyPair {
-            private_key: Secret::from(private_key),
-            public_key,
-        }
+        HpkeKeyPair::new(Secret::from(private_key), public_key)
     }
 
     fn encap(
@@ -163,18 +157,15 @@ impl Kem for MlKem768X25519 {
 
     fn decap(&self, key_pair: &HpkeKeyPair, kem_output: &[u8]) -> Result<Secret, CryptoError> {
         let invalid = CryptoError::InvalidPublicKey;
-        let (ml_kem, x25519) = self.split_private_key(&key_pair.private_key)?;
+        let (ml_kem, x25519) = self.split_private_key(key_pair.private_key())?;
         let (ciphertext, dh_output) = kem_output
             .split_at_checked(Self::CIPHERTEXT)
             .ok_or(invalid)?;
         let ciphertext = ml_kem_768::Ciphertext::try_from(ciphertext).map_err(|_| invalid)?;
         let secret = Zeroizing::new(ml_kem.decapsulate(&ciphertext));
-        let x25519 = HpkeKeyPair {
-            private_key: x25519.into(),
-            public_key: Kem::public_key(&self.0, x25519)?,
-        };
+        let x25519 = HpkeKeyPair::new(x25519.into(), Kem::public_key(&self.0, x25519)?);
         let dh_secret = self.0.decap(&x25519, dh_output)?;
-        let public_key = &x25519.public_key;
+        let public_key = x25519.public_key();
         Ok(Self::combine(
             secret.as_slice(),
             &dh_secret,

@@ -39,7 +39,7 @@ fn a_joiner_refuses_trees_that_nobody_signed() {
     let rng = &mut ChaCha20Rng::seed_from_u64(1);
     let (tree, members) = four(rng);
 
-    let foreign = suite().kem_key_pair(rng).public_key;
+    let foreign = suite().kem_key_pair(rng).public_key().clone();
     let changed = with_parent(&tree, 1, |parent| parent.encryption_key = foreign);
     assert_eq!(
         validate(&changed, rng),
@@ -215,7 +215,8 @@ fn a_path_is_refused_for_each_rule_that_it_breaks() {
     ));
     let other = suite()
         .kem_key_pair(&mut ChaCha20Rng::seed_from_u64(4))
-        .public_key;
+        .public_key()
+        .clone();
     assert_eq!(
         refused(&|path| path.nodes[0].encryption_key = other.clone()),
         PathError::ParentHash

@@ -106,7 +106,7 @@ fn faults_of_the_tree_are_found_as_in_the_whole_tree() {
     parameters.capabilities.credentials.push(kind);
     let rng = &mut StepRng(4);
     let signer = suite().signature_key_pair(rng);
-    let key = suite().kem_key_pair(rng).public_key;
+    let key = suite().kem_key_pair(rng).public_key().clone();
     let position = LeafPosition {
         group_id: GROUP_ID,
         leaf_index: first,
