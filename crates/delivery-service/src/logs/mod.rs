@@ -4,5 +4,6 @@ pub(crate) mod append;
 pub(crate) mod open;
 pub(crate) mod parse;
 pub(crate) mod pickup;
+mod quota;
 pub(crate) mod read;
 mod records;

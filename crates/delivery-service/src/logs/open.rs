@@ -100,6 +100,7 @@ impl Request for SignedOpen {
             epoch: 0,
             proposals: 0,
             commit_interval: 0,
+            filled: 0,
         };
         let epoch = EpochRecord {
             version,

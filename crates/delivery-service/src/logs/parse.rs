@@ -20,6 +20,8 @@ pub(crate) struct Parsed {
     pub(super) fence_signature: Bytes,
     pub(super) shared_part: Bytes,
     pub(super) own_parts: Vec<Bytes>,
+    /// Bytes of the encoded append.
+    length: usize,
     size: Result<(), Refusal>,
 }
 
@@ -53,6 +55,7 @@ impl Parsed {
         Ok(Self {
             id: append.id(),
             append,
+            length: request.append.len(),
             content_type,
             fence_signature: request.fence_signature.into(),
             shared_part: request.shared_part.into(),
@@ -67,6 +70,14 @@ impl Parsed {
     /// `TooLarge`.
     pub(super) fn size(&self) -> Result<(), Refusal> {
         self.size.clone()
+    }
+
+    /// Bytes that it takes in the store: the append, what it leaves for joiners, a little for keys.
+    pub(super) fn weight(&self) -> u64 {
+        const KEYS: usize = 256;
+        let parts = self.own_parts.iter().map(|part| part.len() + KEYS);
+        let all = self.length + self.shared_part.len() + parts.sum::<usize>() + KEYS;
+        all as u64
     }
 
     /// Compares the message's own header, and the parts, with what is declared.

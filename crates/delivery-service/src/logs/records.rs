@@ -34,6 +34,9 @@ record! {
         proposals: u32,
         /// Seconds between commits.
         commit_interval: u32,
+        /// Microseconds since 1970 until which it counts as not empty: what each entry takes of what a
+        /// branch may hold, as a share of the time for which entries are kept.
+        filled: u64,
     }
 }
 

@@ -8,11 +8,14 @@ use folkmoot_mls::tls_struct;
 use super::TokenPurpose;
 use crate::VERSION;
 use crate::call::Call;
-use crate::delivery::{CreateMailboxRequest, OpenRequest, Payment, TakeRequest};
+use crate::delivery::{CreateBlobRequest, CreateMailboxRequest, OpenRequest, Payment, TakeRequest};
 use crate::keys::hash;
 
 /// Mailboxes that one token takes packages from.
 pub const MAILBOXES_PER_TOKEN: usize = 64;
+
+/// Bytes of a blob that one token makes room for.
+pub const BYTES_PER_TOKEN: u64 = 64 << 20;
 
 /// The most tokens that one call costs: those of the largest take.
 pub const MOST_TOKENS: usize = crate::limits::MAILBOXES_PER_TAKE.div_ceil(MAILBOXES_PER_TOKEN);
@@ -99,6 +102,20 @@ impl Priced for TakeRequest {
     }
 }
 
+impl Priced for CreateBlobRequest {
+    fn price(&self) -> Price {
+        let [blob, write] = [&self.blob, &self.write_hash].map(|id| Bytes::from(id.as_slice()));
+        let tokens = usize::try_from(self.size.div_ceil(BYTES_PER_TOKEN)).unwrap_or(MOST_TOKENS);
+        let subject = ((blob, write), self.size);
+        let tokens = tokens.clamp(1, MOST_TOKENS);
+        Price::of(TokenPurpose::Blob, tokens, &subject.to_bytes())
+    }
+
+    fn payment(&mut self) -> &mut Option<Payment> {
+        &mut self.payment
+    }
+}
+
 impl Call {
     /// The request inside, if it is one that is paid for.
     #[must_use]
@@ -107,6 +124,7 @@ impl Call {
             Self::Open(request) => Some(request),
             Self::CreateMailbox(request) => Some(request),
             Self::Take(request) => Some(request),
+            Self::CreateBlob(request) => Some(request),
             _ => None,
         }
     }
