@@ -44,6 +44,7 @@
 //! Without the default features (`sqlite`: the encrypted file; `transport`: gRPC over TLS) what is left
 //! is the logic, over any store that passes [`store::conformance`] and any [`transport::Transport`].
 
+pub mod blobs;
 mod client;
 mod error;
 mod history;

@@ -1,7 +1,7 @@
 //! From the fields of a request to typed values. What has the wrong form is named in the refusal.
 
 use folkmoot_mls::codec::Decode;
-use folkmoot_protocol::ids::{EntryId, LogId, MailboxId, PickupAddress};
+use folkmoot_protocol::ids::{BlobId, EntryId, LogId, MailboxId, PickupAddress};
 use folkmoot_protocol::keys::PublicKey;
 use folkmoot_protocol::{Refusal, VERSION};
 
@@ -44,4 +44,5 @@ read! {
     address: PickupAddress;
     mailbox: MailboxId;
     owner_key: PublicKey;
+    blob: BlobId;
 }

@@ -12,6 +12,7 @@
 //! - `mailboxes`: owners, drop tickets, envelopes;
 //! - `shelves`: sealed KeyPackages, each handed out once;
 //! - `payment`: the anonymous tokens that pay for some calls;
+//! - [`blobs`]: encrypted attachments, their bytes in a folder or a bucket;
 //! - `decision` and `committer`: load, decide, commit; many requests in one durable transaction;
 //! - [`Retention`]: how long logs are kept;
 //! - [`store`]: the records, with backends for SQLite and for memory.
@@ -57,6 +58,7 @@
 //!
 //! [`grpc`] is the thin skin that puts it on a network.
 
+pub mod blobs;
 mod committer;
 mod decision;
 mod fields;
@@ -66,6 +68,7 @@ mod logs;
 mod mailboxes;
 mod nonce;
 mod payment;
+mod rates;
 mod retention;
 #[cfg(feature = "sabotage")]
 pub mod sabotage;
@@ -77,6 +80,7 @@ pub mod store;
 
 pub use logs::read::{Progress, Reading};
 pub use payment::TrustedIssuer;
+pub use rates::Rates;
 pub use retention::Retention;
 pub use service::DeliveryService;
 pub use store::{AtRestKeys, MemoryStore, SqliteStore};

@@ -7,12 +7,13 @@ use folkmoot_protocol::call::{Answer, Call};
 use folkmoot_protocol::delivery::{
     AcknowledgeRequest, AcknowledgeResponse, AppendRequest, CandidatesRequest, CandidatesResponse,
     CloseDoorRequest, CloseDoorResponse, CollectRequest, CollectResponse, CountRequest,
-    CountResponse, CreateDoorRequest, CreateMailboxRequest, CreateMailboxResponse, DiscardRequest,
-    DiscardResponse, DropRequest, DropResponse, NonceResponse, OpenRequest, Payment, PickUpRequest,
-    PickUpResponse, ReadRequest, ReadResponses, Receipt, StockRequest, StockResponse, TakeRequest,
-    TakeResponse,
+    CountResponse, CreateBlobRequest, CreateBlobResponse, CreateDoorRequest, CreateMailboxRequest,
+    CreateMailboxResponse, DeleteBlobRequest, DiscardRequest, DiscardResponse, DropRequest,
+    DropResponse, FindBlobRequest, FindBlobResponse, GetBlobRequest, NonceResponse, OpenRequest,
+    Payment, PickUpRequest, PickUpResponse, PutBlobRequest, ReadRequest, ReadResponses, Receipt,
+    StockRequest, StockResponse, TakeRequest, TakeResponse,
 };
-use folkmoot_protocol::ids::MailboxId;
+use folkmoot_protocol::ids::{BlobId, MailboxId};
 use folkmoot_protocol::keys::{PublicKey, SigningKey};
 use folkmoot_protocol::log::{Head, SignedHead};
 use folkmoot_protocol::mailbox::OwnerContent;
@@ -22,11 +23,12 @@ use folkmoot_protocol::token::price::{Price, Priced, is_paid};
 use folkmoot_protocol::{Refusal, delivery};
 use rand_core::CryptoRng;
 
+use crate::blobs;
 use crate::committer::Committer;
 use crate::decision::{Denial, Request};
 use crate::fields::malformed;
 use crate::followers::Followers;
-use crate::logs::append::Check;
+use crate::logs::append::{Check, Checked};
 use crate::logs::candidates::Candidates;
 use crate::logs::open::SignedOpen;
 use crate::logs::parse::Parsed;
@@ -39,6 +41,7 @@ use crate::mailboxes::owner::Claim;
 use crate::mailboxes::ticket::TicketKey;
 use crate::nonce::NonceKey;
 use crate::payment::{Trust, TrustedIssuer};
+use crate::rates::{Asked, Rates};
 use crate::retention::Retention;
 use crate::shelves::count;
 use crate::shelves::discard::{self, Discard};
@@ -68,6 +71,7 @@ pub struct DeliveryService<S> {
     followers: Arc<Followers>,
     retention: Retention,
     trust: RwLock<Arc<Trust>>,
+    asked: Asked,
     /// The latest time at which a head was issued: it does not run back while the service runs.
     issued: AtomicU64,
     on_failure: Arc<OnFailure>,
@@ -87,6 +91,7 @@ impl<S: Store> DeliveryService<S> {
             followers: Arc::default(),
             retention: Retention::default(),
             trust: RwLock::default(),
+            asked: Asked::new(Rates::UNLIMITED),
             issued: AtomicU64::new(0),
             on_failure: Arc::new(|error| eprintln!("delivery service: {error}")),
         }
@@ -103,6 +108,13 @@ impl<S: Store> DeliveryService<S> {
     #[must_use]
     pub fn keep_for(mut self, retention: Retention) -> Self {
         self.retention = retention;
+        self
+    }
+
+    /// Bounds what is asked of one log or mailbox. Without this there is no bound.
+    #[must_use]
+    pub fn rates(mut self, rates: Rates) -> Self {
+        self.asked = Asked::new(rates);
         self
     }
 
@@ -311,10 +323,13 @@ impl<S: Store> DeliveryService<S> {
             .into_iter()
             .map(|request| match check(request) {
                 Ok(Check::Known(head)) => Some(Ok(head)),
-                Ok(Check::New(checked)) => {
-                    together.push(*checked);
-                    None
-                }
+                Ok(Check::New(checked)) => match self.count_append(&checked, now) {
+                    Ok(()) => {
+                        together.push(*checked);
+                        None
+                    }
+                    Err(refusal) => Some(Err(refusal)),
+                },
                 Err(refusal) => Some(Err(refusal)),
             })
             .collect();
@@ -329,6 +344,10 @@ impl<S: Store> DeliveryService<S> {
                 Ok(self.receipt(head))
             })
             .collect()
+    }
+
+    fn count_append(&self, append: &Checked, now: u64) -> Result<(), Refusal> {
+        self.asked.append(append.log(), append.weight(), now)
     }
 
     fn read(&self, request: ReadRequest, now: u64) -> Result<ReadResponses, Refusal> {
@@ -449,6 +468,107 @@ impl<S: Store> DeliveryService<S> {
         Ok(TakeResponse { taken })
     }
 
+    /// Makes room for a blob; `now` in milliseconds since 1970.
+    ///
+    /// # Errors
+    /// `Malformed`; `TooLarge`; `Payment`; `Taken` for the id of another blob.
+    pub(crate) fn create_blob(
+        &self,
+        request: &CreateBlobRequest,
+        now: u64,
+    ) -> Result<CreateBlobResponse, Refusal> {
+        let create = blobs::Create::read(request, now)?;
+        self.pay(request.payment.as_ref(), &request.price(), now)?;
+        let expires = self.commit(create, now)?;
+        Ok(CreateBlobResponse { expires })
+    }
+
+    /// How far a blob's upload has come.
+    ///
+    /// # Errors
+    /// `Malformed`; `NotFound`, also for a wrong capability.
+    pub(crate) fn find_blob(
+        &self,
+        request: &FindBlobRequest,
+        now: u64,
+    ) -> Result<FindBlobResponse, Refusal> {
+        let claim = blobs::Claim::read(&request.blob, &request.write)?;
+        let found = self.look(|records| claim.prove(records, now))?;
+        let found = found.ok_or(Refusal::NotFound)?;
+        Ok(found.told())
+    }
+
+    /// What is to be done with a chunk.
+    ///
+    /// # Errors
+    /// `Malformed`; `TooLarge`; `NotFound`, also for a wrong capability.
+    pub(crate) fn place_chunk(
+        &self,
+        request: &PutBlobRequest,
+        chunk: &[u8],
+        now: u64,
+    ) -> Result<blobs::Place, Refusal> {
+        let claim = blobs::Claim::read(&request.blob, &request.write)?;
+        let found = self.look(|records| claim.prove(records, now))?;
+        let found = found.ok_or(Refusal::NotFound)?;
+        blobs::place(&found, request.offset, chunk)
+    }
+
+    /// A chunk's bytes, so many, are where they belong, and durable. Returns how many bytes there are now.
+    ///
+    /// # Errors
+    /// `NotFound`, if the blob has gone in the meantime.
+    pub(crate) fn chunk_is_there(
+        &self,
+        request: &PutBlobRequest,
+        length: u64,
+        now: u64,
+    ) -> Result<u64, Refusal> {
+        let claim = blobs::Claim::read(&request.blob, &request.write)?;
+        let offset = request.offset;
+        let grow = blobs::Grow {
+            claim,
+            offset,
+            length,
+        };
+        self.commit(grow, now)
+    }
+
+    /// What is to be read for a download.
+    ///
+    /// # Errors
+    /// `NotFound`, also for a blob that is not complete; `Malformed` for a range outside of it.
+    pub(crate) fn begin_get(
+        &self,
+        request: &GetBlobRequest,
+        now: u64,
+    ) -> Result<blobs::Getting, Refusal> {
+        let get = blobs::Get::read(request)?;
+        let found = self.look(|records| get.find(records, now))?;
+        get.begin(found.as_ref())
+    }
+
+    /// Deletes a blob for whoever may write it, and says which bytes are to follow.
+    ///
+    /// # Errors
+    /// `Malformed`; `NotFound`, also for a wrong capability.
+    pub(crate) fn delete_blob(
+        &self,
+        request: &DeleteBlobRequest,
+        now: u64,
+    ) -> Result<blobs::Bytes, Refusal> {
+        let claim = blobs::Claim::read(&request.blob, &request.write)?;
+        self.commit(blobs::Delete { claim }, now)
+    }
+
+    /// Whether a blob is there. One that is not has no bytes.
+    ///
+    /// # Errors
+    /// `Internal`.
+    pub(crate) fn has_blob(&self, blob: BlobId, now: u64) -> Result<bool, Refusal> {
+        self.look(|records| blobs::is_there(records, blob, now))
+    }
+
     /// The mailbox whose owner has signed a request.
     fn owner(
         &self,
@@ -459,7 +579,9 @@ impl<S: Store> DeliveryService<S> {
     ) -> Result<MailboxId, Refusal> {
         let claim = Claim::read(owner, method, request, self.public_key, &self.nonces, now)?;
         let mailbox = self.look(|records| claim.prove(records))?;
-        mailbox.ok_or(Refusal::NotFound)
+        let mailbox = mailbox.ok_or(Refusal::NotFound)?;
+        self.asked.owner(mailbox, now)?;
+        Ok(mailbox)
     }
 
     fn receipt(&self, head: Head) -> Receipt {
@@ -508,7 +630,7 @@ impl<S: Store> DeliveryService<S> {
         }
     }
 
-    fn failed(&self, error: &StoreError) -> Refusal {
+    pub(crate) fn failed(&self, error: &StoreError) -> Refusal {
         (self.on_failure)(error);
         match error {
             StoreError::Full => Refusal::Busy(FULL),

@@ -1,6 +1,7 @@
-//! What the Delivery Service of a real server hears and keeps while people talk through it: no name, no
-//! credential, no key of anybody's, no reference of a KeyPackage, no title, no message. Each service
-//! records what it receives after TLS, by itself, and its database is opened.
+//! What the Delivery Service of a real server hears, keeps and says to its operator while people talk
+//! through it: no name, no credential, no key of anybody's, no reference of a KeyPackage, no title, no
+//! message; and no value by which a mailbox and a log could be put together. Each service records what it
+//! receives after TLS, by itself, and its database is opened.
 
 mod common;
 
@@ -9,8 +10,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Stdio;
 
-use common::secrets::{group, packages};
-use common::{Person, Server, folkmoot, tap, texts};
+use common::secrets::{groups, packages};
+use common::{Person, Server, folkmoot, scale, tap, texts};
 use folkmoot_client::transport::{Grpc, ServerUrl, ServiceAddress, Transport};
 use folkmoot_credential::UserId;
 use folkmoot_delivery_service::store::{AtRestKeys, Partition, SqliteStore, Table};
@@ -52,7 +53,7 @@ impl Secrets {
                 continue;
             }
             for window in form.windows(WINDOW) {
-                if window.iter().collect::<BTreeSet<_>>().len() >= VARIETY {
+                if is_telling(window) {
                     let window = window.try_into().unwrap();
                     self.windows
                         .entry(window)
@@ -98,10 +99,12 @@ impl Secrets {
     }
 
     fn add_leaves(&mut self, person: &Person) {
-        for (_, leaf) in group(person).members() {
-            self.add("an encryption key", &leaf.encryption_key);
-            self.add("a signature key", &leaf.signature_key);
-            self.add("a credential", &leaf.credential.to_bytes());
+        for group in groups(person) {
+            for (_, leaf) in group.members() {
+                self.add("an encryption key", &leaf.encryption_key);
+                self.add("a signature key", &leaf.signature_key);
+                self.add("a credential", &leaf.credential.to_bytes());
+            }
         }
     }
 
@@ -121,6 +124,60 @@ impl Secrets {
             self.add(&format!("the {what} of {name}"), bytes);
         }
     }
+}
+
+/// What a connection of the Delivery Service is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    /// Logs and pickups.
+    Log,
+    /// Mailboxes and shelves, one's own or others'.
+    Mailbox,
+    /// Where people knock, and wait for answers.
+    Door,
+    /// Attachments.
+    Blob,
+}
+
+impl Kind {
+    fn of(path: &str) -> Self {
+        match path.rsplit(['.', '/']).nth(1).unwrap() {
+            "Logs" => Self::Log,
+            "Mailboxes" | "Shelves" => Self::Mailbox,
+            "Doors" => Self::Door,
+            "Blobs" => Self::Blob,
+            other => panic!("which connections is {other} on?"),
+        }
+    }
+}
+
+/// By what a mailbox and a log could be put together: connections that carry both, and values that were
+/// received on both kinds.
+fn links<'a>(received: impl Iterator<Item = (&'a str, &'a str, &'a [u8])>) -> BTreeSet<String> {
+    let mut kinds: HashMap<&str, BTreeSet<Kind>> = HashMap::new();
+    let mut values: HashMap<[u8; WINDOW], BTreeMap<Kind, &str>> = HashMap::new();
+    for (connection, path, body) in received {
+        let kind = Kind::of(path);
+        kinds.entry(connection).or_default().insert(kind);
+        for window in body.windows(WINDOW).filter(|window| is_telling(window)) {
+            let window = window.try_into().unwrap();
+            values
+                .entry(window)
+                .or_default()
+                .entry(kind)
+                .or_insert(path);
+        }
+    }
+    let connections = kinds.into_values().filter(|kinds| kinds.len() > 1);
+    let connections = connections.map(|kinds| format!("a connection for {kinds:?}"));
+    let values = values.into_values().filter(|kinds| kinds.len() > 1);
+    let values = values.map(|kinds| format!("a value in {:?}", kinds.values()));
+    connections.chain(values).collect()
+}
+
+/// Whether a piece can hardly be anybody's.
+fn is_telling(window: &[u8]) -> bool {
+    window.iter().collect::<BTreeSet<_>>().len() >= VARIETY
 }
 
 fn find(bytes: &[u8], secret: &[u8]) -> bool {
@@ -234,6 +291,27 @@ fn the_search_finds_what_is_there() {
 }
 
 #[test]
+fn the_search_finds_what_links() {
+    let (log, mailbox) = (
+        "/folkmoot.delivery.v1.Logs/Read",
+        "/folkmoot.delivery.v1.Shelves/Take",
+    );
+    let value: Vec<u8> = (0..40).collect();
+    let with = |from: u8| [&[from; 9], &value[from.into()..]].concat();
+    let (one, two, third) = (with(1), with(7), vec![9; 99]);
+    let linked = |requests: &[(&str, &str, &[u8])]| links(requests.iter().copied()).len();
+    assert_eq!(
+        linked(&[("a", log, &one), ("b", log, &two), ("c", mailbox, &third)]),
+        0
+    );
+    assert_eq!(linked(&[("a", log, &one), ("b", mailbox, &two)]), 1);
+    assert_eq!(
+        linked(&[("a", log, &one), ("b", mailbox, &third), ("b", log, &[])]),
+        1
+    );
+}
+
+#[test]
 fn the_delivery_service_of_a_real_server_learns_nothing_that_it_need_not_know() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("server");
@@ -334,10 +412,9 @@ fn the_delivery_service_of_a_real_server_learns_nothing_that_it_need_not_know() 
     let stored = kept(&data, "delivery");
     assert!(stored.iter().any(|(place, _)| place.ends_with("-wal")));
 
-    // Both have what they must have: the log's id.
-    for pieces in [&record, &stored] {
-        assert!(pieces.iter().any(|(_, bytes)| find(bytes, &log)));
-    }
+    // It hears what it must hear: the log's id. What it keeps does not show even that.
+    let has = |pieces: &[(String, Vec<u8>)]| pieces.iter().any(|(_, bytes)| find(bytes, &log));
+    assert_eq!((has(&record), has(&stored)), (true, false));
     // And the other service has what this one must not have, so that it would be seen here.
     for pieces in [
         heard(folder.path(), "authentication"),
@@ -369,4 +446,119 @@ fn the_delivery_service_of_a_real_server_learns_nothing_that_it_need_not_know() 
             assert!(known, "{name}: {value}");
         }
     }
+}
+
+/// Names that are long enough to be looked for.
+fn names(count: usize) -> Vec<String> {
+    const FIRST: [&str; 5] = ["ingeborg", "thorvald", "sigridur", "ragnhild", "halldora"];
+    let name = |number| format!("{}-{number:03}", FIRST[number % FIRST.len()]);
+    (0..count).map(name).collect()
+}
+
+#[test]
+fn after_a_day_of_use_nothing_links_a_mailbox_with_a_log() {
+    let count = scale(6, 20);
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("server");
+    let said = folder.path().join("server.log");
+    let mut command = tap::on(folkmoot(), folder.path());
+    command.stderr(fs::File::create(&said).unwrap());
+    let server = Server::started_with(command, &data, "127.0.0.1:0", &["--domain", DOMAIN]);
+    let names = names(count);
+    let people: Vec<_> = names
+        .iter()
+        .map(|name| Person::registered(folder.path(), name, &server))
+        .collect();
+    let mut secrets = Secrets::default();
+    secrets.add("the domain", DOMAIN.as_bytes());
+    let url = server.url.parse().unwrap();
+    for name in &names {
+        secrets.add_identity(name, &look_up(&url, name));
+    }
+    let learn = |secrets: &mut Secrets| {
+        for (person, name) in people.iter().zip(&names) {
+            secrets.add_keys(person, name);
+            secrets.add_leaves(person);
+        }
+    };
+    learn(&mut secrets);
+    let sync = || people.iter().for_each(|person| drop(person.ok(&["sync"])));
+
+    // In the morning groups come about; each of four, and each person in two of them.
+    let groups: Vec<(String, Vec<usize>)> = (0..count)
+        .step_by(2)
+        .map(|first| {
+            let members = (first..first + 4).map(|member| member % count).collect();
+            (format!("the circle of {first:03}"), members)
+        })
+        .collect();
+    for (title, members) in &groups {
+        secrets.add("a title", title.as_bytes());
+        let with = members[1..].iter().map(|member| names[*member].as_str());
+        let arguments: Vec<_> = ["new", title, "--with"].into_iter().chain(with).collect();
+        people[members[0]].ok(&arguments);
+    }
+    sync();
+    learn(&mut secrets);
+    // They talk.
+    for (number, (title, members)) in groups.iter().enumerate() {
+        for member in &members[..3] {
+            let text = format!("word number {number} of {member} to everybody here");
+            secrets.add("a message", text.as_bytes());
+            people[*member].ok(&["send", title, &text]);
+        }
+    }
+    sync();
+    // Groups change: keys are renewed, somebody is removed, added, leaves.
+    for (number, (title, members)) in groups.iter().enumerate() {
+        let [first, second, third, fourth] = members[..] else {
+            unreachable!()
+        };
+        match number % 3 {
+            0 => drop(people[second].ok(&["update", title])),
+            1 => {
+                people[first].ok(&["remove", title, &names[third]]);
+                people[second].ok(&["sync"]);
+                people[second].ok(&["add", title, &names[third]]);
+            }
+            _ => drop(people[fourth].ok(&["leave", title])),
+        }
+    }
+    learn(&mut secrets);
+    sync();
+    for (title, members) in &groups {
+        let text = "that was a long day, good night to all";
+        secrets.add("a message", text.as_bytes());
+        people[members[0]].ok(&["send", title, text]);
+    }
+    sync();
+    sync();
+    learn(&mut secrets);
+    let history = people[1].ok(&["read", &groups[0].0]);
+    assert!(texts(&history).len() >= 4, "{history}");
+    server.kill();
+
+    let received = tap::received(folder.path(), "delivery");
+    let mut pieces = heard(folder.path(), "delivery");
+    pieces.extend(kept(&data, "delivery"));
+    pieces.push(("the process's log".to_owned(), fs::read(&said).unwrap()));
+    let bytes: usize = pieces.iter().map(|(_, bytes)| bytes.len()).sum();
+    for (place, bytes) in &pieces {
+        let found = secrets.found_in(bytes);
+        assert!(found.is_empty(), "{place} has {found:?}");
+    }
+    let requests = received.iter().map(|request| {
+        (
+            request.connection(),
+            request.path(),
+            request.body.as_slice(),
+        )
+    });
+    let found = links(requests);
+    assert!(found.is_empty(), "{found:#?}");
+    println!(
+        "{count} people, {} requests, {bytes} bytes in {} places: nothing",
+        received.len(),
+        pieces.len()
+    );
 }

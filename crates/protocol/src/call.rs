@@ -10,12 +10,14 @@ use crate::authentication::{
     LookUpResponse, RegisterRequest, RegisterResponse,
 };
 use crate::delivery::{
-    AcknowledgeRequest, AcknowledgeResponse, AppendRequest, CandidatesRequest, CandidatesResponse,
-    CloseDoorRequest, CloseDoorResponse, CollectRequest, CollectResponse, CountRequest,
-    CountResponse, CreateDoorRequest, CreateMailboxRequest, CreateMailboxResponse, DiscardRequest,
-    DiscardResponse, DropRequest, DropResponse, NonceRequest, NonceResponse, OpenRequest,
-    PickUpRequest, PickUpResponse, ReadRequest, ReadResponse, ReadResponses, Receipt, StockRequest,
-    StockResponse, TakeRequest, TakeResponse,
+    AcknowledgeRequest, AcknowledgeResponse, AppendRequest, BlobPart, BlobParts, CandidatesRequest,
+    CandidatesResponse, CloseDoorRequest, CloseDoorResponse, CollectRequest, CollectResponse,
+    CountRequest, CountResponse, CreateBlobRequest, CreateBlobResponse, CreateDoorRequest,
+    CreateMailboxRequest, CreateMailboxResponse, DeleteBlobRequest, DeleteBlobResponse,
+    DiscardRequest, DiscardResponse, DropRequest, DropResponse, FindBlobRequest, FindBlobResponse,
+    GetBlobRequest, NonceRequest, NonceResponse, OpenRequest, PickUpRequest, PickUpResponse,
+    PutBlobRequest, PutBlobResponse, ReadRequest, ReadResponse, ReadResponses, Receipt,
+    StockRequest, StockResponse, TakeRequest, TakeResponse,
 };
 
 /// What a connection is used for. Two purposes never share one, so that a service which watches
@@ -34,6 +36,8 @@ pub enum Purpose {
     Letters,
     /// The doors of one's groups, and those at which answers to one's knocks come in.
     Doors,
+    /// Attachments.
+    Blobs,
 }
 
 /// Bytes that are no call or no answer: whoever sent them is to blame.
@@ -124,6 +128,15 @@ pub fn decode_batch(bytes: &[u8]) -> Result<ReadResponse, Malformed> {
     ReadResponse::decode(bytes).map_err(|_| Malformed)
 }
 
+/// Reads one part of a blob's stream.
+///
+/// # Errors
+/// [`Malformed`]: the service is to blame.
+pub fn decode_part(bytes: &[u8]) -> Result<BlobPart, Malformed> {
+    crate::codec::bounded(bytes).map_err(|_| Malformed)?;
+    BlobPart::decode(bytes).map_err(|_| Malformed)
+}
+
 /// A whole read: each batch within its bounds before any is decoded to its end.
 fn decode_read(bytes: &[u8]) -> Result<ReadResponses, Malformed> {
     let batches = RawBatches::decode(bytes).map_err(|_| Malformed)?.batches;
@@ -183,6 +196,16 @@ calls! {
     Count = "/folkmoot.delivery.v1.Shelves/Count", Mailbox, CountRequest => CountResponse;
     /// Takes a KeyPackage of each of others' mailboxes.
     Take = "/folkmoot.delivery.v1.Shelves/Take", Letters, TakeRequest => TakeResponse;
+    /// Makes room for a blob.
+    CreateBlob = "/folkmoot.delivery.v1.Blobs/Create", Blobs, CreateBlobRequest => CreateBlobResponse;
+    /// How far a blob's upload has come.
+    FindBlob = "/folkmoot.delivery.v1.Blobs/Find", Blobs, FindBlobRequest => FindBlobResponse;
+    /// Appends a chunk to a blob.
+    PutBlob = "/folkmoot.delivery.v1.Blobs/Put", Blobs, PutBlobRequest => PutBlobResponse;
+    /// Reads a blob; the answer gathers the stream.
+    GetBlob = "/folkmoot.delivery.v1.Blobs/Get", Blobs, GetBlobRequest => BlobParts;
+    /// Deletes a blob.
+    DeleteBlob = "/folkmoot.delivery.v1.Blobs/Delete", Blobs, DeleteBlobRequest => DeleteBlobResponse;
     /// Registers a user.
     Register = "/folkmoot.authentication.v1.Accounts/Register", Account, RegisterRequest => RegisterResponse;
     /// Draws a batch of tokens.

@@ -77,9 +77,12 @@ fn code(refusal: &Refusal) -> Code {
         Refusal::Taken | Refusal::NameTaken => Code::AlreadyExists,
         Refusal::Gap | Refusal::ContestsClosed => Code::FailedPrecondition,
         Refusal::Conflict(..) => Code::Aborted,
-        Refusal::MailboxFull | Refusal::Rate(_) | Refusal::CommitInterval(_) => {
-            Code::ResourceExhausted
-        }
+        Refusal::TooSlow => Code::DeadlineExceeded,
+        Refusal::MailboxFull
+        | Refusal::LogFull
+        | Refusal::NoRoom
+        | Refusal::Rate(_)
+        | Refusal::CommitInterval(_) => Code::ResourceExhausted,
         Refusal::Busy(_) => Code::Unavailable,
         Refusal::Internal => Code::Internal,
     }

@@ -79,3 +79,7 @@ id!(
     /// A sealed KeyPackage at a DS: the hash of its sealed bytes.
     PackageId
 );
+id!(
+    /// A blob: a hash of the capability to read it.
+    BlobId
+);

@@ -6,7 +6,7 @@
 //!   `.proto` files of this crate. They carry fields from here to there and nothing more.
 //! - **Statements** are TLS-encoded structures that begin with a version. Everything that is
 //!   signed, hashed or compared is one: [`log`] (entries, chain, heads), [`proof`] (who may do what),
-//!   [`mailbox`] (mailboxes and shelves), [`invitation`] (what members seal for each other, with
+//!   [`mailbox`] (mailboxes and shelves), [`blob`] (attachments), [`invitation`] (what members seal for each other, with
 //!   [`sealed`]), [`door`] (links, and how who is outside knocks), [`plaintext`] (what they say to each
 //!   other), those of the crate `credential`, which [`directory`] reads, and the anonymous tokens that
 //!   pay for requests ([`token`]).
@@ -14,6 +14,7 @@
 //! [`call`] lists every call of both services once, typed, so that a state machine can ask and answer
 //! without knowing what carries its words. A refusal is a [`Refusal`], the same in a gRPC status and in a test without any network.
 
+pub mod blob;
 pub mod call;
 mod codec;
 pub mod directory;
@@ -90,8 +91,11 @@ pub mod limits {
     /// Fields of one request, answer or batch of a read, not bytes; the elements of a repeated one count each. The largest
     /// commit has 50,000 parts of a Welcome.
     pub const FIELDS: usize = 50_100;
-    /// Bytes of entries in one batch of a read, unless a single entry is larger.
-    pub const READ_BATCH: usize = 1 << 20;
+    /// Bytes of entries in one batch of a read, unless a single entry is larger. A slow reader holds
+    /// one of them.
+    pub const READ_BATCH: usize = 256 << 10;
+    /// Bytes of envelopes in one answer to their owner.
+    pub const COLLECT_BATCH: usize = 1 << 20;
     /// Logs in one read.
     pub const LOGS_PER_READ: usize = 1000;
     /// Mailboxes in one take.
@@ -122,6 +126,11 @@ pub mod limits {
     pub const COMMITTERS: usize = 64;
     /// Leaves above which a group names committers.
     pub const LEAVES_WITHOUT_COMMITTERS: usize = 64;
+    /// Entries that a branch of a log holds. A commit may go beyond by an eighth, so that a group can
+    /// remove whoever has filled its log.
+    pub const LOG_ENTRIES: u64 = 1_000_000;
+    /// Bytes that a branch of a log holds, Welcomes included; the same for commits.
+    pub const LOG_BYTES: u64 = 4 << 30;
     /// Seconds between commits that a commit may ask for at most, so that one member cannot shut a
     /// log.
     pub const COMMIT_INTERVAL_SECONDS: u32 = 3600;
@@ -137,6 +146,16 @@ pub mod limits {
     pub const PACKAGES_PER_SHELF: usize = 1000;
     /// Bytes of the random name of a take.
     pub const REQUEST_ID: core::ops::RangeInclusive<usize> = 16..=64;
+    /// A blob.
+    pub const BLOB: u64 = 256 << 20;
+    /// A chunk of a blob. All have this size but the last.
+    pub const BLOB_CHUNK: u64 = 1 << 20;
+    /// Bytes in one part of a download.
+    pub const BLOB_PART: u64 = 128 << 10;
+    /// Days that a blob is kept, at most.
+    pub const BLOB_DAYS: u64 = 30;
+    /// Hours that an upload may take.
+    pub const BLOB_UPLOAD_HOURS: u64 = 24;
     /// Seconds that a nonce is good for.
     pub const NONCE_SECONDS: u64 = 60;
     /// Days for which a service keeps entries, unless its operator says otherwise.

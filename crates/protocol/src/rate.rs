@@ -1,6 +1,8 @@
-//! A rate for each address, in the place of payment until tokens exist (RULES on payment).
+//! Rates: by address, in the place of payment until tokens exist (RULES on payment), and by whatever else
+//! callers share, a log above all. Kept in memory, so each node counts for itself.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::net::IpAddr;
 #[cfg(feature = "grpc")]
 use std::net::SocketAddr;
@@ -8,17 +10,28 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::Refusal;
 
-/// Addresses that are remembered. When there are more, those that are not in the table share one
-/// bucket until others have filled up again.
-const ADDRESSES: usize = 1 << 16;
+/// Keys that are remembered. When there are more, those that are not in the table share one bucket
+/// until others have filled up again.
+const KEYS: usize = 1 << 16;
 
-/// How much an address may ask for.
+/// Milliseconds between two searches for buckets that have filled up again.
+const SEARCH_EVERY: u64 = 1000;
+
+/// How much one may ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
     /// Requests at once.
     pub burst: u32,
     /// Requests per second in the long run; not 0.
     pub per_second: u32,
+}
+
+impl Rate {
+    /// No bound.
+    pub const UNLIMITED: Self = Self {
+        burst: u32::MAX,
+        per_second: u32::MAX,
+    };
 }
 
 impl Default for Rate {
@@ -32,9 +45,21 @@ impl Default for Rate {
 
 /// Token buckets by address.
 #[derive(Debug)]
-pub struct Limiter {
+pub struct Limiter(Buckets<Address>);
+
+/// Token buckets by key. Bounded in memory, whatever keys come.
+#[derive(Debug)]
+pub struct Buckets<K> {
     rate: Rate,
-    buckets: Mutex<HashMap<Address, Bucket>>,
+    table: Mutex<Table<K>>,
+}
+
+#[derive(Debug)]
+struct Table<K> {
+    /// `None` is everybody else.
+    buckets: HashMap<Option<K>, Bucket>,
+    /// When those that have filled up again were last looked for.
+    searched: u64,
 }
 
 /// The address that a gRPC request comes from: tonic's connection info, or a [`SocketAddr`] among
@@ -49,9 +74,8 @@ pub fn address<T>(request: &tonic::Request<T>) -> Option<IpAddr> {
         .map(|address| address.ip())
 }
 
-/// Whom a bucket is for: an IPv4 address, an IPv6 network of 64 bits (one customer has that many
-/// addresses), or everybody else.
-type Address = Option<[u8; 8]>;
+/// An IPv4 address, or an IPv6 network of 64 bits (one customer has that many addresses).
+type Address = [u8; 8];
 
 /// In thousandths of a request, so that time in milliseconds needs no fractions.
 #[derive(Clone, Copy, Debug)]
@@ -64,24 +88,53 @@ impl Limiter {
     /// Everybody may start with a burst.
     #[must_use]
     pub fn new(rate: Rate) -> Self {
-        Self {
-            rate,
-            buckets: Mutex::default(),
-        }
+        Self(Buckets::new(rate))
     }
 
     /// Takes `cost` requests out of an address's bucket; `now` in milliseconds. `None` stands for
     /// all whose address is not known.
     ///
     /// # Errors
+    /// As [`Buckets::spend`].
+    pub fn spend(&self, address: Option<IpAddr>, cost: u32, now: u64) -> Result<(), Refusal> {
+        self.0.spend(address.map(shorten), cost, now)
+    }
+}
+
+impl<K: Eq + Hash> Buckets<K> {
+    /// Every key may start with a burst.
+    #[must_use]
+    pub fn new(rate: Rate) -> Self {
+        let table = Table {
+            buckets: HashMap::new(),
+            searched: 0,
+        };
+        Self {
+            rate,
+            table: Mutex::new(table),
+        }
+    }
+
+    /// Takes `cost` requests out of a key's bucket; `now` in milliseconds. `None` stands for all
+    /// whose key is not known.
+    ///
+    /// # Errors
     /// `Rate` with the time until there is enough. A request that costs more than a whole burst
     /// needs a full bucket.
-    pub fn spend(&self, address: Option<IpAddr>, cost: u32, now: u64) -> Result<(), Refusal> {
-        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut key = address.map(shorten);
-        if buckets.len() >= ADDRESSES && !buckets.contains_key(&key) {
-            buckets.retain(|_, bucket| self.level(*bucket, now) < self.full());
-            if buckets.len() >= ADDRESSES {
+    pub fn spend(&self, key: Option<K>, cost: u32, now: u64) -> Result<(), Refusal> {
+        if self.rate == Rate::UNLIMITED {
+            return Ok(());
+        }
+        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        let Table { buckets, searched } = &mut *table;
+        let mut key = key;
+        if buckets.len() >= KEYS && !buckets.contains_key(&key) {
+            // Not for each request: it takes time, and strangers decide how often it is due.
+            if now.saturating_sub(*searched) >= SEARCH_EVERY {
+                buckets.retain(|_, bucket| self.level(*bucket, now) < self.full());
+                *searched = now;
+            }
+            if buckets.len() >= KEYS {
                 key = None;
             }
         }
@@ -116,7 +169,7 @@ impl Limiter {
     }
 }
 
-fn shorten(address: IpAddr) -> [u8; 8] {
+fn shorten(address: IpAddr) -> Address {
     let mut short = [0; 8];
     match address.to_canonical() {
         IpAddr::V4(address) => short[..4].copy_from_slice(&address.octets()),
@@ -174,18 +227,18 @@ mod tests {
     fn memory_is_bounded() {
         let limiter = Limiter::new(RATE);
         let host = |number: usize| Some(Ipv4Addr::from_bits(number as u32).into());
-        for number in 0..ADDRESSES {
+        for number in 0..KEYS {
             assert_eq!(limiter.spend(host(number), 1, 0), Ok(()));
         }
         // The others share one bucket, which still lets some through.
         for number in 0..3 {
-            assert_eq!(limiter.spend(host(ADDRESSES + number), 1, 0), Ok(()));
+            assert_eq!(limiter.spend(host(KEYS + number), 1, 0), Ok(()));
         }
-        let refused = limiter.spend(host(ADDRESSES + 3), 1, 0);
+        let refused = limiter.spend(host(KEYS + 3), 1, 0);
         assert_eq!(refused, Err(Refusal::Rate(500)));
-        assert!(limiter.buckets.lock().unwrap().len() <= ADDRESSES + 1);
+        assert!(limiter.0.table.lock().unwrap().buckets.len() <= KEYS + 1);
         // When the others have filled up, they are forgotten.
-        assert_eq!(limiter.spend(host(ADDRESSES + 3), 1, 1000), Ok(()));
-        assert!(limiter.buckets.lock().unwrap().len() <= 2);
+        assert_eq!(limiter.spend(host(KEYS + 3), 1, 1000), Ok(()));
+        assert!(limiter.0.table.lock().unwrap().buckets.len() <= 2);
     }
 }

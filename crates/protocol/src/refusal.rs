@@ -79,6 +79,15 @@ pub enum Refusal {
     /// The mailbox holds as much as it may.
     #[error("the mailbox is full")]
     MailboxFull,
+    /// The log holds as much as it may: what is old has to go first. Commits still fit.
+    #[error("the group's history at the service is full; what is older than its retention goes")]
+    LogFull,
+    /// The service holds as many bytes of blobs as it may.
+    #[error("the service has no room for more attachments at this time")]
+    NoRoom,
+    /// The request did not come fast enough: nobody may hold a place for long.
+    #[error("the request came too slowly")]
+    TooSlow,
     /// The payment is not good.
     #[error("the service refuses the payment: {0}")]
     Payment(PaymentFault),
@@ -150,6 +159,9 @@ impl Refusal {
             Code::Gap => Self::Gap,
             Code::Taken => Self::Taken,
             Code::MailboxFull => Self::MailboxFull,
+            Code::LogFull => Self::LogFull,
+            Code::TooSlow => Self::TooSlow,
+            Code::NoRoom => Self::NoRoom,
             Code::Payment => Self::Payment(fault(wire.payment())?),
             Code::ConflictTipMoved => return conflict(Conflict::TipMoved),
             Code::ConflictUnseenProposals => return conflict(Conflict::UnseenProposals),
@@ -176,6 +188,9 @@ impl Refusal {
             Self::Gap => Code::Gap,
             Self::Taken => Code::Taken,
             Self::MailboxFull => Code::MailboxFull,
+            Self::LogFull => Code::LogFull,
+            Self::TooSlow => Code::TooSlow,
+            Self::NoRoom => Code::NoRoom,
             Self::Payment(_) => Code::Payment,
             Self::Conflict(Conflict::TipMoved, _) => Code::ConflictTipMoved,
             Self::Conflict(Conflict::UnseenProposals, _) => Code::ConflictUnseenProposals,

@@ -3,6 +3,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,7 +19,8 @@ use tonic::server::NamedService;
 pub const FOLDER: &str = "FOLKMOOT_TAP";
 
 /// One service's record: the file `NAME.PROCESS` in the folder. For each request it has the method,
-/// the path and the headers in lines, then the body, each after its length in four bytes.
+/// the path, the connection (by its other end) and the headers in lines, then the body, each after its
+/// length in four bytes.
 #[derive(Clone, Debug)]
 pub struct Tap(Option<Arc<Mutex<File>>>);
 
@@ -76,7 +78,10 @@ impl<S: Service<Request<Body>>> Service<Request<Body>> for Tapped<S> {
     }
 
     fn call(&mut self, request: Request<Body>) -> S::Future {
-        let mut head = format!("{} {}\n", request.method(), request.uri()).into_bytes();
+        let connection = request.extensions().get::<SocketAddr>();
+        let connection = connection.map_or("-".to_owned(), SocketAddr::to_string);
+        let line = format!("{} {} {connection}\n", request.method(), request.uri());
+        let mut head = line.into_bytes();
         for (name, value) in request.headers() {
             let line = [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\n"];
             head.extend_from_slice(&line.concat());

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use folkmoot_protocol::call::{Answer, Call, Purpose, decode_batch};
-use folkmoot_protocol::delivery::{Entry, ReadResponse, ReadResponses};
+use folkmoot_protocol::call::{Answer, Call, Purpose, decode_batch, decode_part};
+use folkmoot_protocol::delivery::{BlobPart, BlobParts, Entry, ReadResponse, ReadResponses};
 use folkmoot_protocol::well_known::{PATH, WellKnown};
 use folkmoot_protocol::{Refusal, limits};
 use http_body_util::{BodyExt, Empty, Limited};
@@ -136,6 +136,10 @@ impl Transport for Grpc {
                 Ok(response) => gather(response.into_inner()).await,
                 Err(status) => Err(status),
             },
+            Call::GetBlob(_) => match client.server_streaming(request, uri, RawCodec).await {
+                Ok(response) => gather_blob(response.into_inner()).await,
+                Err(status) => Err(status),
+            },
             // The endpoint's timeout ends with the headers: the answer itself has to come too.
             _ => within(CALL_TIMEOUT, client.unary(request, uri, RawCodec))
                 .await
@@ -235,6 +239,19 @@ async fn gather(mut stream: tonic::Streaming<Bytes>) -> Result<Answer, Status> {
     }
     let batches = gathered.batches;
     Ok(Answer::Read(ReadResponses { batches }))
+}
+
+/// Gathers a download's parts, up to the same bound: whoever wants more asks for it.
+async fn gather_blob(mut stream: tonic::Streaming<Bytes>) -> Result<Answer, Status> {
+    let (mut parts, mut taken) = (Vec::new(), 0);
+    while let Some(bytes) = within(CALL_TIMEOUT, stream.message()).await? {
+        taken += bytes.len() + size_of::<BlobPart>();
+        parts.push(decode_part(&bytes).map_err(|_| malformed())?);
+        if taken > READ_BYTES {
+            break;
+        }
+    }
+    Ok(Answer::GetBlob(BlobParts { parts }))
 }
 
 async fn fetch(server: &ServerUrl) -> Result<Bytes, TransportError> {

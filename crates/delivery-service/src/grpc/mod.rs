@@ -1,6 +1,9 @@
 //! The gRPC skin: requests come in, the logic answers on a thread where it may block, a read goes
 //! out batch by batch. It writes no log and counts nothing by id.
 
+mod blobs;
+
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,14 +25,16 @@ use folkmoot_protocol::delivery::{
 use folkmoot_protocol::limits;
 use folkmoot_protocol::rate::{Limiter, Rate, address};
 use folkmoot_protocol::token::price::Priced;
-use tokio::sync::{Notify, Semaphore, mpsc};
-use tokio_stream::wrappers::ReceiverStream;
+use futures_util::stream::{Stream, TryStreamExt, try_unfold};
+use tokio::sync::{Notify, Semaphore};
 use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 
-use crate::logs::read::Progress;
+use crate::logs::read::{Progress, Reading};
 use crate::service::DeliveryService;
 use crate::store::Store;
+
+pub use blobs::{add_blobs_to, sweep_blobs, tidy_blobs};
 
 /// Calls that may block at the same time; more wait. So many appends can share one transaction.
 const AT_ONCE: usize = 256;
@@ -50,12 +55,7 @@ pub fn add_to<S: Store>(
     clock: fn() -> u64,
     rate: Rate,
 ) -> Routes {
-    let skin = Skin {
-        service,
-        clock,
-        limiter: Arc::new(Limiter::new(rate)),
-        turns: Arc::new(Semaphore::new(AT_ONCE)),
-    };
+    let skin = Skin::new(service, clock, rate);
     let logs = LogsServer::new(skin.clone()).max_decoding_message_size(limits::REQUEST);
     let mailboxes = MailboxesServer::new(skin.clone()).max_decoding_message_size(MAILBOX_REQUEST);
     let doors = DoorsServer::new(skin.clone()).max_decoding_message_size(MAILBOX_REQUEST);
@@ -96,6 +96,15 @@ impl<S> Clone for Skin<S> {
 }
 
 impl<S: Store> Skin<S> {
+    fn new(service: Arc<DeliveryService<S>>, clock: fn() -> u64, rate: Rate) -> Self {
+        Self {
+            service,
+            clock,
+            limiter: Arc::new(Limiter::new(rate)),
+            turns: Arc::new(Semaphore::new(AT_ONCE)),
+        }
+    }
+
     /// Runs something that may block where it may.
     async fn blocking<T: Send + 'static>(
         &self,
@@ -123,22 +132,40 @@ impl<S: Store> Skin<S> {
         self.limiter.spend(address(request), cost, (self.clock)())
     }
 
-    /// Sends a read's batches as the reader takes them. A slow reader holds no thread, and neither
-    /// does one who waits for news.
-    async fn stream(
+    /// A read's batches, each made when the one before has been taken: a slow reader holds one batch
+    /// and no thread, and neither does one who waits for news.
+    fn batches(self, request: ReadRequest) -> ReadStream {
+        let begun = futures_util::stream::once(self.begin(request));
+        Box::pin(begun.try_flatten())
+    }
+
+    async fn begin(
         self,
         request: ReadRequest,
-        batches: mpsc::Sender<Result<ReadResponse, Status>>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<impl Stream<Item = Result<ReadResponse, Status>>, Status> {
         let news = Arc::new(Notify::new());
         let bell = news.clone();
-        let mut reading = self
+        let reading = self
             .blocking(move |service, now| {
                 service.begin_read(request, now, move || bell.notify_one())
             })
             .await??;
-        // Whoever gives up reading ends the loop.
-        while let Ok(place) = batches.reserve().await {
+        Ok(try_unfold(
+            (self, reading, news),
+            |(skin, reading, news)| async {
+                let next = skin.next_batch(reading, &news).await?;
+                Ok(next.map(|(batch, reading)| (batch, (skin, reading, news))))
+            },
+        ))
+    }
+
+    /// The next batch of a read, when there is one; `None` after the last.
+    async fn next_batch(
+        &self,
+        mut reading: Reading,
+        news: &Notify,
+    ) -> Result<Option<(ReadResponse, Reading)>, Refusal> {
+        loop {
             let (rest, progress) = self
                 .blocking(move |service, now| {
                     let progress = service.next_batch(&mut reading, now);
@@ -147,21 +174,22 @@ impl<S: Store> Skin<S> {
                 .await?;
             reading = rest;
             match progress? {
-                Progress::Batch(batch) => place.send(Ok(batch)),
+                Progress::Batch(batch) => return Ok(Some((batch, reading))),
                 Progress::CaughtUp { until } => {
                     let wait = Duration::from_millis(until.saturating_sub((self.clock)()));
                     tokio::select! {
                         () = news.notified() => {}
                         () = tokio::time::sleep(wait) => {}
-                        () = batches.closed() => break,
                     }
                 }
-                Progress::Over => break,
+                Progress::Over => return Ok(None),
             }
         }
-        Ok(())
     }
 }
+
+/// The batches of a read, as they come about.
+type ReadStream = Pin<Box<dyn Stream<Item = Result<ReadResponse, Status>> + Send>>;
 
 fn one<T>(_request: &T) -> usize {
     1
@@ -211,20 +239,10 @@ server! {
         pick_up: PickUp(PickUpRequest) -> PickUpResponse;
     }
 
-    type ReadStream = ReceiverStream<Result<ReadResponse, Status>>;
+    type ReadStream = ReadStream;
 
-    async fn read(
-        &self,
-        request: Request<ReadRequest>,
-    ) -> Result<Response<ReceiverStream<Result<ReadResponse, Status>>>, Status> {
-        let (sender, receiver) = mpsc::channel(1);
-        let skin = self.clone();
-        tokio::spawn(async move {
-            if let Err(refusal) = skin.stream(request.into_inner(), sender.clone()).await {
-                let _ = sender.send(Err(refusal.into())).await;
-            }
-        });
-        Ok(Response::new(ReceiverStream::new(receiver)))
+    async fn read(&self, request: Request<ReadRequest>) -> Result<Response<ReadStream>, Status> {
+        Ok(Response::new(self.clone().batches(request.into_inner())))
     }
 }
 

@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 
 use folkmoot_mls::codec::{Bytes, Encode};
 use folkmoot_mls::framing::ContentType;
-use folkmoot_protocol::ids::{ChainHash, EntryId};
+use folkmoot_protocol::ids::{ChainHash, EntryId, LogId};
 use folkmoot_protocol::keys::PublicKey;
 use folkmoot_protocol::limits;
 use folkmoot_protocol::log::{CommitDeclaration, Head};
@@ -18,6 +18,7 @@ use folkmoot_protocol::{Conflict, Refusal, VERSION};
 
 use super::contest::{ContestView, Contested};
 use super::parse::Parsed;
+use super::quota;
 use super::records::{
     BranchRecord, CommittersRecord, CutRecord, EntryRecord, EpochRecord, LogRecord, PickupRecord,
     PositionRecord, ProposalRecord, SharedPartRecord, first_cut, numbered, visible_head,
@@ -268,7 +269,11 @@ impl Request for Checked {
         {
             return Err(Refusal::Rate(limits::UNSEEN_AFTER_MS).into());
         }
+        let is_commit = commit.is_some();
+        let filled = quota::fill(at.filled, self.0.weight(), is_commit, self.1, now);
+        let filled = filled.ok_or(Refusal::LogFull)?;
         let mut next = Next::after(at, &self.0, self.1, now);
+        next.at.filled = filled;
         next.renew(append.branch, &view);
         if let Some(commit) = commit {
             let inherited = (epoch.commit_interval, epoch.committers);
@@ -281,6 +286,15 @@ impl Request for Checked {
 }
 
 impl Checked {
+    pub(crate) fn log(&self) -> LogId {
+        self.0.append.log
+    }
+
+    /// Bytes that it takes in the store.
+    pub(crate) fn weight(&self) -> u64 {
+        self.0.weight()
+    }
+
     /// Whether it is a message of a past epoch that is still taken: one that ended at most five
     /// commits and 60 seconds ago, and no commit since was a cut. Members keep its keys that long.
     fn is_late(&self, view: &AppendView, at: &BranchRecord, now: u64) -> bool {

@@ -17,6 +17,7 @@ use folkmoot_protocol::log::CommitDeclaration;
 use folkmoot_protocol::{Refusal, limits};
 
 use super::parse::Parsed;
+use super::quota;
 use super::records::{
     BranchRecord, CandidateRecord, ContestsRecord, EntryRecord, EpochRecord, PositionRecord,
     candidate, numbered,
@@ -128,6 +129,10 @@ impl ContestView {
             tip_time: now,
             epoch: append.epoch.saturating_add(1),
             proposals: 0,
+            // A branch has room of its own: else whoever spoilt a commit could fill the branch behind
+            // it, and nobody could contest.
+            filled: quota::fill(0, parsed.weight(), true, retention, now)
+                .ok_or(Refusal::LogFull)?,
         };
         let mut after = ContestsRecord {
             count: before.count + 1,

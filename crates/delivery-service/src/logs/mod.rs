@@ -6,5 +6,6 @@ mod contest;
 pub(crate) mod open;
 pub(crate) mod parse;
 pub(crate) mod pickup;
+mod quota;
 pub(crate) mod read;
 mod records;

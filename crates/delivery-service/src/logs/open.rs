@@ -99,6 +99,7 @@ impl Request for SignedOpen {
             tip_time: now,
             epoch: 0,
             proposals: 0,
+            filled: 0,
         };
         let epoch = EpochRecord {
             version,

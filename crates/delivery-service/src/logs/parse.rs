@@ -24,6 +24,8 @@ pub(crate) struct Parsed {
     pub(super) committer: Option<PublicKey>,
     pub(super) shared_part: Bytes,
     pub(super) own_parts: Vec<Bytes>,
+    /// Bytes of the encoded append.
+    length: usize,
     size: Result<(), Refusal>,
 }
 
@@ -57,6 +59,7 @@ impl Parsed {
         Ok(Self {
             id: append.id(),
             append,
+            length: request.append.len(),
             content_type,
             fence_signature: request.fence_signature.into(),
             committer_signature: request.committer_signature.into(),
@@ -73,6 +76,14 @@ impl Parsed {
     /// `TooLarge`.
     pub(super) fn size(&self) -> Result<(), Refusal> {
         self.size.clone()
+    }
+
+    /// Bytes that it takes in the store: the append, what it leaves for joiners, a little for keys.
+    pub(super) fn weight(&self) -> u64 {
+        const KEYS: usize = 256;
+        let parts = self.own_parts.iter().map(|part| part.len() + KEYS);
+        let all = self.length + self.shared_part.len() + parts.sum::<usize>() + KEYS;
+        all as u64
     }
 
     /// Compares the message's own header, and the parts, with what is declared.

@@ -131,7 +131,8 @@ impl Reading {
             }
         };
         match (batch.end(), &mut self.follower) {
-            (End::Unspecified, _) => self.logs.push_front(reading),
+            // The others get their turn: a log that is written faster than it is read has no end.
+            (End::Unspecified, _) => self.logs.push_back(reading),
             (End::Head, Some(_)) => {
                 reading.due = now.saturating_add(limits::HEAD_EVERY_MS);
                 self.idle.push(reading);

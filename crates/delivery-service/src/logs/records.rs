@@ -32,6 +32,9 @@ record! {
         epoch: u64,
         /// Proposals in this epoch.
         proposals: u32,
+        /// Microseconds since 1970 until which it counts as not empty: what each entry takes of what a
+        /// branch may hold, as a share of the time for which entries are kept.
+        filled: u64,
     }
 }
 

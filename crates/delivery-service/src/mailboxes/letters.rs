@@ -197,7 +197,7 @@ pub(crate) fn collect(
     let Some(from) = after.checked_add(1) else {
         return Ok(response);
     };
-    let mut room = limits::READ_BATCH;
+    let mut room = limits::COLLECT_BATCH;
     let (from, through) = (from.to_be_bytes(), u64::MAX.to_be_bytes());
     scan(
         records,

@@ -18,7 +18,7 @@ mod sqlite_sweep;
 
 use std::ops::ControlFlow;
 
-use folkmoot_protocol::ids::{LogId, MailboxId, PackageId};
+use folkmoot_protocol::ids::{BlobId, LogId, MailboxId, PackageId};
 
 pub use at_rest_keys::{AtRestKeys, BadKeys, KeyId};
 pub use memory::{Crash, MemoryStore};
@@ -62,6 +62,9 @@ pub enum StoreError {
     /// The transaction that this change was a part of failed.
     #[error("the transaction failed")]
     Uncommitted,
+    /// The folder or bucket of blobs failed.
+    #[error("the store of blobs failed: {0}")]
+    Blobs(String),
     /// The store has crashed and was not restarted.
     #[error("the store is down")]
     Down,
@@ -172,6 +175,8 @@ tables! {
     Claims = "claims", small, [];
     /// hash of a token's nonce, nothing: what the token was spent on.
     Spent = "spent", small, [];
+    /// blob, nothing: what is known of it. Its bytes are elsewhere.
+    Blobs = "blobs", small, [];
 }
 
 /// The id that a record belongs to.
@@ -194,6 +199,12 @@ impl From<LogId> for Partition {
 impl From<MailboxId> for Partition {
     fn from(mailbox: MailboxId) -> Self {
         Self(mailbox.0)
+    }
+}
+
+impl From<BlobId> for Partition {
+    fn from(blob: BlobId) -> Self {
+        Self(blob.0)
     }
 }
 

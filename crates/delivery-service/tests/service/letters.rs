@@ -156,13 +156,13 @@ fn envelopes_are_collected_and_acknowledged<S: Store>(mut world: World<S>) {
     let second = collect(&mut world, &owner, last);
     assert!(!second.more);
     assert_eq!(numbers(&second), (last + 1..=70).collect::<Vec<_>>());
-    assert_eq!(numbers(&collect(&mut world, &owner, u64::MAX)), []);
+    assert!(numbers(&collect(&mut world, &owner, u64::MAX)).is_empty());
 
     acknowledge(&mut world, &owner, 68);
     assert_eq!(numbers(&collect(&mut world, &owner, 0)), [69, 70]);
     acknowledge(&mut world, &owner, 68);
     acknowledge(&mut world, &owner, u64::MAX);
-    assert_eq!(numbers(&collect(&mut world, &owner, 0)), []);
+    assert!(numbers(&collect(&mut world, &owner, 0)).is_empty());
 }
 
 fn a_mailbox_can_be_full<S: Store>(mut world: World<S>) {

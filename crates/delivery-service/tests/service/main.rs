@@ -3,6 +3,7 @@
 mod appending;
 mod arbitrary;
 mod at_rest;
+mod blobs;
 mod concurrency;
 mod conformance;
 mod contests;

@@ -1,6 +1,8 @@
 //! The same service behind gRPC.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use folkmoot_delivery_service::grpc::add_to;
 use folkmoot_delivery_service::{DeliveryService, MemoryStore};
@@ -141,14 +143,14 @@ async fn a_stream_follows_until_the_service_ends_it() {
     let mut stream = logs.read(request).await.unwrap().into_inner();
     let first = stream.message().await.unwrap().unwrap();
     assert_eq!((first.entries.len(), first.end()), (0, End::Head));
-    for number in 1..=3u8 {
-        let append = group.append(1, &[number]);
+    for number in 1..=3u64 {
+        let append = group.append(1, &[number as u8]);
         logs.append(group.sign(&append)).await.unwrap();
         group.sequence += 1;
         let batch = stream.message().await.unwrap().unwrap();
-        assert_eq!(batch.entries[0].sequence, number.into());
+        assert_eq!(batch.entries[0].sequence, number);
         let head = verified(batch.head.as_ref().unwrap());
-        assert_eq!(head.sequence, number.into());
+        assert_eq!(head.sequence, number);
     }
     service.end_streams();
     assert_eq!(stream.message().await.unwrap(), None);
@@ -168,4 +170,40 @@ async fn what_is_small_on_the_wire_stays_small_in_memory() {
     let mut stream = logs.read(request(1001)).await.unwrap().into_inner();
     let refused = stream.message().await.unwrap_err();
     assert_eq!(refusal(refused), Refusal::TooLarge);
+}
+
+/// Milliseconds that have passed on the clock of the one test that moves it.
+static PASSED: AtomicU64 = AtomicU64::new(0);
+
+#[tokio::test]
+async fn a_quiet_stream_shows_a_signed_head_at_least_once_a_minute() {
+    let clock = || NOW + PASSED.load(Ordering::SeqCst);
+    let mut rng = ChaCha20Rng::from_seed([3; 32]);
+    let service = DeliveryService::new(MemoryStore::new(), service_key(), &mut rng);
+    let routes = add_to(Routes::default(), Arc::new(service), clock, Rate::default());
+    let mut logs = LogsClient::new(routes);
+    let fence = folkmoot_protocol::keys::SigningKey::generate(&mut rng);
+    let group = Group::new(LogId([1; 32]), fence);
+    logs.open(group.open_request()).await.unwrap();
+    let nonce = logs.nonce(NonceRequest {}).await.unwrap();
+    let request = ReadRequest {
+        logs: vec![group.read(0, 0, nonce.into_inner().nonce)],
+        follow: true,
+    };
+    let mut stream = logs.read(request).await.unwrap().into_inner();
+    let first = stream.message().await.unwrap().unwrap();
+    assert_eq!(verified(first.head.as_ref().unwrap()).issued, NOW);
+    for minute in 1..4 {
+        // A little before it is due nothing comes, and then it does by itself.
+        let due = minute * limits::HEAD_EVERY_MS;
+        PASSED.store(due - 100, Ordering::SeqCst);
+        let early = tokio::time::timeout(Duration::from_millis(60), stream.message()).await;
+        assert!(early.is_err(), "{early:?}");
+        PASSED.store(due, Ordering::SeqCst);
+        let batch = tokio::time::timeout(Duration::from_secs(5), stream.message()).await;
+        let batch = batch.expect("a head in time").unwrap().unwrap();
+        assert_eq!((batch.entries.len(), batch.end()), (0, End::Head));
+        assert_eq!(verified(batch.head.as_ref().unwrap()).issued, NOW + due);
+    }
+    const { assert!(limits::HEAD_EVERY_MS < 60_000) };
 }

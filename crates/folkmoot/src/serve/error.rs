@@ -42,6 +42,9 @@ pub enum ServeError {
         .0.display()
     )]
     Issuer(PathBuf),
+    /// Attachments cannot be kept there.
+    #[error("attachments cannot be kept at {0}: {1}; choose another place with --blobs")]
+    Blobs(String, folkmoot_delivery_service::blobs::ObjectsError),
     /// Another process has the folder.
     #[error("another server runs on the data folder {}", .0.display())]
     DataInUse(PathBuf),

@@ -2,13 +2,16 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, Response};
+use folkmoot_protocol::Refusal;
+use folkmoot_protocol::rate::Limiter;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -19,30 +22,31 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
-use tonic::Status;
+use tonic::{Code, Status};
 use tower::ServiceExt;
 
-use super::answers::paced;
-use super::budget::{Budget, Counted};
+use super::answers::{Holding, paced};
+use super::budget::{Budget, Budgets, Counted};
 use super::limits::{self, Addresses};
 
 /// After accepting has failed, mostly for want of file descriptors.
 const BREATH: Duration = Duration::from_millis(50);
 
-/// Serves `router` until `stop` ends; then gives requests under way a little time.
+/// When to come again if there are too many requests under way, in milliseconds.
+const RETRY: u64 = 1000;
+
+/// Serves `router` until `stop` ends; then gives requests under way a little time. Addresses of
+/// loopback are trusted, or not.
 pub(super) async fn serve(
     listener: TcpListener,
     tls: Arc<ServerConfig>,
     router: Router,
+    trusts_loopback: bool,
     stop: impl Future<Output = ()>,
 ) {
     let acceptor = TlsAcceptor::from(tls);
     let places = Arc::new(Semaphore::new(limits::CONNECTIONS));
-    let addresses = Arc::new(Addresses::default());
-    let budgets = Budgets {
-        requests: Budget::new(limits::REQUEST_BYTES),
-        answers: Budget::new(limits::ANSWER_BYTES),
-    };
+    let edge = Arc::new(Edge::new(trusts_loopback));
     let graceful = GracefulShutdown::new();
     tokio::pin!(stop);
     loop {
@@ -54,13 +58,16 @@ pub(super) async fn serve(
             sleep(BREATH).await;
             continue;
         };
-        if let Some(counted) = addresses.count(peer.ip()) {
-            let visit = Visit {
+        if let Some(counted) = edge.addresses.count(peer.ip()) {
+            let visit = Arc::new(Visit {
                 peer,
-                budgets: budgets.clone(),
-                _counted: counted,
+                edge: edge.clone(),
+                counted,
+                running: AtomicUsize::new(0),
+                moved: Notify::new(),
+                stalled: Arc::default(),
                 _place: place,
-            };
+            });
             let (acceptor, router) = (acceptor.clone(), router.clone());
             tokio::spawn(attend(stream, acceptor, router, visit, graceful.watcher()));
         }
@@ -85,19 +92,97 @@ async fn accept(
     Ok((stream, peer, place))
 }
 
-/// Memory for what is asked and for what is answered.
-#[derive(Clone)]
-struct Budgets {
-    requests: Arc<Budget>,
-    answers: Arc<Budget>,
+/// What all connections share.
+struct Edge {
+    addresses: Arc<Addresses>,
+    calls: Limiter,
+    request_bytes: Arc<Budget>,
+    answer_bytes: Arc<Budget>,
+    begun: Instant,
 }
 
-/// A connection's place among all, and among its address's.
+impl Edge {
+    fn new(trusts_loopback: bool) -> Self {
+        Self {
+            addresses: Addresses::new(trusts_loopback),
+            calls: Limiter::new(limits::CALLS),
+            request_bytes: Budget::new(limits::REQUEST_BYTES),
+            answer_bytes: Budget::new(limits::ANSWER_BYTES),
+            begun: Instant::now(),
+        }
+    }
+
+    /// Counts a request of an address.
+    fn count(&self, ip: IpAddr) -> Result<(), Refusal> {
+        if self.addresses.trusts(ip) {
+            return Ok(());
+        }
+        let now = self.begun.elapsed().as_millis() as u64;
+        self.calls.spend(Some(ip), 1, now)
+    }
+}
+
+/// A connection: its place among all and among its address's, and what goes on there.
 struct Visit {
     peer: SocketAddr,
-    budgets: Budgets,
-    _counted: limits::Counted,
+    edge: Arc<Edge>,
+    counted: limits::Counted,
+    /// Requests under way, until their answers are taken.
+    running: AtomicUsize,
+    /// Whenever a request comes or is over.
+    moved: Notify,
+    /// An answer is not taken.
+    stalled: Arc<Notify>,
     _place: OwnedSemaphorePermit,
+}
+
+/// A request that is under way until this is dropped.
+struct Running {
+    visit: Arc<Visit>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Visit {
+    /// A request begins, if its address may have one more.
+    fn begin(self: &Arc<Self>) -> Result<Running, Refusal> {
+        self.edge.count(self.peer.ip())?;
+        let place = self.counted.bounds.request().ok_or(Refusal::Busy(RETRY))?;
+        self.running.fetch_add(1, Ordering::Relaxed);
+        self.moved.notify_one();
+        Ok(Running {
+            visit: self.clone(),
+            _place: place,
+        })
+    }
+
+    fn requests(&self) -> Budgets {
+        let own = &self.counted.bounds.request_bytes;
+        Budgets([own.clone(), self.edge.request_bytes.clone()])
+    }
+
+    fn answers(&self) -> Budgets {
+        let own = &self.counted.bounds.answer_bytes;
+        Budgets([own.clone(), self.edge.answer_bytes.clone()])
+    }
+
+    /// Ends when the connection is of no use: no request has come in time, or has been there for long.
+    async fn idle(&self) {
+        let mut patience = limits::FIRST_REQUEST;
+        loop {
+            let moved = timeout(patience, self.moved.notified()).await.is_ok();
+            if !moved && self.running.load(Ordering::Relaxed) == 0 {
+                return;
+            }
+            patience = limits::IDLE;
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.visit.running.fetch_sub(1, Ordering::Relaxed);
+        self.visit.moved.notify_one();
+    }
 }
 
 /// One connection, from handshake to end. What goes wrong here is the peer's affair.
@@ -105,7 +190,7 @@ async fn attend(
     stream: TcpStream,
     acceptor: TlsAcceptor,
     router: Router,
-    visit: Visit,
+    visit: Arc<Visit>,
     watcher: Watcher,
 ) {
     let Ok(Ok(stream)) = timeout(limits::HANDSHAKE, acceptor.accept(stream)).await else {
@@ -113,12 +198,8 @@ async fn attend(
     };
     let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     let stream = TokioIo::new(stream);
-    let first = Arc::new(Notify::new());
-    let came = first.clone();
-    let service = service_fn(move |request| {
-        came.notify_one();
-        answer(request, router.clone(), visit.peer, visit.budgets.clone())
-    });
+    let at = visit.clone();
+    let service = service_fn(move |request| answer(request, router.clone(), at.clone()));
     if is_http2 {
         let connection = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
@@ -128,8 +209,9 @@ async fn attend(
             .max_header_list_size(limits::HEADER_BYTES)
             .initial_stream_window_size(limits::STREAM_WINDOW)
             .initial_connection_window_size(limits::CONNECTION_WINDOW)
+            .max_send_buf_size(limits::SEND_BUFFER)
             .serve_connection(stream, service);
-        converse(watcher.watch(connection), &first).await;
+        converse(watcher.watch(connection), &visit).await;
     } else {
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -137,41 +219,64 @@ async fn attend(
             .keep_alive(false)
             .max_buf_size(limits::HEADER_BYTES as usize)
             .serve_connection(stream, service);
-        converse(watcher.watch(connection), &first).await;
+        converse(watcher.watch(connection), &visit).await;
     }
 }
 
-/// A connection, as long as it lasts; a short time only if no request comes. An error ends it, and
-/// that is all there is to do about it.
-async fn converse<T>(connection: impl Future<Output = T>, first: &Notify) {
-    tokio::pin!(connection);
-    let came = tokio::select! {
-        _ = &mut connection => return,
-        came = timeout(limits::FIRST_REQUEST, first.notified()) => came,
-    };
-    if came.is_ok() {
-        let _ = connection.await;
+/// A connection, as long as it is of use. An error ends it, and that is all there is to do about it.
+async fn converse<T>(connection: impl Future<Output = T>, visit: &Visit) {
+    tokio::select! {
+        _ = connection => {}
+        () = visit.idle() => {}
+        () = visit.stalled.notified() => {}
     }
 }
 
 /// One request. The services count some calls by the address that they come from. The share of
-/// memory is held until the answer begins.
+/// memory is held until the answer begins, the request's place until it has been taken.
 async fn answer(
     request: Request<Incoming>,
     router: Router,
-    peer: SocketAddr,
-    budgets: Budgets,
+    visit: Arc<Visit>,
 ) -> Result<Response<Body>, Infallible> {
-    let share = budgets.requests.share();
+    let running = match visit.begin() {
+        Ok(running) => running,
+        Err(refusal) => return Ok(Status::from(refusal).into_http()),
+    };
+    let share = visit.requests().share();
     let held = share.clone();
-    let mut request = request.map(|body| Counted { body, share });
-    request.extensions_mut().insert(peer);
+    let most = limits::largest(request.uri().path());
+    let mut request = request.map(|body| Counted::new(body, most, share));
+    request.extensions_mut().insert(visit.peer);
     let response = timeout(limits::REQUEST, router.oneshot(request)).await;
     drop(held);
     let Ok(response) = response else {
-        return Ok(Status::deadline_exceeded("the request took too long").into_http());
+        return Ok(Status::from(Refusal::TooSlow).into_http());
     };
-    response.map(|response| paced(response, &budgets.answers))
+    response.map(|response| {
+        let response = paced(typed(response), &visit.answers(), &visit.stalled);
+        response.map(|body| {
+            Body::new(Holding {
+                body,
+                _held: running,
+            })
+        })
+    })
+}
+
+/// What gRPC itself refuses is told as the services tell it.
+fn typed(response: Response<Body>) -> Response<Body> {
+    let Some(status) = Status::from_header_map(response.headers()) else {
+        return response;
+    };
+    let refusal = match status.code() {
+        _ if !status.details().is_empty() => return response,
+        Code::OutOfRange => Refusal::TooLarge,
+        Code::Internal | Code::InvalidArgument => Refusal::Malformed("message".into()),
+        Code::DeadlineExceeded => Refusal::TooSlow,
+        _ => return response,
+    };
+    Status::from(refusal).into_http()
 }
 
 #[cfg(test)]
@@ -179,7 +284,6 @@ mod tests {
     use folkmoot_authentication_service::store::MemoryStore;
     use folkmoot_authentication_service::{AuthenticationService, grpc};
     use folkmoot_credential::keys::SigningKey;
-    use folkmoot_protocol::Refusal;
     use folkmoot_protocol::authentication::RegisterRequest;
     use folkmoot_protocol::authentication::accounts_client::AccountsClient;
     use folkmoot_protocol::rate::Rate;
@@ -200,15 +304,24 @@ mod tests {
         let router = grpc::add_to(Routes::default(), service, || 0, Rate::default())
             .prepare()
             .into_axum_router();
-        let budgets = Budgets {
-            requests: Budget::new(1000),
-            answers: Budget::new(1000),
-        };
+        let edge = Arc::new(Edge {
+            request_bytes: Budget::new(1000),
+            ..Edge::new(true)
+        });
         let peer = SocketAddr::from(([203, 0, 113, 1], 1));
+        let places = Arc::new(Semaphore::new(1));
+        let visit = Arc::new(Visit {
+            peer,
+            counted: edge.addresses.count(peer.ip()).unwrap(),
+            edge,
+            running: AtomicUsize::new(0),
+            moved: Notify::new(),
+            stalled: Arc::default(),
+            _place: places.acquire_owned().await.unwrap(),
+        });
 
         let (here, there) = tokio::io::duplex(1 << 16);
-        let service =
-            service_fn(move |request| answer(request, router.clone(), peer, budgets.clone()));
+        let service = service_fn(move |request| answer(request, router.clone(), visit.clone()));
         tokio::spawn(
             http2::Builder::new(TokioExecutor::new())
                 .serve_connection(TokioIo::new(there), service),

@@ -27,6 +27,7 @@ use folkmoot_authentication_service as authentication;
 use folkmoot_credential::Domain;
 use folkmoot_delivery_service as delivery;
 use folkmoot_delivery_service::Retention;
+use folkmoot_delivery_service::blobs::Objects;
 use folkmoot_delivery_service::store::StoreError;
 use folkmoot_protocol::rate::Rate;
 use folkmoot_protocol::well_known::{self, Service, WellKnown};
@@ -43,6 +44,9 @@ use tls::Identity;
 
 /// How often what has expired is deleted.
 const SWEEP: Duration = Duration::from_secs(60);
+
+/// How often it is looked for bytes of blobs that a crash has left behind.
+const TIDY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What to serve, and where.
 #[derive(Debug, clap::Args)]
@@ -80,6 +84,16 @@ pub struct Options {
     /// a minute, so it can be kept fresh; it has to be fetched once a week at least.
     #[arg(long, value_name = "FILE")]
     issuer: Vec<PathBuf>,
+    /// Where encrypted attachments go: a folder, or s3://BUCKET/PREFIX with credentials from the environment
+    /// (AWS_ACCESS_KEY_ID and the like) [default: the folder blobs in the data folder].
+    #[arg(long, value_name = "PLACE")]
+    blobs: Option<String>,
+    /// How many MiB of encrypted attachments are kept.
+    #[arg(long, value_name = "MIB", default_value_t = 64 << 10)]
+    blobs_quota: u64,
+    /// Bound what loopback may ask for as anybody else. Else it is the operator's own machine.
+    #[arg(long)]
+    limit_loopback: bool,
 }
 
 /// Which services to run.
@@ -119,8 +133,15 @@ async fn serve(options: &Options, json: bool) -> Result<(), ServeError> {
         .map_err(|error| ServeError::listen(options.listen, &error))?;
     let url = public_url(address, &domain);
 
-    let services = Services::open(options, &data, &domain, &url)?;
-    let router = services.router(rate(address));
+    let trusts_loopback = !options.limit_loopback;
+    let is_own = address.ip().is_loopback() && trusts_loopback;
+    let services = Services::open(options, &data, &domain, &url, is_own)?;
+    let rate = if is_own {
+        Rate::UNLIMITED
+    } else {
+        Rate::default()
+    };
+    let router = services.router(rate);
     let _upkeep = services.upkeep();
     announce(&url, &identity, &domain, json);
     let stop = async {
@@ -130,7 +151,7 @@ async fn serve(options: &Options, json: bool) -> Result<(), ServeError> {
             delivery.end_streams();
         }
     };
-    listen::serve(listener, identity.config, router, stop).await;
+    listen::serve(listener, identity.config, router, trusts_loopback, stop).await;
     Ok(())
 }
 
@@ -173,6 +194,7 @@ struct Services {
     /// Of the Delivery Service's database.
     keys: Source,
     issuers: Arc<Issuers>,
+    blobs: Option<Objects>,
 }
 
 type AuthenticationService =
@@ -180,11 +202,13 @@ type AuthenticationService =
 type DeliveryService = delivery::DeliveryService<delivery::SqliteStore>;
 
 impl Services {
+    /// Without bounds on what is asked of one log or mailbox where all who ask are the operator's own.
     fn open(
         options: &Options,
         data: &Data,
         domain: &Domain,
         url: &str,
+        is_own: bool,
     ) -> Result<Self, ServeError> {
         let (roles, keys) = (options.roles, options.at_rest.source(data));
         let authentication = || {
@@ -204,12 +228,18 @@ impl Services {
             let store = delivery::SqliteStore::open(&path, &keys.open(is_new)?)
                 .map_err(|error| ServeError::database(&path, &error))?;
             let key = data.signing_key("delivery.key")?;
+            let rates = if is_own {
+                delivery::Rates::UNLIMITED
+            } else {
+                delivery::Rates::default()
+            };
             let service = DeliveryService::new(store, key, &mut rand::rng())
                 .on_failure(reports())
                 .keep_for(Retention {
                     entries: u64::from(options.retention) * 24 * 60 * 60 * 1000,
                     ..Retention::default()
-                });
+                })
+                .rates(rates);
             Ok(Arc::new(service))
         };
         let authentication: Option<Arc<AuthenticationService>> = (roles != Roles::Delivery)
@@ -218,6 +248,13 @@ impl Services {
         let delivery: Option<Arc<DeliveryService>> = (roles != Roles::Authentication)
             .then(delivery)
             .transpose()?;
+        let blobs = || {
+            let own = || data.path("blobs").to_string_lossy().into_owned();
+            let place = options.blobs.clone().unwrap_or_else(own);
+            Objects::open(&place, options.blobs_quota.saturating_mul(1 << 20))
+                .map_err(|error| ServeError::Blobs(place, error))
+        };
+        let blobs = (roles != Roles::Authentication).then(blobs).transpose()?;
         let published = |key| Service {
             url: url.to_owned(),
             key,
@@ -240,6 +277,7 @@ impl Services {
             delivery,
             keys,
             issuers,
+            blobs,
         })
     }
 
@@ -251,6 +289,10 @@ impl Services {
         }
         if let Some(service) = &self.delivery {
             routes = delivery::grpc::add_to(routes, service.clone(), now, rate);
+            if let Some(blobs) = &self.blobs {
+                let (service, blobs) = (service.clone(), blobs.clone());
+                routes = delivery::grpc::add_blobs_to(routes, service, blobs, now, rate);
+            }
         }
         let issuers = self.issuers.clone();
         let page =
@@ -301,6 +343,23 @@ impl Services {
                 }
             });
         }
+        if let (Some(service), Some(blobs)) = (self.delivery.clone(), self.blobs.clone()) {
+            tasks.spawn(async move {
+                let mut tidy = tokio::time::interval(TIDY);
+                let mut sweep = tokio::time::interval(SWEEP);
+                loop {
+                    // Failures are reported already.
+                    tokio::select! {
+                        _ = tidy.tick() => {
+                            let _ = delivery::grpc::tidy_blobs(&service, &blobs, now).await;
+                        }
+                        _ = sweep.tick() => {
+                            let _ = delivery::grpc::sweep_blobs(&service, &blobs, now).await;
+                        }
+                    }
+                }
+            });
+        }
         tasks
     }
 }
@@ -317,18 +376,6 @@ fn reports() -> impl Fn(&StoreError) + Send + Sync {
             eprintln!("delivery service: {text}");
             *last = Some((text, Instant::now()));
         }
-    }
-}
-
-/// What an address may ask for without payment. Loopback is the operator's own machine.
-fn rate(address: SocketAddr) -> Rate {
-    if address.ip().is_loopback() {
-        Rate {
-            burst: u32::MAX,
-            per_second: u32::MAX,
-        }
-    } else {
-        Rate::default()
     }
 }
 

@@ -3,6 +3,7 @@
 
 pub mod secrets;
 pub mod tap;
+pub mod wire;
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -78,6 +79,18 @@ impl Server {
         let sent = Command::new("kill").args(["-TERM", &id]).status().unwrap();
         assert!(sent.success());
         assert!(self.child.wait().unwrap().success());
+    }
+
+    /// KiB of memory that the system says it has: `VmRSS`, or `VmHWM` for the most so far.
+    pub fn memory(&self, what: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with(what)).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
+    /// Lets `VmHWM` begin again.
+    pub fn forget_peak(&self) {
+        std::fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5").unwrap();
     }
 
     /// `127.0.0.1:PORT`, to start another one in the same place.

@@ -59,10 +59,18 @@ impl Records for Stored {
 
 /// The only group of somebody, as it is now.
 pub fn group(person: &Person) -> Group {
-    let rows: BTreeMap<_, _> = rows(person, Table::Records).into_iter().collect();
-    let log = rows.keys().next().expect("a group").first_chunk();
-    let log = LogId(*log.unwrap());
-    Group::load(&PROVIDER, &Stored { log, rows }).unwrap()
+    groups(person).into_iter().next().expect("a group")
+}
+
+/// The groups of somebody, as they are now.
+pub fn groups(person: &Person) -> Vec<Group> {
+    let mut of: BTreeMap<LogId, BTreeMap<_, _>> = BTreeMap::new();
+    for (key, row) in rows(person, Table::Records) {
+        let log = LogId(*key.first_chunk().unwrap());
+        of.entry(log).or_default().insert(key, row);
+    }
+    let load = |(log, rows)| Group::load(&PROVIDER, &Stored { log, rows }).unwrap();
+    of.into_iter().map(load).collect()
 }
 
 /// The KeyPackages that somebody offers, by reference.

@@ -7,7 +7,7 @@ use folkmoot_protocol::tap::FOLDER;
 
 /// One request to a service.
 pub struct Request {
-    /// The method and the path, then the headers, in lines.
+    /// The method, the path and the connection, then the headers, in lines.
     pub head: String,
     /// All that was received of the body.
     pub body: Vec<u8>,
@@ -18,6 +18,11 @@ impl Request {
     pub fn path(&self) -> &str {
         let target = self.head.lines().next().unwrap().split(' ').nth(1).unwrap();
         &target[target.rfind("/folkmoot.").unwrap()..]
+    }
+
+    /// The connection that it came on, by its other end.
+    pub fn connection(&self) -> &str {
+        self.head.lines().next().unwrap().split(' ').nth(2).unwrap()
     }
 
     /// The names and values of its headers.

@@ -8,12 +8,17 @@ use folkmoot_mls::tls_struct;
 use super::TokenPurpose;
 use crate::VERSION;
 use crate::call::Call;
-use crate::delivery::{AppendRequest, CreateMailboxRequest, OpenRequest, Payment, TakeRequest};
+use crate::delivery::{
+    AppendRequest, CreateBlobRequest, CreateMailboxRequest, OpenRequest, Payment, TakeRequest,
+};
 use crate::keys::hash;
 use crate::log::Append;
 
 /// Mailboxes that one token takes packages from.
 pub const MAILBOXES_PER_TOKEN: usize = 64;
+
+/// Bytes of a blob that one token makes room for.
+pub const BYTES_PER_TOKEN: u64 = 64 << 20;
 
 /// The most tokens that one call costs: those of the largest take.
 pub const MOST_TOKENS: usize = crate::limits::MAILBOXES_PER_TAKE.div_ceil(MAILBOXES_PER_TOKEN);
@@ -111,6 +116,20 @@ impl Priced for AppendRequest {
     }
 }
 
+impl Priced for CreateBlobRequest {
+    fn price(&self) -> Price {
+        let [blob, write] = [&self.blob, &self.write_hash].map(|id| Bytes::from(id.as_slice()));
+        let tokens = usize::try_from(self.size.div_ceil(BYTES_PER_TOKEN)).unwrap_or(MOST_TOKENS);
+        let subject = ((blob, write), self.size);
+        let tokens = tokens.clamp(1, MOST_TOKENS);
+        Price::of(TokenPurpose::Blob, tokens, &subject.to_bytes())
+    }
+
+    fn payment(&mut self) -> &mut Option<Payment> {
+        &mut self.payment
+    }
+}
+
 /// Whether an append is one that is paid for ([`Append::is_paid`]).
 #[must_use]
 pub fn is_paid(request: &AppendRequest) -> bool {
@@ -126,6 +145,7 @@ impl Call {
             Self::CreateMailbox(request) => Some(request),
             Self::Take(request) => Some(request),
             Self::Append(request) if is_paid(request) => Some(request),
+            Self::CreateBlob(request) => Some(request),
             _ => None,
         }
     }
