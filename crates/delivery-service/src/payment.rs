@@ -83,10 +83,9 @@ impl Trust {
             rate,
         } in issuers
         {
-            let known = before.keys.values().map(|key| &key.issuer);
+            let mut known = before.keys.values().map(|key| &key.issuer);
             let issuer = known
-                .filter(|issuer| issuer.name == *name && issuer.rate == *rate)
-                .next()
+                .find(|issuer| issuer.name == *name && issuer.rate == *rate)
                 .cloned();
             let issuer = issuer.unwrap_or_else(|| {
                 let digest = |purpose| {

@@ -197,6 +197,30 @@ fn what_the_service_does_not_take_is_not_thrown_away() {
 }
 
 #[test]
+fn a_token_stays_with_its_request() {
+    let mut sim = paying(9, &["alice"]);
+    // The log is opened, and Alice does not hear of it.
+    sim.twist = Some(Box::new(|_, call, answer| {
+        if matches!(call, Call::Open(_)) {
+            *answer = Err(Refusal::NotFound);
+        }
+    }));
+    assert!(sim.ask(ALICE, new("first", &[])).is_err());
+    sim.twist = None;
+    // Another has a token of its own.
+    sim.ask(ALICE, new("second", &[])).unwrap();
+    assert_eq!(stock(&mut sim, ALICE), BATCH - 2);
+    // Among many others it is still the same token with which the first is repeated.
+    sim.pass(DAY);
+    sim.tick(ALICE);
+    assert_eq!(stock(&mut sim, ALICE), 2 * BATCH - 2);
+    sim.sync(ALICE);
+    let log = sim.conversation(ALICE, "first").log;
+    sim.ask(ALICE, send(log, "hello")).unwrap();
+    assert_eq!(stock(&mut sim, ALICE), 2 * BATCH - 3);
+}
+
+#[test]
 fn a_service_that_asks_for_nothing_takes_what_it_gets() {
     let mut sim = Sim::new(6, &["alice", "bob"]);
     assert_eq!(stock(&mut sim, ALICE), 0);
