@@ -34,7 +34,7 @@ pub struct HomeOptions {
 #[derive(Subcommand)]
 pub enum Command {
     /// Run the services.
-    Serve(serve::Options),
+    Serve(Box<serve::Options>),
     /// Make an account on a server, and this home its first device.
     Register {
         /// 1 to 32 of a-z, 0-9, '-', '_', '.'.
