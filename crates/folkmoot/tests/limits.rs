@@ -432,7 +432,7 @@ fn what_has_no_form_gets_a_typed_refusal() {
         for path in PATHS {
             let path = format!("/folkmoot.{path}");
             let noise: Vec<u8> = (0..999u32)
-                .map(|n| (n * n * 31 >> 3) as u8 | 0x80)
+                .map(|n| ((n * n * 31) >> 3) as u8 | 0x80)
                 .collect();
             for (what, bytes) in [
                 ("noise", framed(&noise)),
