@@ -381,7 +381,8 @@ fn a_group_of_two_hundred_names_the_vandal() {
         vandals.len() >= 4,
         "others offer to be committers: {vandals:?}"
     );
-    let spoils: [(Intent, fn(&mut Append), &str); 3] = [
+    type Spoil = (Intent, fn(&mut Append), &'static str);
+    let spoils: [Spoil; 3] = [
         (Intent::Update { log }, junk, "random bytes"),
         (Intent::Update { log }, foreign_fence, "foreign fence"),
         (remove(log, &["m150"]), unmarked, "unmarked removal"),
