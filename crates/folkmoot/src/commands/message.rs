@@ -234,7 +234,10 @@ fn not_followed(invalid: &folkmoot_client::Invalid) -> String {
     } else {
         "another one takes its place"
     };
-    format!("a commit is not followed ({}); {who}; {then}", invalid.reason)
+    format!(
+        "a commit is not followed ({}); {who}; {then}",
+        invalid.reason
+    )
 }
 
 fn shown(entry: HistoryEntry) -> Entry {
@@ -297,7 +300,10 @@ fn shown(entry: HistoryEntry) -> Entry {
             },
         ),
         ClientWhat::Invalid(invalid) => (
-            invalid.by.as_ref().map_or_else(String::new, ToString::to_string),
+            invalid
+                .by
+                .as_ref()
+                .map_or_else(String::new, ToString::to_string),
             What::Unreadable {
                 reason: not_followed(&invalid),
             },
