@@ -4,7 +4,7 @@
 //! server starts and whenever it gets SIGUSR1. After that everything that another key has encrypted
 //! is encrypted anew, a little at a time, while the service goes on.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -62,6 +62,14 @@ impl AtRest {
 }
 
 impl Source {
+    /// The file with the keys, if there is none yet.
+    pub(super) fn missing_file(&self) -> Option<&Path> {
+        match self {
+            Self::File(path) if !path.exists() => Some(path),
+            _ => None,
+        }
+    }
+
     /// Reads the keys. A file is made for a database that is new, and only for one.
     pub(super) fn open(&self, is_new: bool) -> Result<AtRestKeys, ServeError> {
         if let Self::File(path) = self
@@ -71,11 +79,6 @@ impl Source {
             let keys = AtRestKeys::generate(&mut rand::rng());
             data::write_private(path, keys.to_text().as_bytes())
                 .map_err(|error| ServeError::file("write", path, &error))?;
-            eprintln!(
-                "made the key of the delivery service's database, {}: keep a copy apart from the \
-                 database, which is lost without it",
-                path.display()
-            );
             return Ok(keys);
         }
         self.read()

@@ -14,9 +14,9 @@ mod limits;
 mod listen;
 mod tls;
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -135,7 +135,10 @@ async fn serve(options: &Options, json: bool) -> Result<(), ServeError> {
 
     let trusts_loopback = !options.limit_loopback;
     let is_own = address.ip().is_loopback() && trusts_loopback;
+    let keys = options.at_rest.source(&data);
+    let missing = keys.missing_file();
     let services = Services::open(options, &data, &domain, &url, is_own)?;
+    let made_key = missing.filter(|path| path.exists());
     let rate = if is_own {
         Rate::UNLIMITED
     } else {
@@ -143,7 +146,7 @@ async fn serve(options: &Options, json: bool) -> Result<(), ServeError> {
     };
     let router = services.router(rate);
     let _upkeep = services.upkeep();
-    announce(&url, &identity, &domain, json);
+    announce(&url, &identity, &domain, made_key, json);
     let stop = async {
         stop.await;
         // Streams would not end by themselves.
@@ -379,8 +382,8 @@ fn reports() -> impl Fn(&StoreError) + Send + Sync {
     }
 }
 
-/// Prints the one line that a client needs.
-fn announce(url: &str, identity: &Identity, domain: &Domain, json: bool) {
+/// Prints the one line that a client needs; and, for a person, that there is a new key to look after.
+fn announce(url: &str, identity: &Identity, domain: &Domain, made_key: Option<&Path>, json: bool) {
     let pin = hex::encode(identity.pin);
     let server = format!("{url}#{pin}");
     let line = if json {
@@ -389,11 +392,21 @@ fn announce(url: &str, identity: &Identity, domain: &Domain, json: bool) {
             "url": url,
             "pin": pin,
             "domain": domain.as_str(),
+            "made_key": made_key,
         })
         .to_string()
     } else {
         format!("folkmoot register NAME --server {server}")
     };
+    if let Some(path) = made_key
+        && std::io::stderr().is_terminal()
+    {
+        eprintln!(
+            "made the key of the delivery service's database, {}: keep a copy apart from the database, \
+             which is lost without it",
+            path.display()
+        );
+    }
     let mut out = std::io::stdout().lock();
     // Nobody reads it if that fails; the server serves all the same.
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
