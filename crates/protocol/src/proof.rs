@@ -35,6 +35,10 @@ tls_enum! {
         CreateDoor = 20,
         /// `Doors.Close`
         CloseDoor = 21,
+        /// `Logs.Stage`
+        Stage = 16,
+        /// `Logs.PutPages`
+        PutPages = 17,
     }
 }
 
@@ -52,9 +56,11 @@ tls_struct! {
         pub branch: EntryId,
         /// The epoch whose fence key signs.
         pub epoch: u64,
-        /// [`Method::Open`], [`Method::Append`], [`Method::Read`] or [`Method::Candidates`].
+        /// [`Method::Open`], [`Method::Append`], [`Method::Read`], [`Method::Candidates`],
+        /// [`Method::Stage`] or [`Method::PutPages`].
         pub method: Method,
-        /// Of an Open or Append, its entry id; of the others, the nonce.
+        /// Of an Open or Append, its entry id; of a Read or Candidates, the nonce; of a Stage, its
+        /// id; of a PutPages, [`pages_subject`](crate::log::pages_subject).
         pub subject: Bytes,
     }
 }

@@ -100,6 +100,7 @@ fn commit() -> Append {
                 own_part: part_hash(b"own"),
             }],
             pages: Vec::new(),
+            replaced: Vec::new(),
         }),
         ..message()
     }

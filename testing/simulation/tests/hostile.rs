@@ -223,6 +223,7 @@ impl Hostile {
             shared_part: None,
             pickups: Vec::new(),
             pages: Vec::new(),
+            replaced: Vec::new(),
         });
         Append {
             version: VERSION,
@@ -655,6 +656,7 @@ fn invited(make: impl Fn(&mut Hostile, [KeyPackage; 2]) -> Welcome) {
         receipt: Some(SignedHead::sign(head, &sim.delivery_secret).into()),
         shared_part: sealed.shared_part,
         own_part: sealed.own_parts.swap_remove(place),
+        root_page: Vec::new(),
     };
     sim.twist = Some(Box::new(move |who, call, result| {
         if let (BOB, Call::PickUp(_)) = (who, call) {

@@ -119,6 +119,7 @@ impl Step<'_> {
             shared_part: None,
             pickups: Vec::new(),
             pages: Vec::new(),
+            replaced: Vec::new(),
         };
         let mut sealed = SealedWelcome {
             shared_part: Vec::new(),

@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 
 use folkmoot_mls::codec::{Bytes, Encode};
 use folkmoot_mls::framing::ContentType;
-use folkmoot_protocol::ids::{ChainHash, EntryId, LogId};
+use folkmoot_protocol::ids::{ChainHash, EntryId, LogId, PageAddress};
 use folkmoot_protocol::keys::PublicKey;
 use folkmoot_protocol::limits;
 use folkmoot_protocol::log::{CommitDeclaration, Head};
@@ -20,8 +20,8 @@ use super::contest::{ContestView, Contested};
 use super::parse::Parsed;
 use super::quota;
 use super::records::{
-    BranchRecord, CommittersRecord, CutRecord, EntryRecord, EpochRecord, LogRecord, PickupRecord,
-    PositionRecord, ProposalRecord, SharedPartRecord, first_cut, numbered, visible_head,
+    BranchRecord, CommittersRecord, CutRecord, EntryRecord, EpochRecord, LogRecord, PageRecord,
+    PickupRecord,    PositionRecord, ProposalRecord, SharedPartRecord, first_cut, numbered, visible_head,
 };
 use crate::decision::{Decision, Denial, Request};
 use crate::fields::ensure;
@@ -135,6 +135,8 @@ pub(crate) struct AppendView {
     ended: Option<u64>,
     /// Of a commit: the proposals of its epoch, sequence and time.
     proposals: Vec<(u64, u64)>,
+    /// Of a commit: the pages that it replaces, as far as they are there.
+    replaced: Vec<(PageAddress, PageRecord)>,
     /// Of a commit: whether another one left something at an address that this one names.
     address_taken: bool,
     /// What was said of the epoch that stands, where that is to be written anew.
@@ -158,6 +160,7 @@ impl Request for Checked {
         let (log, branch) = (append.log, append.branch);
         let mut proposals = Vec::new();
         let mut address_taken = false;
+        let mut replaced = Vec::new();
         if self.0.content_type == ContentType::Commit {
             let (from, through) = (numbered(branch, 0), numbered(branch, u64::MAX));
             scan(
@@ -174,6 +177,10 @@ impl Request for Checked {
             )?;
             for address in self.0.addresses() {
                 address_taken |= get::<PickupRecord>(records, log, &address.0)?.is_some();
+            }
+            for address in append.commit.iter().flat_map(|commit| &commit.replaced) {
+                let page: Option<PageRecord> = get(records, log, &address.0)?;
+                replaced.extend(page.map(|page| (*address, page)));
             }
         }
         let mut ended = None;
@@ -209,6 +216,7 @@ impl Request for Checked {
             cut: first_cut(records, log, branch, append.epoch)?,
             ended,
             proposals,
+            replaced,
             address_taken,
             epoch: get(records, log, &numbered(branch, append.epoch))?,
             contest: match append.is_contest() {
@@ -248,8 +256,11 @@ impl Request for Checked {
         }
         if let Some(commit) = commit {
             ensure(commit.last_seen <= at.sequence, "last_seen")?;
+            // A large commit takes its time to come up: what counts is when it was made.
+            let staged = self.0.staged.as_ref().map(|stage| stage.time);
+            let made = staged.unwrap_or(now).min(now);
             let unseen = view.proposals.iter().any(|(sequence, time)| {
-                let waits = now.saturating_sub(*time) > limits::UNSEEN_AFTER_MS;
+                let waits = made.saturating_sub(*time) > limits::UNSEEN_AFTER_MS;
                 *sequence > commit.last_seen && waits && !self.1.is_over(*time, now)
             });
             if unseen {
@@ -275,9 +286,13 @@ impl Request for Checked {
         let mut next = Next::after(at, &self.0, self.1, now);
         next.at.filled = filled;
         next.renew(append.branch, &view);
+        if let Some(stage) = &self.0.staged {
+            stage.name(next.entry, &mut next.change);
+        }
         if let Some(commit) = commit {
             let inherited = (epoch.commit_interval, epoch.committers);
             next.commit(commit, &self.0, &view, inherited);
+            next.pages(commit, &self.0, &view.replaced);
         } else if self.0.content_type == ContentType::Proposal {
             next.proposal(append.branch);
         }
@@ -371,6 +386,11 @@ impl Next {
             retention,
         };
         next.epoch(commit, entry, before, (commit_interval, committers));
+        // What it replaces stays: nobody knows yet which branch is followed.
+        next.pages(commit, parsed, &[]);
+        if let Some(stage) = &parsed.staged {
+            stage.name(entry, &mut next.change);
+        }
         next.finish(None, parsed)
     }
 
@@ -442,8 +462,11 @@ impl Next {
         let before = view.branch.as_ref().map_or(ChainHash::START, |at| at.chain);
         self.epoch(commit, branch, before, inherited);
         if commit.shared_part.is_some() {
-            let part = parsed.shared_part.clone();
-            let shared = SharedPartRecord { version, part };
+            let shared = SharedPartRecord {
+                version,
+                part: parsed.shared_part.clone(),
+                root_page: commit.pages.last().copied(),
+            };
             self.change.put_until(&self.entry.0, &shared, goes);
         }
         for (address, own_part) in parsed.addresses().zip(&parsed.own_parts) {
@@ -453,6 +476,29 @@ impl Next {
                 own_part: own_part.clone(),
             };
             self.change.put_until(&address.0, &pickup, goes);
+        }
+    }
+
+    /// The tree's pages: those that the commit writes come, those that it replaces go in time, since
+    /// joiners of past epochs may still want them. One that nobody has replaced for longer than a log
+    /// stays goes too, so that nothing is left of a log that is forgotten; members put it back.
+    fn pages(
+        &mut self,
+        commit: &CommitDeclaration,
+        parsed: &Parsed,
+        replaced: &[(PageAddress, PageRecord)],
+    ) {
+        for (address, page) in replaced {
+            let until = Some(self.retention.entry(self.at.time));
+            self.change.put_until(&address.0, page, until);
+        }
+        for (address, page) in commit.pages.iter().zip(&parsed.pages) {
+            let page = PageRecord {
+                version: RECORD_VERSION,
+                page: page.clone(),
+            };
+            let until = Some(self.retention.log(self.at.time));
+            self.change.put_until(&address.0, &page, until);
         }
     }
 

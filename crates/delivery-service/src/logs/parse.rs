@@ -5,12 +5,14 @@ use folkmoot_mls::codec::{Bytes, Decode};
 use folkmoot_mls::framing::ContentType;
 use folkmoot_mls::message::MessageHeader;
 use folkmoot_protocol::Refusal;
-use folkmoot_protocol::delivery::AppendRequest;
-use folkmoot_protocol::ids::{EntryId, PickupAddress};
+use folkmoot_protocol::delivery::{AppendRequest, Payment};
+use folkmoot_protocol::ids::{EntryId, LogId, PageAddress, PickupAddress};
 use folkmoot_protocol::keys::PublicKey;
 use folkmoot_protocol::limits;
 use folkmoot_protocol::log::{Append, CommitDeclaration, part_hash};
+use folkmoot_protocol::token::price::{Price, Priced};
 
+use super::records::StageRecord;
 use crate::fields::{bound, ensure, malformed, statement};
 
 /// An append of the right form, its sizes within bounds.
@@ -24,6 +26,11 @@ pub(crate) struct Parsed {
     pub(super) committer: Option<PublicKey>,
     pub(super) shared_part: Bytes,
     pub(super) own_parts: Vec<Bytes>,
+    pub(super) pages: Vec<Bytes>,
+    /// Of a staged append, the stage that it came by.
+    pub(super) staged: Option<StageRecord>,
+    /// Of an append that is paid for: what it costs, and what was given for it.
+    paid: Option<(Price, Option<Payment>)>,
     /// Bytes of the encoded append.
     length: usize,
     size: Result<(), Refusal>,
@@ -35,7 +42,7 @@ impl Parsed {
     ///
     /// # Errors
     /// `Malformed`: the writer is to blame.
-    pub(crate) fn read(request: AppendRequest) -> Result<Self, Refusal> {
+    pub(crate) fn read(mut request: AppendRequest) -> Result<Self, Refusal> {
         let append: Append = statement(&request.append, "append")?;
         let content_type = ContentType::from_bytes(&[append.content_type])
             .map_err(|_| malformed("content_type"))?;
@@ -47,15 +54,18 @@ impl Parsed {
             append.commit.is_some() || request.committer_signature.is_empty(),
             "committer_signature",
         )?;
-        ensure(request.pages.is_empty(), "pages")?;
         match &append.commit {
             Some(commit) => declared_parts(commit, &request)?,
             None => {
                 ensure(request.shared_part.is_empty(), "shared_part")?;
                 ensure(request.own_parts.is_empty(), "own_parts")?;
+                ensure(request.pages.is_empty(), "pages")?;
             }
         }
         let size = sizes(&append, content_type, &request);
+        let paid = append
+            .is_paid()
+            .then(|| (request.price(), request.payment.take()));
         Ok(Self {
             id: append.id(),
             append,
@@ -66,8 +76,28 @@ impl Parsed {
             committer: None,
             shared_part: request.shared_part.into(),
             own_parts: request.own_parts.into_iter().map(Bytes::from).collect(),
+            pages: request.pages.into_iter().map(Bytes::from).collect(),
+            staged: None,
+            paid,
             size,
         })
+    }
+
+    /// It came by a stage.
+    #[must_use]
+    pub(crate) fn staged(mut self, stage: StageRecord) -> Self {
+        self.staged = Some(stage);
+        self
+    }
+
+    /// The log that it is for.
+    pub(crate) fn log(&self) -> LogId {
+        self.append.log
+    }
+
+    /// What it costs, and what was given for it, once.
+    pub(crate) fn take_payment(&mut self) -> Option<(Price, Option<Payment>)> {
+        self.paid.take()
     }
 
     /// Whether message and parts are within their limits.
@@ -82,7 +112,9 @@ impl Parsed {
     pub(super) fn weight(&self) -> u64 {
         const KEYS: usize = 256;
         let parts = self.own_parts.iter().map(|part| part.len() + KEYS);
-        let all = self.length + self.shared_part.len() + parts.sum::<usize>() + KEYS;
+        let pages = self.pages.iter().map(|page| page.len() + KEYS);
+        let parts = parts.sum::<usize>() + pages.sum::<usize>();
+        let all = self.length + self.shared_part.len() + parts + KEYS;
         all as u64
     }
 
@@ -111,7 +143,9 @@ impl Parsed {
         }
         let declared = commit.pickups.iter().map(|pickup| pickup.own_part);
         let same = declared.eq(self.own_parts.iter().map(|part| part_hash(part)));
-        ensure(same, "own_parts")
+        ensure(same, "own_parts")?;
+        let pages = self.pages.iter().map(|page| PageAddress::of(page));
+        ensure(commit.pages.iter().copied().eq(pages), "pages")
     }
 
     /// The addresses of the joiners' parts.
@@ -125,7 +159,7 @@ impl Parsed {
 
 /// Whether the parts that a commit declares are those that come with it, by number.
 fn declared_parts(commit: &CommitDeclaration, request: &AppendRequest) -> Result<(), Refusal> {
-    ensure(commit.pages.is_empty(), "pages")?;
+    ensure(commit.pages.len() == request.pages.len(), "pages")?;
     ensure(
         commit
             .commit_interval
@@ -149,13 +183,19 @@ fn declared_parts(commit: &CommitDeclaration, request: &AppendRequest) -> Result
     if let Some(keys) = &commit.committers {
         let bounded = !keys.is_empty() && keys.len() <= limits::COMMITTERS;
         ensure(bounded, "committers")?;
-        let mut keys: Vec<_> = keys.iter().map(|key| key.0).collect();
-        keys.sort_unstable();
-        ensure(keys.windows(2).all(|two| two[0] != two[1]), "committers")?;
+        let keys = keys.iter().map(|key| key.0).collect();
+        ensure(all_differ(keys), "committers")?;
     }
-    let mut addresses: Vec<_> = commit.pickups.iter().map(|pickup| pickup.address).collect();
-    addresses.sort_unstable();
-    ensure(addresses.windows(2).all(|two| two[0] != two[1]), "pickups")
+    let pickups = commit.pickups.iter().map(|pickup| pickup.address);
+    ensure(all_differ(pickups.collect()), "pickups")?;
+    // What is written is not replaced at once.
+    let pages = commit.pages.iter().chain(&commit.replaced).copied();
+    ensure(all_differ(pages.collect()), "pages")
+}
+
+fn all_differ<T: Ord>(mut all: Vec<T>) -> bool {
+    all.sort_unstable();
+    all.windows(2).all(|two| two[0] != two[1])
 }
 
 fn sizes(
@@ -171,5 +211,10 @@ fn sizes(
     bound(request.shared_part.len(), limits::SHARED_PART)?;
     bound(request.own_parts.len(), limits::PICKUPS_PER_COMMIT)?;
     let largest = request.own_parts.iter().map(Vec::len).max();
-    bound(largest.unwrap_or(0), limits::OWN_PART)
+    bound(largest.unwrap_or(0), limits::OWN_PART)?;
+    let replaced = append.commit.as_ref().map(|commit| commit.replaced.len());
+    bound(request.pages.len(), limits::PAGES_PER_COMMIT)?;
+    bound(replaced.unwrap_or(0), limits::PAGES_PER_COMMIT)?;
+    let largest = request.pages.iter().map(Vec::len).max();
+    bound(largest.unwrap_or(0), limits::PAGE)
 }
