@@ -11,7 +11,7 @@ use folkmoot_protocol::well_known::WellKnown;
 use crate::error::{BadService, Error};
 use crate::history::{HistoryEntry, HistoryPosition};
 use crate::logic::rows;
-use crate::logic::{CallId, Event, Input, Intent, IntentId, Logic, Output, Pause};
+use crate::logic::{CallId, Doing, Event, Input, Intent, IntentId, Logic, Output, Pause};
 use crate::store::Store;
 use crate::transport::{Parts, ServerUrl, ServiceAddress, Transport, TransportError};
 use crate::views::{self, Account, Conversation, Members};
@@ -44,7 +44,11 @@ pub struct Client<S, T, W> {
     later: BTreeSet<u64>,
     /// When streams that broke are to be begun again.
     retries: BTreeSet<u64>,
+    progress: Option<Box<OnProgress>>,
 }
+
+/// Told how far something is that takes long: what, how much of it, of how much.
+type OnProgress = dyn FnMut(Doing, usize, usize) + Send;
 
 /// An answer that comes in parts.
 struct Live {
@@ -105,7 +109,16 @@ impl<S: Store, T: Transport, W: World> Client<S, T, W> {
             streams: BTreeMap::new(),
             later: BTreeSet::new(),
             retries: BTreeSet::new(),
+            progress: None,
         }
+    }
+
+    /// Is told how far something is that takes long, as adding many users does: what is being done, how
+    /// much of it, of how much.
+    #[must_use]
+    pub fn on_progress(mut self, told: impl FnMut(Doing, usize, usize) + Send + 'static) -> Self {
+        self.progress = Some(Box::new(told));
+        self
     }
 
     /// The transport, to be told of changes in the network.
@@ -440,7 +453,6 @@ impl<S: Store, T: Transport, W: World> Client<S, T, W> {
         let mut run = Run::default();
         let mut calls = VecDeque::new();
         let mut inputs = VecDeque::from(inputs);
-        let started = self.world.now();
         let mut waits = BTreeSet::new();
         loop {
             while let Some(input) = inputs.pop_front() {
@@ -450,9 +462,16 @@ impl<S: Store, T: Transport, W: World> Client<S, T, W> {
                         Output::HangUp { id } => {
                             self.streams.remove(&id);
                         }
+                        Output::Event(Event::Progress {
+                            doing, done, of, ..
+                        }) => {
+                            if let Some(told) = &mut self.progress {
+                                told(doing, done, of);
+                            }
+                        }
                         Output::Event(event) => run.note(event),
                         Output::Wait { until, pause } => {
-                            if until <= started.saturating_add(patience.with(pause)) {
+                            if until <= self.world.now().saturating_add(patience.with(pause)) {
                                 waits.insert(until);
                             } else if pause == Pause::Stream {
                                 self.retries.insert(until);

@@ -66,7 +66,7 @@ pub use history::{
     Change, Contradiction, Epoch, Founded, HistoryEntry, HistoryPosition, Message, TwoLogs,
     Unreadable, Update, What,
 };
-pub use logic::{Event, Standing};
+pub use logic::{Doing, Event, Standing};
 pub use text::Text;
 pub use views::{Account, Conversation, Member, Members};
 #[cfg(feature = "transport")]

@@ -1,7 +1,7 @@
 //! From the fields of a request to typed values. What has the wrong form is named in the refusal.
 
 use folkmoot_mls::codec::Decode;
-use folkmoot_protocol::ids::{EntryId, LogId, MailboxId, PickupAddress};
+use folkmoot_protocol::ids::{EntryId, LogId, MailboxId, PageAddress, PickupAddress, StageId};
 use folkmoot_protocol::keys::PublicKey;
 use folkmoot_protocol::{Refusal, VERSION};
 
@@ -43,5 +43,7 @@ read! {
     branch: EntryId;
     address: PickupAddress;
     mailbox: MailboxId;
+    stage: StageId;
+    page_address: PageAddress;
     owner_key: PublicKey;
 }

@@ -1,15 +1,16 @@
 //! Every call of the service, from its fields to its answer.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use folkmoot_protocol::call::{Answer, Call};
 use folkmoot_protocol::delivery::{
-    AcknowledgeRequest, AcknowledgeResponse, AppendRequest, CollectRequest, CollectResponse,
-    CountRequest, CountResponse, CreateMailboxRequest, CreateMailboxResponse, DiscardRequest,
-    DiscardResponse, DropRequest, DropResponse, NonceResponse, OpenRequest, Payment, PickUpRequest,
-    PickUpResponse, ReadRequest, ReadResponses, Receipt, StockRequest, StockResponse, TakeRequest,
-    TakeResponse,
+    AcknowledgeRequest, AcknowledgeResponse, AppendRequest, AppendStagedRequest, CollectRequest,
+    CollectResponse, CountRequest, CountResponse, CreateMailboxRequest, CreateMailboxResponse,
+    DiscardRequest, DiscardResponse, DropAllRequest, DropAllResponse, DropRequest, DropResponse,
+    NonceResponse, OpenRequest, PagesRequest, PagesResponse, Payment, PickUpRequest,
+    PickUpResponse, PutPagesRequest, PutPagesResponse, ReadRequest, ReadResponses, Receipt,
+    StageRequest, StageResponse, StockRequest, StockResponse, TakeRequest, TakeResponse,
 };
 use folkmoot_protocol::ids::MailboxId;
 use folkmoot_protocol::keys::{PublicKey, SigningKey};
@@ -23,13 +24,15 @@ use rand_core::CryptoRng;
 
 use crate::committer::Committer;
 use crate::decision::{Denial, Request};
-use crate::fields::malformed;
+use crate::fields::{ensure, malformed};
 use crate::followers::Followers;
 use crate::logs::append::Check;
 use crate::logs::open::SignedOpen;
+use crate::logs::pages::{PutPages, Wanted};
 use crate::logs::parse::Parsed;
 use crate::logs::pickup::PickUp;
 use crate::logs::read::{Progress, Reading};
+use crate::logs::stage::{Found, OpenStage, Staged, Upload};
 use crate::mailboxes::create::Create;
 use crate::mailboxes::letters::{self, Acknowledge, Drop};
 use crate::mailboxes::owner::Claim;
@@ -65,6 +68,8 @@ pub struct DeliveryService<S> {
     followers: Arc<Followers>,
     retention: Retention,
     trust: RwLock<Arc<Trust>>,
+    /// Whose turn it is to append what was staged.
+    staged: Mutex<()>,
     /// The latest time at which a head was issued: it does not run back while the service runs.
     issued: AtomicU64,
     on_failure: Arc<OnFailure>,
@@ -84,6 +89,7 @@ impl<S: Store> DeliveryService<S> {
             followers: Arc::default(),
             retention: Retention::default(),
             trust: RwLock::default(),
+            staged: Mutex::default(),
             issued: AtomicU64::new(0),
             on_failure: Arc::new(|error| eprintln!("delivery service: {error}")),
         }
@@ -140,12 +146,18 @@ impl<S: Store> DeliveryService<S> {
             Call::Append(request) => Answer::Append(self.append(request, now)?),
             Call::LogNonce(_) => Answer::LogNonce(self.nonce(now, rng)),
             Call::Read(request) => Answer::Read(self.read(request, now)?),
+            Call::Stage(request) => Answer::Stage(self.stage(request, now)?),
+            Call::Upload(request) => Answer::Upload(self.commit(Upload::read(request)?, now)?),
+            Call::AppendStaged(request) => Answer::AppendStaged(self.append_staged(&request, now)?),
+            Call::Pages(request) => Answer::Pages(self.pages(&request)?),
+            Call::PutPages(request) => Answer::PutPages(self.put_pages(request, now)?),
             Call::PickUp(request) => Answer::PickUp(self.pick_up(&request)?),
             Call::CreateMailbox(request) => {
                 Answer::CreateMailbox(self.create_mailbox(&request, now)?)
             }
             Call::MailboxNonce(_) => Answer::MailboxNonce(self.nonce(now, rng)),
             Call::Drop(request) => Answer::Drop(self.drop_envelope(request, now)?),
+            Call::DropAll(request) => Answer::DropAll(self.drop_all(request, now)?),
             Call::Collect(request) => Answer::Collect(self.collect(&request, now)?),
             Call::Acknowledge(request) => Answer::Acknowledge(self.acknowledge(&request, now)?),
             Call::ShelfNonce(_) => Answer::ShelfNonce(self.nonce(now, rng)),
@@ -285,8 +297,17 @@ impl<S: Store> DeliveryService<S> {
         requests: Vec<AppendRequest>,
         now: u64,
     ) -> Vec<Result<Receipt, Refusal>> {
-        let check = |request| {
-            let parsed = Parsed::read(request)?;
+        let parsed = requests.into_iter().map(Parsed::read).collect();
+        self.append_parsed(parsed, now)
+    }
+
+    fn append_parsed(
+        &self,
+        requests: Vec<Result<Parsed, Refusal>>,
+        now: u64,
+    ) -> Vec<Result<Receipt, Refusal>> {
+        let check = |parsed: Result<Parsed, Refusal>| {
+            let parsed = parsed?;
             let view = self.look(|records| parsed.load(records))?;
             parsed.check(view, self.public_key, self.retention, now)
         };
@@ -315,6 +336,41 @@ impl<S: Store> DeliveryService<S> {
             .collect()
     }
 
+    fn stage(&self, request: StageRequest, now: u64) -> Result<StageResponse, Refusal> {
+        let stage = OpenStage::read(request)?;
+        let key = self.look(|records| stage.load_key(records))?;
+        stage.check(key, self.public_key)?;
+        self.commit(stage, now)
+    }
+
+    /// Makes an append that was staged. They take turns, since each may take much memory.
+    fn append_staged(&self, request: &AppendStagedRequest, now: u64) -> Result<Receipt, Refusal> {
+        let staged = Staged::read(request)?;
+        let _turn = self.staged.lock().unwrap_or_else(PoisonError::into_inner);
+        let gathered = self.look(|records| staged.gather(records, now))?;
+        let gathered = match gathered.ok_or(Refusal::NotFound)? {
+            Found::Whole(gathered) => gathered,
+            Found::Named(head) => return Ok(self.receipt(head)),
+        };
+        let (request, stage) = gathered.open()?;
+        let parsed = Parsed::read(request)?.staged(stage);
+        ensure(parsed.log() == staged.log, "log")?;
+        let mut answers = self.append_parsed(vec![Ok(parsed)], now);
+        answers.pop().ok_or(Refusal::Internal)?
+    }
+
+    fn pages(&self, request: &PagesRequest) -> Result<PagesResponse, Refusal> {
+        let wanted = Wanted::read(request)?;
+        self.look(|records| wanted.find(records))
+    }
+
+    fn put_pages(&self, request: PutPagesRequest, now: u64) -> Result<PutPagesResponse, Refusal> {
+        let pages = PutPages::read(request, self.retention)?;
+        let key = self.look(|records| pages.load_key(records))?;
+        pages.check(key, self.public_key)?;
+        self.commit(pages, now)
+    }
+
     fn read(&self, request: ReadRequest, now: u64) -> Result<ReadResponses, Refusal> {
         let mut reading =
             Reading::begin(request, self.public_key, &self.nonces, self.retention, now)?;
@@ -334,6 +390,7 @@ impl<S: Store> DeliveryService<S> {
             receipt: Some(self.receipt(found.head)),
             shared_part: found.shared_part,
             own_part: found.own_part,
+            root_page: found.root_page,
         })
     }
 
@@ -351,6 +408,30 @@ impl<S: Store> DeliveryService<S> {
     fn drop_envelope(&self, request: DropRequest, now: u64) -> Result<DropResponse, Refusal> {
         self.commit(Drop::read(request)?, now)?;
         Ok(DropResponse {})
+    }
+
+    fn drop_all(&self, request: DropAllRequest, now: u64) -> Result<DropAllResponse, Refusal> {
+        let drops = Drop::read_all(request)?;
+        let count = drops.len();
+        let read: Vec<_> = drops
+            .iter()
+            .map(|drop| drop.as_ref().err().cloned())
+            .collect();
+        let made = self.decide_all(drops.into_iter().flatten().collect(), now);
+        let mut made = made.into_iter();
+        let mut refusals = Vec::with_capacity(count);
+        for refused in read {
+            let refused = match refused {
+                Some(refusal) => Some(refusal),
+                None => made.next().unwrap_or(Err(Refusal::Internal)).err(),
+            };
+            refusals.push(
+                refused
+                    .map(|refusal| refusal.to_bytes())
+                    .unwrap_or_default(),
+            );
+        }
+        Ok(DropAllResponse { refusals })
     }
 
     fn collect(&self, request: &CollectRequest, now: u64) -> Result<CollectResponse, Refusal> {

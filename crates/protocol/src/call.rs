@@ -10,11 +10,13 @@ use crate::authentication::{
     LookUpResponse, RegisterRequest, RegisterResponse,
 };
 use crate::delivery::{
-    AcknowledgeRequest, AcknowledgeResponse, AppendRequest, CollectRequest, CollectResponse,
-    CountRequest, CountResponse, CreateMailboxRequest, CreateMailboxResponse, DiscardRequest,
-    DiscardResponse, DropRequest, DropResponse, NonceRequest, NonceResponse, OpenRequest,
-    PickUpRequest, PickUpResponse, ReadRequest, ReadResponse, ReadResponses, Receipt, StockRequest,
-    StockResponse, TakeRequest, TakeResponse,
+    AcknowledgeRequest, AcknowledgeResponse, AppendRequest, AppendStagedRequest, CollectRequest,
+    CollectResponse, CountRequest, CountResponse, CreateMailboxRequest, CreateMailboxResponse,
+    DiscardRequest, DiscardResponse, DropAllRequest, DropAllResponse, DropRequest, DropResponse,
+    NonceRequest, NonceResponse, OpenRequest, PagesRequest, PagesResponse, PickUpRequest,
+    PickUpResponse, PutPagesRequest, PutPagesResponse, ReadRequest, ReadResponse, ReadResponses,
+    Receipt, StageRequest, StageResponse, StockRequest, StockResponse, TakeRequest, TakeResponse,
+    UploadRequest, UploadResponse,
 };
 
 /// What a connection is used for. Two purposes never share one, so that a service which watches
@@ -142,18 +144,30 @@ calls! {
     Open = "/folkmoot.delivery.v1.Logs/Open", Logs, OpenRequest => Receipt;
     /// Appends to a log.
     Append = "/folkmoot.delivery.v1.Logs/Append", Logs, AppendRequest => Receipt;
+    /// Says which chunks a large append goes up in.
+    Stage = "/folkmoot.delivery.v1.Logs/Stage", Logs, StageRequest => StageResponse;
+    /// Uploads a chunk.
+    Upload = "/folkmoot.delivery.v1.Logs/Upload", Logs, UploadRequest => UploadResponse;
+    /// Appends what a stage holds.
+    AppendStaged = "/folkmoot.delivery.v1.Logs/AppendStaged", Logs, AppendStagedRequest => Receipt;
     /// A nonce for reads.
     LogNonce = "/folkmoot.delivery.v1.Logs/Nonce", Logs, NonceRequest => NonceResponse;
     /// Reads logs; the answer gathers the stream.
     Read = "/folkmoot.delivery.v1.Logs/Read", Logs, ReadRequest => ReadResponses;
     /// Picks a Welcome up.
     PickUp = "/folkmoot.delivery.v1.Logs/PickUp", Logs, PickUpRequest => PickUpResponse;
+    /// Fetches tree pages.
+    Pages = "/folkmoot.delivery.v1.Logs/Pages", Logs, PagesRequest => PagesResponse;
+    /// Puts tree pages back.
+    PutPages = "/folkmoot.delivery.v1.Logs/PutPages", Logs, PutPagesRequest => PutPagesResponse;
     /// Makes a mailbox.
     CreateMailbox = "/folkmoot.delivery.v1.Mailboxes/Create", Mailbox, CreateMailboxRequest => CreateMailboxResponse;
     /// A nonce for an owner's proofs at its mailbox.
     MailboxNonce = "/folkmoot.delivery.v1.Mailboxes/Nonce", Mailbox, NonceRequest => NonceResponse;
     /// Drops an envelope into somebody's mailbox.
     Drop = "/folkmoot.delivery.v1.Mailboxes/Drop", Letters, DropRequest => DropResponse;
+    /// Drops envelopes into others' mailboxes.
+    DropAll = "/folkmoot.delivery.v1.Mailboxes/DropAll", Letters, DropAllRequest => DropAllResponse;
     /// Reads one's mailbox.
     Collect = "/folkmoot.delivery.v1.Mailboxes/Collect", Mailbox, CollectRequest => CollectResponse;
     /// Empties one's mailbox.

@@ -72,6 +72,15 @@ id!(
     PickupAddress
 );
 id!(
+    /// What a large append goes up in: the hash of a [`Stage`](crate::log::Stage).
+    StageId
+);
+id!(
+    /// A sealed tree page inside a log: SHA-256 of its bytes, as the engine has it for cipher suites with
+    /// that hash.
+    PageAddress
+);
+id!(
     /// A mailbox, and the shelf that belongs to it: a hash of the owner's key.
     MailboxId
 );

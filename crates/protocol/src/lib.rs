@@ -85,9 +85,34 @@ pub mod limits {
     pub const PACKAGE: usize = 16 << 10;
     /// One gRPC message.
     pub const REQUEST: usize = 72 << 20;
+    /// An append that goes up in one piece; a larger one is staged.
+    pub const INLINE: usize = 256 << 10;
+    /// A chunk of a staged append; only the last one is smaller.
+    pub const CHUNK: usize = 1 << 20;
+    /// A staged append: the largest commit, with the parts and pages that come with it.
+    pub const STAGED: usize = 160 << 20;
+    /// All that is staged for one log at a time.
+    pub const STAGED_PER_LOG: usize = 320 << 20;
+    /// Stages of one log at a time.
+    pub const STAGES_PER_LOG: usize = 16;
+    /// Milliseconds after which what was staged and never named is deleted.
+    pub const STAGE_MS: u64 = 24 * 60 * 60 * 1000;
+    /// A sealed tree page.
+    pub const PAGE: usize = 4 << 20;
+    /// Tree pages in one commit: all of the largest tree that has pages.
+    pub const PAGES_PER_COMMIT: usize = 9_000;
+    /// Tree pages asked for, or put back, in one call.
+    pub const PAGES_PER_CALL: usize = 1000;
+    /// Bytes of tree pages in one answer, unless a single page is larger; and in one call that puts
+    /// some back.
+    pub const PAGES_BYTES: usize = 4 << 20;
+    /// Envelopes in one call.
+    pub const DROPS_PER_CALL: usize = 1000;
+    /// Bytes of envelopes in one call.
+    pub const DROPS_BYTES: usize = 4 << 20;
     /// Fields of one request, answer or batch of a read, not bytes; the elements of a repeated one count each. The largest
-    /// commit has 50,000 parts of a Welcome.
-    pub const FIELDS: usize = 50_100;
+    /// commit has 50,000 parts of a Welcome, and 9,000 pages.
+    pub const FIELDS: usize = 60_000;
     /// Bytes of entries in one batch of a read, unless a single entry is larger.
     pub const READ_BATCH: usize = 1 << 20;
     /// Logs in one read.

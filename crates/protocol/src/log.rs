@@ -3,8 +3,10 @@
 use folkmoot_mls::codec::{Bytes, Encode};
 use folkmoot_mls::tls_struct;
 
-use crate::ids::{ChainHash, EntryId, LogId, PickupAddress};
+use crate::ids::{ChainHash, EntryId, LogId, PageAddress, PickupAddress, StageId};
 use crate::keys::{BadSignature, PublicKey, SigningKey, hash};
+use crate::sealed::suite;
+use crate::{Refusal, limits};
 
 tls_struct! {
     /// Opens a log: entry 0 of its chain and the parent of its first commit. Its id names the
@@ -70,9 +72,11 @@ tls_struct! {
         pub shared_part: Option<[u8; 32]>,
         /// One for each joiner.
         pub pickups: Vec<Pickup>,
-        /// Address and SHA-256 of each changed tree page; none in groups whose tree travels in
-        /// the Welcome.
-        pub pages: Vec<Page>,
+        /// Address of each tree page that the commit writes, the root page's last; none in groups
+        /// whose tree travels in the Welcome.
+        pub pages: Vec<PageAddress>,
+        /// Addresses of the tree pages that nobody in the new epoch needs.
+        pub replaced: Vec<PageAddress>,
     }
 }
 
@@ -88,13 +92,66 @@ tls_struct! {
 }
 
 tls_struct! {
-    /// A changed tree page.
+    /// What a large append goes up in: the encoded request in chunks of [`limits::CHUNK`] bytes, the
+    /// last one with what is left.
     #[derive(Clone, Debug, PartialEq, Eq)]
-    pub struct Page {
-        /// Where it is stored.
-        pub address: [u8; 32],
-        /// SHA-256 of the encrypted page.
-        pub hash: [u8; 32],
+    pub struct Stage {
+        /// [`crate::VERSION`].
+        pub version: u16,
+        /// The log that the append is for.
+        pub log: LogId,
+        /// Its branch.
+        pub branch: EntryId,
+        /// The epoch of the append, whose fence key signs.
+        pub epoch: u64,
+        /// Bytes of all chunks together.
+        pub size: u32,
+        /// [`part_hash`] of each chunk.
+        pub chunks: Vec<[u8; 32]>,
+    }
+}
+
+impl Stage {
+    /// The stage of a request.
+    ///
+    /// # Errors
+    /// `TooLarge` above [`limits::STAGED`].
+    pub fn of(log: LogId, branch: EntryId, epoch: u64, request: &[u8]) -> Result<Self, Refusal> {
+        let size = u32::try_from(request.len()).map_err(|_| Refusal::TooLarge)?;
+        if request.len() > limits::STAGED {
+            return Err(Refusal::TooLarge);
+        }
+        let chunks = request.chunks(limits::CHUNK).map(part_hash).collect();
+        Ok(Self {
+            version: crate::VERSION,
+            log,
+            branch,
+            epoch,
+            size,
+            chunks,
+        })
+    }
+
+    /// Names the stage.
+    #[must_use]
+    pub fn id(&self) -> StageId {
+        StageId(hash("stage", self))
+    }
+
+    /// How many bytes a chunk has; `None` if there is no such chunk.
+    #[must_use]
+    pub fn chunk_length(&self, number: usize) -> Option<usize> {
+        let begin = number.checked_mul(limits::CHUNK)?;
+        let left = (self.size as usize).checked_sub(begin)?;
+        let exists = number < self.chunks.len() && left > 0;
+        exists.then_some(left.min(limits::CHUNK))
+    }
+
+    /// Whether it has as many chunks as its size asks for, and is no larger than it may be.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        let size = self.size as usize;
+        (1..=limits::STAGED).contains(&size) && self.chunks.len() == size.div_ceil(limits::CHUNK)
     }
 }
 
@@ -106,7 +163,24 @@ impl Append {
     }
 }
 
-/// The hash of a sealed part or page, as declarations hold it.
+impl PageAddress {
+    /// The address of sealed bytes.
+    #[must_use]
+    pub fn of(page: &[u8]) -> Self {
+        let mut address = [0; 32];
+        address.copy_from_slice(&suite().hash(page));
+        Self(address)
+    }
+}
+
+/// What a proof to put pages back signs: all their addresses.
+#[must_use]
+pub fn pages_subject(addresses: &[PageAddress]) -> [u8; 32] {
+    let addresses: Vec<u8> = addresses.iter().flat_map(|address| address.0).collect();
+    hash("pages", &Bytes::from(addresses))
+}
+
+/// The hash of a sealed part or chunk, as declarations hold it.
 #[must_use]
 pub fn part_hash(part: &[u8]) -> [u8; 32] {
     hash("part", &Bytes::from(part))

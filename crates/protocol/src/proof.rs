@@ -29,6 +29,10 @@ tls_enum! {
         Discard = 8,
         /// `Shelves.Count`
         Count = 9,
+        /// `Logs.Stage`
+        Stage = 16,
+        /// `Logs.PutPages`
+        PutPages = 17,
     }
 }
 
@@ -46,9 +50,11 @@ tls_struct! {
         pub branch: EntryId,
         /// The epoch whose fence key signs.
         pub epoch: u64,
-        /// [`Method::Open`], [`Method::Append`] or [`Method::Read`].
+        /// [`Method::Open`], [`Method::Append`], [`Method::Read`], [`Method::Stage`] or
+        /// [`Method::PutPages`].
         pub method: Method,
-        /// Of an Open or Append, its entry id; of a Read, the nonce.
+        /// Of an Open or Append, its entry id; of a Read, the nonce; of a Stage, its id; of a
+        /// PutPages, [`pages_subject`](crate::log::pages_subject).
         pub subject: Bytes,
     }
 }

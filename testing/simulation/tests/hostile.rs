@@ -221,6 +221,7 @@ impl Hostile {
             shared_part: None,
             pickups: Vec::new(),
             pages: Vec::new(),
+            replaced: Vec::new(),
         });
         Append {
             version: VERSION,
@@ -591,7 +592,8 @@ fn invited(make: impl Fn(&mut Hostile, [KeyPackage; 2]) -> Welcome) {
     let is_bobs = |part: &_| *reference.as_slice() == *new_member(part);
     let place = welcome.secrets.iter().position(is_bobs).unwrap();
     let (shared_key, own_key) = ([1; 32], [2; 32]);
-    let mut sealed = SealedWelcome::seal(&welcome, &shared_key, &[own_key; 2], &mut alice.rng);
+    let mut sealed =
+        SealedWelcome::seal(welcome.clone(), &shared_key, &[own_key; 2], &mut alice.rng);
     let log = LogId([9; 32]);
     let invitation = Invitation {
         version: VERSION,
@@ -627,6 +629,7 @@ fn invited(make: impl Fn(&mut Hostile, [KeyPackage; 2]) -> Welcome) {
         receipt: Some(SignedHead::sign(head, &sim.delivery_secret).into()),
         shared_part: sealed.shared_part,
         own_part: sealed.own_parts.swap_remove(place),
+        root_page: Vec::new(),
     };
     sim.twist = Some(Box::new(move |who, call, result| {
         if let (BOB, Call::PickUp(_)) = (who, call) {

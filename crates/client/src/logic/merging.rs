@@ -1,19 +1,23 @@
 //! Commits, as they are read: ours are merged, those of others followed, and the group moves on.
 
 use folkmoot_credential::{AcceptedKeys, DeviceCredential, EXTENSION_TYPES, Policy, UserId};
+use folkmoot_mls::error::Error as EngineError;
 use folkmoot_mls::extension::{ExtensionType, Extensions};
 use folkmoot_mls::framing::Sender;
 use folkmoot_mls::group::{CommitEffects, Group, Processed};
 use folkmoot_mls::leaf_node::LeafNode;
 use folkmoot_mls::proposal::Proposal;
 use folkmoot_mls::tree_math::LeafIndex;
+use folkmoot_mls::tree_pages::PageUpdate;
 use folkmoot_protocol::log::{Append, CommitDeclaration};
 
 use super::chain::Place;
+use super::committing::declared;
 use super::groups::{Held, context, derive_fence, member};
 use super::proposals::still_leaving;
 use super::reading::{Fault, Reader, blame, group_message};
 use super::rows::{self, AttemptRow, CommitAttempt, ConversationRow, Leaver};
+use super::session::Task;
 use super::{Standing, Step};
 use crate::error::Error;
 use crate::history::{Change, Epoch, Update, What};
@@ -29,12 +33,11 @@ impl Step<'_> {
     ) -> Result<Result<(), Fault>, Error> {
         let key = rows::attempt_key(reader.row.log, place.id);
         let attempt: Option<AttemptRow> = rows::get(self.tx, Table::Attempts, &key)?;
-        match attempt {
-            Some(AttemptRow {
-                commit: Some(commit),
-                intent,
-                ..
-            }) => {
+        let commit: Option<CommitAttempt> = rows::get(self.tx, Table::Commits, &key)?;
+        match (attempt, commit) {
+            (Some(AttemptRow { intent, .. }), Some(commit)) => {
+                let mut adds = commit.effects.proposals.iter();
+                let adds = adds.any(|(_, proposal)| matches!(proposal, Proposal::Add(_)));
                 let cut = append.commit.as_ref().is_some_and(|commit| commit.cut);
                 let merged = self.merge(reader, &commit, place, cut)?;
                 if merged.is_ok() {
@@ -43,6 +46,15 @@ impl Step<'_> {
                         self.settle(reader.row.log, intent, Ok(()))?;
                     }
                     self.epoch_over(reader.row.log)?;
+                    // Those whom we add will fetch the pages.
+                    if adds
+                        && reader
+                            .held
+                            .as_ref()
+                            .is_some_and(|held| held.pages.is_paged())
+                    {
+                        self.wake.push(Task::Repair(reader.row.log));
+                    }
                 }
                 Ok(merged)
             }
@@ -79,8 +91,19 @@ impl Step<'_> {
         self.apply(log, &held.group.proposals_deletion())?;
         self.apply(log, &commit.changes)?;
         let Held { keys, past, .. } = held;
-        let mut held = self.load(&reader.row)?;
-        held.past = past;
+        let mut held = match self.session.pending.remove(&log) {
+            Some((entry, next)) if entry == place.id => Held {
+                changes: 0,
+                group: next.group,
+                keys: next.keys,
+                past,
+                pages: next.pages,
+            },
+            _ => Held {
+                past,
+                ..self.load(&reader.row)?
+            },
+        };
         self.end_epoch(&mut reader.row, &mut held, keys, place, cut)?;
         self.enter(reader, held, &commit.next_fence.0, place)?;
         if let Some(changed) = changed {
@@ -100,6 +123,8 @@ impl Step<'_> {
             return Ok(Ok(()));
         };
         let declared = append.commit.as_ref();
+        // Ours lost, if there is one.
+        self.session.pending.remove(&reader.row.log);
         let mut ctx = context(place.time / 1000, self.rng);
         let processed = match group_message(&append.message) {
             Ok(message) => held.group.process(&mut held.keys, &message, &mut ctx),
@@ -119,8 +144,14 @@ impl Step<'_> {
             }) => {
                 let (fence, exported) = derive_fence(&mut keys)?;
                 changes.append(exported);
+                let update = held.pages.advance(&held.group, &group);
+                let update = update.map_err(EngineError::from)?;
+                changes.append(update.changes.clone());
                 let judged = check_declared(declared, &effects)
-                    .and_then(|declared| check_fence(declared, &fence.public().0))
+                    .and_then(|declared| {
+                        check_fence(declared, &fence.public().0)?;
+                        check_pages(declared, &update)
+                    })
                     .and_then(|()| check_effects(&effects))
                     .and_then(|()| check_rules(group.extensions()));
                 if let Err(reason) = judged {
@@ -137,6 +168,7 @@ impl Step<'_> {
                     group,
                     keys,
                     past: held.past,
+                    pages: update.pages,
                 };
                 let cut = declared.is_some_and(|declared| declared.cut);
                 self.end_epoch(&mut reader.row, &mut next, held.keys, place, cut)?;
@@ -283,13 +315,18 @@ impl Changed {
     /// `group` and `leaving` are those before the commit. `None` if its author has no name.
     fn of(group: &Group, effects: &CommitEffects, leaving: &[Leaver]) -> Option<Self> {
         let user = |node: &LeafNode| Some(DeviceCredential::read(&node.credential).ok()?.user);
-        let wanted = |leaf: LeafIndex| {
-            leaving.iter().any(|leaver| leaver.leaf == leaf)
-                || effects.proposals.iter().any(|(sender, proposal)| {
-                    matches!(proposal, Proposal::Remove(remove)
-                        if *sender == Sender::Member(leaf) && remove.removed == leaf)
-                })
-        };
+        let own = effects
+            .proposals
+            .iter()
+            .filter_map(|(sender, proposal)| match proposal {
+                Proposal::Remove(remove) if *sender == Sender::Member(remove.removed) => {
+                    Some(remove.removed)
+                }
+                _ => None,
+            });
+        let leavers = leaving.iter().map(|leaver| leaver.leaf);
+        let wanted: std::collections::BTreeSet<LeafIndex> = own.chain(leavers).collect();
+        let wanted = |leaf: LeafIndex| wanted.contains(&leaf);
         let gone = |left: bool| {
             let gone = effects.removed.iter();
             gone.filter(move |(leaf, _)| wanted(*leaf) == left)
@@ -312,13 +349,8 @@ impl Changed {
 }
 
 fn unique(users: impl Iterator<Item = UserId>) -> Vec<UserId> {
-    let mut found = Vec::new();
-    for user in users {
-        if !found.contains(&user) {
-            found.push(user);
-        }
-    }
-    found
+    let mut seen = std::collections::BTreeSet::new();
+    users.filter(|user| seen.insert(user.to_string())).collect()
 }
 
 /// Compares what a commit declares with what it does.
@@ -331,10 +363,20 @@ fn check_declared<'d>(
     };
     if !effects.removed.is_empty() && !declared.cut {
         Err("it removes somebody and is no cut".into())
-    } else if !declared.pages.is_empty() {
-        Err("it declares tree pages where there are none".into())
     } else {
         Ok(declared)
+    }
+}
+
+/// Compares the tree pages that a commit declares with those that every member computes. Who is removed
+/// cannot.
+fn check_pages(declaration: &CommitDeclaration, update: &PageUpdate) -> Result<(), String> {
+    let written = declared(update.written.iter().map(|page| &page.address));
+    let replaced = declared(&update.replaced);
+    if (&declaration.pages, &declaration.replaced) == (&written, &replaced) {
+        Ok(())
+    } else {
+        Err("its declared tree pages are not those of its tree".into())
     }
 }
 

@@ -124,6 +124,8 @@ impl Step<'_> {
     ) -> Result<(), Error> {
         self.tx
             .delete(Table::Outbox, &rows::outbox_key(log, intent))?;
+        self.tx
+            .delete_prefix(Table::Targets, &rows::outbox_key(log, intent))?;
         if let Err(error) = &result
             && !self.session.own.contains(&intent)
         {
@@ -225,9 +227,7 @@ impl OutboxRow {
     /// Whether nothing has to come before the entry.
     fn is_ready(&self) -> bool {
         match &self.wish {
-            Wish::Add(wish) => wish.targets.iter().all(|target| {
-                target.looked_up && target.devices.iter().all(|device| device.dropped)
-            }),
+            Wish::Add(wish) => wish.is_ready(),
             _ => true,
         }
     }

@@ -14,6 +14,7 @@ use folkmoot_protocol::proof::Method;
 
 use super::chain::Place;
 use super::groups::Held;
+use super::offering::GROUP_TABLES;
 use super::rows::{self, ConversationRow, Wish};
 use super::session::{Asked, Cursor, Task};
 use super::wishes::stopped;
@@ -160,7 +161,7 @@ impl Step<'_> {
         let log = row.log;
         self.hang_up(Task::Follow(log));
         self.session.held.remove(&log);
-        for table in [Table::Records, Table::Fences, Table::Attempts] {
+        for table in GROUP_TABLES {
             self.tx.delete_prefix(table, log.as_ref())?;
         }
         for waiting in self.outbox(log)? {

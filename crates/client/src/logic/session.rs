@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use folkmoot_credential::UserId;
 use folkmoot_mls::codec::Bytes;
 use folkmoot_protocol::Refusal;
 use folkmoot_protocol::ids::{EntryId, LogId, PickupAddress};
 
-use super::groups::Held;
+use super::groups::{Held, Next};
+use super::joining::Joining;
+use super::pages::Repair;
 use super::tokens::Paid;
 use super::{CallId, IntentId};
 
@@ -30,6 +31,8 @@ pub(super) enum Task {
     Follow(LogId),
     /// What comes before the commit that adds somebody.
     Invite(LogId, IntentId),
+    /// Looking after the tree pages of a conversation.
+    Repair(LogId),
     /// Waiting for a Welcome.
     Join(PickupAddress),
 }
@@ -51,12 +54,21 @@ pub(super) enum Asked {
     Acknowledge(u64),
     Open,
     Append(EntryId),
+    Stage(EntryId),
+    /// A chunk, by its number.
+    Upload(EntryId, u32),
+    Pages,
+    /// Whether it puts pages back that are missing, or looks for them.
+    Repair(bool),
     Read(Cursor),
     /// A read whose answer comes in parts and has no end of its own.
     Follow(Cursor),
-    LookUp(UserId),
-    Take,
-    Drop(PickupAddress),
+    /// The target of this number.
+    LookUp(u32),
+    /// From the target of this number on, so many.
+    Take(u32, u32),
+    /// From the target of this number on, so many.
+    Drop(u32, u32),
     /// Whether at another service than our own.
     PickUp {
         elsewhere: bool,
@@ -127,6 +139,8 @@ pub(super) struct Marks {
     pub held_back: BTreeSet<IntentId>,
     /// Intents that this process began, and will hear of.
     pub own: BTreeSet<IntentId>,
+    /// Attempts that go up in chunks, and which of these the DS has not.
+    pub uploads: BTreeMap<LogId, (EntryId, BTreeSet<u32>)>,
     pub collect: bool,
     pub count: bool,
     /// When the shelf was counted, milliseconds since 1970.
@@ -138,6 +152,12 @@ pub(super) struct Marks {
 pub(super) struct Session {
     marks: Marks,
     pub held: HashMap<LogId, Held>,
+    /// What our own commits make of groups, so that it is not loaded when they are merged.
+    pub pending: HashMap<LogId, (EntryId, Next)>,
+    /// Groups that are joined by the pages of their trees.
+    pub joining: HashMap<PickupAddress, Joining>,
+    /// Conversations whose tree pages are looked after.
+    pub repairs: HashMap<LogId, Repair>,
 }
 
 impl std::ops::Deref for Session {
@@ -164,6 +184,9 @@ impl Session {
         self.marks = before;
         self.marks.next_call = next_call;
         self.held.clear();
+        self.pending.clear();
+        self.joining.clear();
+        self.repairs.clear();
     }
 
     pub(super) fn ask(&mut self, task: Task, asked: Asked) -> CallId {

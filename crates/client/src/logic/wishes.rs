@@ -114,24 +114,32 @@ impl Step<'_> {
     }
 
     pub(super) fn put_add(&mut self, log: LogId, users: Vec<UserId>) -> Result<(), Error> {
-        let target = |user| Target {
-            user,
-            looked_up: false,
-            authority: None,
-            devices: Vec::new(),
-        };
         let shared_key = Key::generate(self.rng);
         let mut take = [0; 32];
         self.rng.fill_bytes(&mut take);
-        let targets = users.into_iter().map(target).collect();
+        let targets = u32::try_from(users.len()).unwrap_or(u32::MAX);
         let intent = self.wish(
             log,
             Wish::Add(AddWish {
                 targets,
+                checked: false,
+                looked_up: 0,
+                taken: 0,
+                invited: 0,
                 shared_key,
                 take,
             }),
         )?;
+        for (number, user) in (0..targets).zip(users) {
+            let target = Target {
+                version: Version,
+                user,
+                authority: None,
+                devices: Vec::new(),
+            };
+            let key = rows::target_key(log, intent, number);
+            rows::put(self.tx, Table::Targets, &key, &target)?;
+        }
         self.wake.push(Task::Invite(log, intent));
         Ok(())
     }
@@ -139,7 +147,7 @@ impl Step<'_> {
     /// The users that somebody typed.
     pub(super) fn users(&self, names: &[String]) -> Result<Vec<UserId>, Error> {
         let account = self.account()?;
-        let mut users = Vec::new();
+        let (mut users, mut seen) = (Vec::new(), std::collections::BTreeSet::new());
         for name in names {
             let user = UserId::parse_in(name, &account.user.domain)?;
             if user == account.user {
@@ -148,7 +156,7 @@ impl Step<'_> {
             if user.domain != account.user.domain {
                 return Err(Error::OtherDomain(user));
             }
-            if !users.contains(&user) {
+            if seen.insert(user.to_string()) {
                 users.push(user);
             }
         }

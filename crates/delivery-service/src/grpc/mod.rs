@@ -10,11 +10,13 @@ use folkmoot_protocol::delivery::logs_server::{Logs, LogsServer};
 use folkmoot_protocol::delivery::mailboxes_server::{Mailboxes, MailboxesServer};
 use folkmoot_protocol::delivery::shelves_server::{Shelves, ShelvesServer};
 use folkmoot_protocol::delivery::{
-    AcknowledgeRequest, AcknowledgeResponse, AppendRequest, CollectRequest, CollectResponse,
-    CountRequest, CountResponse, CreateMailboxRequest, CreateMailboxResponse, DiscardRequest,
-    DiscardResponse, DropRequest, DropResponse, NonceRequest, NonceResponse, OpenRequest,
-    PickUpRequest, PickUpResponse, ReadRequest, ReadResponse, Receipt, StockRequest, StockResponse,
-    TakeRequest, TakeResponse,
+    AcknowledgeRequest, AcknowledgeResponse, AppendRequest, AppendStagedRequest, CollectRequest,
+    CollectResponse, CountRequest, CountResponse, CreateMailboxRequest, CreateMailboxResponse,
+    DiscardRequest, DiscardResponse, DropAllRequest, DropAllResponse, DropRequest, DropResponse,
+    NonceRequest, NonceResponse, OpenRequest, PagesRequest, PagesResponse, PickUpRequest,
+    PickUpResponse, PutPagesRequest, PutPagesResponse, ReadRequest, ReadResponse, Receipt,
+    StageRequest, StageResponse, StockRequest, StockResponse, TakeRequest, TakeResponse,
+    UploadRequest, UploadResponse,
 };
 use folkmoot_protocol::limits;
 use folkmoot_protocol::rate::{Limiter, Rate, address};
@@ -31,8 +33,11 @@ use crate::store::Store;
 /// Calls that may block at the same time; more wait. So many appends can share one transaction.
 const AT_ONCE: usize = 256;
 
-/// The largest request to a mailbox: an envelope with its ticket.
-const MAILBOX_REQUEST: usize = limits::ENVELOPE + 1024;
+/// The largest request to mailboxes: envelopes with their tickets.
+const MAILBOX_REQUEST: usize = limits::DROPS_BYTES + 128 * limits::DROPS_PER_CALL;
+
+/// The largest request to a log: an append in one piece, a chunk, or pages that are put back.
+const LOG_REQUEST: usize = limits::PAGES_BYTES + (64 << 10);
 
 /// The largest request to a shelf: it is stocked in parts of this size.
 const SHELF_REQUEST: usize = 4 << 20;
@@ -53,7 +58,7 @@ pub fn add_to<S: Store>(
         limiter: Arc::new(Limiter::new(rate)),
         turns: Arc::new(Semaphore::new(AT_ONCE)),
     };
-    let logs = LogsServer::new(skin.clone()).max_decoding_message_size(limits::REQUEST);
+    let logs = LogsServer::new(skin.clone()).max_decoding_message_size(LOG_REQUEST);
     let mailboxes = MailboxesServer::new(skin.clone()).max_decoding_message_size(MAILBOX_REQUEST);
     let shelves = ShelvesServer::new(skin).max_decoding_message_size(SHELF_REQUEST);
     #[cfg(feature = "tap")]
@@ -190,6 +195,11 @@ server! {
     Logs {
         open: Open(OpenRequest) -> Receipt, costs one;
         append: Append(AppendRequest) -> Receipt;
+        stage: Stage(StageRequest) -> StageResponse;
+        upload: Upload(UploadRequest) -> UploadResponse;
+        append_staged: AppendStaged(AppendStagedRequest) -> Receipt;
+        pages: Pages(PagesRequest) -> PagesResponse;
+        put_pages: PutPages(PutPagesRequest) -> PutPagesResponse;
         nonce: LogNonce(NonceRequest) -> NonceResponse;
         pick_up: PickUp(PickUpRequest) -> PickUpResponse;
     }
@@ -216,6 +226,7 @@ server! {
         create: CreateMailbox(CreateMailboxRequest) -> CreateMailboxResponse, costs one;
         nonce: MailboxNonce(NonceRequest) -> NonceResponse;
         drop: Drop(DropRequest) -> DropResponse;
+        drop_all: DropAll(DropAllRequest) -> DropAllResponse;
         collect: Collect(CollectRequest) -> CollectResponse;
         acknowledge: Acknowledge(AcknowledgeRequest) -> AcknowledgeResponse;
     }

@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 
 use folkmoot_mls::codec::{Bytes, Encode};
 use folkmoot_mls::framing::ContentType;
-use folkmoot_protocol::ids::EntryId;
+use folkmoot_protocol::ids::{EntryId, PageAddress};
 use folkmoot_protocol::keys::PublicKey;
 use folkmoot_protocol::limits;
 use folkmoot_protocol::log::{CommitDeclaration, Head};
@@ -18,8 +18,8 @@ use folkmoot_protocol::{Conflict, Refusal, VERSION};
 
 use super::parse::Parsed;
 use super::records::{
-    BranchRecord, CutRecord, EntryRecord, EpochRecord, LogRecord, PickupRecord, PositionRecord,
-    ProposalRecord, SharedPartRecord, first_cut, numbered, visible_head,
+    BranchRecord, CutRecord, EntryRecord, EpochRecord, LogRecord, PageRecord, PickupRecord,
+    PositionRecord, ProposalRecord, SharedPartRecord, first_cut, numbered, visible_head,
 };
 use crate::decision::{Decision, Denial, Request};
 use crate::fields::ensure;
@@ -104,6 +104,8 @@ pub(crate) struct AppendView {
     ended: Option<u64>,
     /// Of a commit: the proposals of its epoch, sequence and time.
     proposals: Vec<(u64, u64)>,
+    /// Of a commit: the pages that it replaces, as far as they are there.
+    replaced: Vec<(PageAddress, PageRecord)>,
     /// Of a commit: whether another one left something at an address that this one names.
     address_taken: bool,
     /// What was said of the epoch that stands, where that is to be written anew.
@@ -121,6 +123,7 @@ impl Request for Checked {
         let (log, branch) = (append.log, append.branch);
         let mut proposals = Vec::new();
         let mut address_taken = false;
+        let mut replaced = Vec::new();
         if self.0.content_type == ContentType::Commit {
             let (from, through) = (numbered(branch, 0), numbered(branch, u64::MAX));
             scan(
@@ -137,6 +140,10 @@ impl Request for Checked {
             )?;
             for address in self.0.addresses() {
                 address_taken |= get::<PickupRecord>(records, log, &address.0)?.is_some();
+            }
+            for address in append.commit.iter().flat_map(|commit| &commit.replaced) {
+                let page: Option<PageRecord> = get(records, log, &address.0)?;
+                replaced.extend(page.map(|page| (*address, page)));
             }
         }
         let mut ended = None;
@@ -166,6 +173,7 @@ impl Request for Checked {
             cut: first_cut(records, log, branch, append.epoch)?,
             ended,
             proposals,
+            replaced,
             address_taken,
         })
     }
@@ -195,8 +203,11 @@ impl Request for Checked {
         }
         if let Some(commit) = commit {
             ensure(commit.last_seen <= at.sequence, "last_seen")?;
+            // A large commit takes its time to come up: what counts is when it was made.
+            let staged = self.0.staged.as_ref().map(|stage| stage.time);
+            let made = staged.unwrap_or(now).min(now);
             let unseen = view.proposals.iter().any(|(sequence, time)| {
-                let waits = now.saturating_sub(*time) > limits::UNSEEN_AFTER_MS;
+                let waits = made.saturating_sub(*time) > limits::UNSEEN_AFTER_MS;
                 *sequence > commit.last_seen && waits && !self.1.is_over(*time, now)
             });
             if unseen {
@@ -218,8 +229,12 @@ impl Request for Checked {
         }
         let mut next = Next::after(at, &self.0, self.1, now);
         next.renew(append.branch, &view);
+        if let Some(stage) = &self.0.staged {
+            stage.name(next.entry, &mut next.change);
+        }
         if let Some(commit) = commit {
             next.commit(commit, &self.0, &view);
+            next.pages(commit, &self.0, &view.replaced);
         } else if self.0.content_type == ContentType::Proposal {
             next.proposal(append.branch);
         }
@@ -319,8 +334,11 @@ impl Next {
         self.change
             .put_until(&numbered(branch, at.epoch), &epoch, stays);
         if commit.shared_part.is_some() {
-            let part = parsed.shared_part.clone();
-            let shared = SharedPartRecord { version, part };
+            let shared = SharedPartRecord {
+                version,
+                part: parsed.shared_part.clone(),
+                root_page: commit.pages.last().copied(),
+            };
             self.change.put_until(&self.entry.0, &shared, goes);
         }
         for (address, own_part) in parsed.addresses().zip(&parsed.own_parts) {
@@ -330,6 +348,29 @@ impl Next {
                 own_part: own_part.clone(),
             };
             self.change.put_until(&address.0, &pickup, goes);
+        }
+    }
+
+    /// The tree's pages: those that the commit writes come, those that it replaces go in time, since
+    /// joiners of past epochs may still want them. One that nobody has replaced for longer than a log
+    /// stays goes too, so that nothing is left of a log that is forgotten; members put it back.
+    fn pages(
+        &mut self,
+        commit: &CommitDeclaration,
+        parsed: &Parsed,
+        replaced: &[(PageAddress, PageRecord)],
+    ) {
+        for (address, page) in replaced {
+            let until = Some(self.retention.entry(self.at.time));
+            self.change.put_until(&address.0, page, until);
+        }
+        for (address, page) in commit.pages.iter().zip(&parsed.pages) {
+            let page = PageRecord {
+                version: RECORD_VERSION,
+                page: page.clone(),
+            };
+            let until = Some(self.retention.log(self.at.time));
+            self.change.put_until(&address.0, &page, until);
         }
     }
 

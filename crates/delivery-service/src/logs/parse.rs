@@ -6,10 +6,11 @@ use folkmoot_mls::framing::ContentType;
 use folkmoot_mls::message::MessageHeader;
 use folkmoot_protocol::Refusal;
 use folkmoot_protocol::delivery::AppendRequest;
-use folkmoot_protocol::ids::{EntryId, PickupAddress};
+use folkmoot_protocol::ids::{EntryId, LogId, PageAddress, PickupAddress};
 use folkmoot_protocol::limits;
 use folkmoot_protocol::log::{Append, CommitDeclaration, part_hash};
 
+use super::records::StageRecord;
 use crate::fields::{bound, ensure, malformed, statement};
 
 /// An append of the right form, its sizes within bounds.
@@ -20,6 +21,9 @@ pub(crate) struct Parsed {
     pub(super) fence_signature: Bytes,
     pub(super) shared_part: Bytes,
     pub(super) own_parts: Vec<Bytes>,
+    pub(super) pages: Vec<Bytes>,
+    /// Of a staged append, the stage that it came by.
+    pub(super) staged: Option<StageRecord>,
     size: Result<(), Refusal>,
 }
 
@@ -41,12 +45,12 @@ impl Parsed {
             request.committer_signature.is_empty(),
             "committer_signature",
         )?;
-        ensure(request.pages.is_empty(), "pages")?;
         match &append.commit {
             Some(commit) => declared_parts(commit, &request)?,
             None => {
                 ensure(request.shared_part.is_empty(), "shared_part")?;
                 ensure(request.own_parts.is_empty(), "own_parts")?;
+                ensure(request.pages.is_empty(), "pages")?;
             }
         }
         let size = sizes(&append, content_type, &request);
@@ -57,8 +61,22 @@ impl Parsed {
             fence_signature: request.fence_signature.into(),
             shared_part: request.shared_part.into(),
             own_parts: request.own_parts.into_iter().map(Bytes::from).collect(),
+            pages: request.pages.into_iter().map(Bytes::from).collect(),
+            staged: None,
             size,
         })
+    }
+
+    /// It came by a stage.
+    #[must_use]
+    pub(crate) fn staged(mut self, stage: StageRecord) -> Self {
+        self.staged = Some(stage);
+        self
+    }
+
+    /// The log that it is for.
+    pub(crate) fn log(&self) -> LogId {
+        self.append.log
     }
 
     /// Whether message and parts are within their limits.
@@ -94,7 +112,9 @@ impl Parsed {
         }
         let declared = commit.pickups.iter().map(|pickup| pickup.own_part);
         let same = declared.eq(self.own_parts.iter().map(|part| part_hash(part)));
-        ensure(same, "own_parts")
+        ensure(same, "own_parts")?;
+        let pages = self.pages.iter().map(|page| PageAddress::of(page));
+        ensure(commit.pages.iter().copied().eq(pages), "pages")
     }
 
     /// The addresses of the joiners' parts.
@@ -108,7 +128,7 @@ impl Parsed {
 
 /// Whether the parts that a commit declares are those that come with it, by number.
 fn declared_parts(commit: &CommitDeclaration, request: &AppendRequest) -> Result<(), Refusal> {
-    ensure(commit.pages.is_empty(), "pages")?;
+    ensure(commit.pages.len() == request.pages.len(), "pages")?;
     ensure(
         commit
             .commit_interval
@@ -124,9 +144,16 @@ fn declared_parts(commit: &CommitDeclaration, request: &AppendRequest) -> Result
         commit.shared_part.is_some() != commit.pickups.is_empty(),
         "pickups",
     )?;
-    let mut addresses: Vec<_> = commit.pickups.iter().map(|pickup| pickup.address).collect();
-    addresses.sort_unstable();
-    ensure(addresses.windows(2).all(|two| two[0] != two[1]), "pickups")
+    let pickups = commit.pickups.iter().map(|pickup| pickup.address);
+    ensure(all_differ(pickups.collect()), "pickups")?;
+    // What is written is not replaced at once.
+    let pages = commit.pages.iter().chain(&commit.replaced).copied();
+    ensure(all_differ(pages.collect()), "pages")
+}
+
+fn all_differ<T: Ord>(mut all: Vec<T>) -> bool {
+    all.sort_unstable();
+    all.windows(2).all(|two| two[0] != two[1])
 }
 
 fn sizes(
@@ -142,5 +169,10 @@ fn sizes(
     bound(request.shared_part.len(), limits::SHARED_PART)?;
     bound(request.own_parts.len(), limits::PICKUPS_PER_COMMIT)?;
     let largest = request.own_parts.iter().map(Vec::len).max();
-    bound(largest.unwrap_or(0), limits::OWN_PART)
+    bound(largest.unwrap_or(0), limits::OWN_PART)?;
+    let replaced = append.commit.as_ref().map(|commit| commit.replaced.len());
+    bound(request.pages.len(), limits::PAGES_PER_COMMIT)?;
+    bound(replaced.unwrap_or(0), limits::PAGES_PER_COMMIT)?;
+    let largest = request.pages.iter().map(Vec::len).max();
+    bound(largest.unwrap_or(0), limits::PAGE)
 }

@@ -22,6 +22,7 @@ pub(crate) struct Found {
     pub(crate) head: Head,
     pub(crate) shared_part: Vec<u8>,
     pub(crate) own_part: Vec<u8>,
+    pub(crate) root_page: Vec<u8>,
 }
 
 impl PickUp {
@@ -44,6 +45,7 @@ impl PickUp {
         Ok(position.zip(shared).map(|(position, shared)| Found {
             commit: pickup.commit,
             head: position.receipt(self.log),
+            root_page: shared.root_page.map(Vec::from).unwrap_or_default(),
             shared_part: shared.part.into_vec(),
             own_part: pickup.own_part.into_vec(),
         }))

@@ -4,9 +4,9 @@ use std::ops::ControlFlow;
 
 use folkmoot_mls::codec::Bytes;
 use folkmoot_protocol::VERSION;
-use folkmoot_protocol::ids::{ChainHash, EntryId, LogId};
+use folkmoot_protocol::ids::{ChainHash, EntryId, LogId, PageAddress};
 use folkmoot_protocol::keys::PublicKey;
-use folkmoot_protocol::log::Head;
+use folkmoot_protocol::log::{Head, Stage};
 
 use crate::sabotage::{Guard, stands};
 use crate::store::{StoreError, View, record, scan};
@@ -98,6 +98,35 @@ record! {
     /// The part of a Welcome that all joiners share.
     SharedPartRecord in SharedParts {
         part: Bytes,
+        /// Of the tree's root page, if the commit has pages.
+        root_page: Option<PageAddress>,
+    }
+}
+
+record! {
+    /// A tree page.
+    PageRecord in Pages {
+        page: Bytes,
+    }
+}
+
+record! {
+    /// What a large append goes up in.
+    StageRecord in Stages {
+        /// When its staging began, milliseconds since 1970.
+        time: u64,
+        stage: Stage,
+        /// Of each chunk, whether it is there.
+        present: Vec<u8>,
+        /// The entry that it became; its chunks are gone then.
+        named: Option<EntryId>,
+    }
+}
+
+record! {
+    /// A chunk of a stage.
+    ChunkRecord in Chunks {
+        chunk: Bytes,
     }
 }
 

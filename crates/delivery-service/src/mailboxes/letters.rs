@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use folkmoot_mls::codec::Bytes;
 use folkmoot_protocol::Refusal;
-use folkmoot_protocol::delivery::{CollectResponse, DropRequest, Envelope};
+use folkmoot_protocol::delivery::{CollectResponse, DropAllRequest, DropRequest, Envelope};
 use folkmoot_protocol::ids::MailboxId;
 use folkmoot_protocol::keys::hash;
 use folkmoot_protocol::limits;
@@ -26,6 +26,17 @@ pub(crate) struct Drop {
 }
 
 impl Drop {
+    /// Many of them, each of which may be refused by itself.
+    ///
+    /// # Errors
+    /// `TooLarge` for too many, or too many bytes together.
+    pub(crate) fn read_all(request: DropAllRequest) -> Result<Vec<Result<Self, Refusal>>, Refusal> {
+        bound(request.drops.len(), limits::DROPS_PER_CALL)?;
+        let bytes = request.drops.iter().map(|drop| drop.envelope.len()).sum();
+        bound(bytes, limits::DROPS_BYTES)?;
+        Ok(request.drops.into_iter().map(Self::read).collect())
+    }
+
     /// # Errors
     /// `Malformed`; `TooLarge`. A ticket of the wrong length is `NotFound`, as any that was never
     /// handed out.

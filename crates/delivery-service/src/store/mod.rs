@@ -147,6 +147,12 @@ tables! {
     Pickups = "pickups", large, [Id];
     /// log, commit: the shared part of its Welcomes.
     SharedParts = "shared_parts", large, [Id];
+    /// log, stage: what a large append goes up in, and which of it is there.
+    Stages = "stages", small, [Id];
+    /// log, stage and number: a chunk of a stage.
+    Chunks = "chunks", large, [Id, Number];
+    /// log, address: a tree page.
+    Pages = "pages", large, [Id];
     /// mailbox, nothing: its owner and how full it is.
     Mailboxes = "mailboxes", small, [];
     /// mailbox, number: an envelope.

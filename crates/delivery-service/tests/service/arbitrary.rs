@@ -95,6 +95,20 @@ fn call() -> impl Strategy<Value = Call> {
                 envelope,
             })
         }),
+        (bytes(), bytes()).prop_map(|(mut stage, fence_signature)| {
+            stage.splice(..stage.len().min(2), [0, 1]);
+            Call::Stage(delivery::StageRequest {
+                stage,
+                fence_signature,
+            })
+        }),
+        (bytes(), vec(bytes(), 0..3), any::<bool>()).prop_map(|(log, addresses, missing_only)| {
+            Call::Pages(delivery::PagesRequest {
+                log,
+                addresses,
+                missing_only,
+            })
+        }),
         (owner(), any::<u64>())
             .prop_map(|(owner, after)| Call::Collect(delivery::CollectRequest { owner, after })),
         (owner(), vec(sealed, 0..3)).prop_map(|(owner, packages)| {

@@ -4,7 +4,7 @@ use folkmoot_delivery_service::store::Store;
 use folkmoot_protocol::Refusal;
 use folkmoot_protocol::call::{Answer, Call};
 use folkmoot_protocol::delivery::{
-    AcknowledgeRequest, CollectRequest, CollectResponse, DropRequest, Taken,
+    AcknowledgeRequest, CollectRequest, CollectResponse, DropAllRequest, DropRequest, Taken,
 };
 use folkmoot_protocol::limits;
 use folkmoot_protocol::proof::Method;
@@ -16,6 +16,7 @@ crate::on_every_store! {
     a_mailbox_is_its_owners;
     a_ticket_lets_one_envelope_in;
     a_ticket_is_good_for_seven_days;
+    many_are_invited_at_once;
     envelopes_are_collected_and_acknowledged;
     a_mailbox_can_be_full;
     only_the_owner_collects;
@@ -35,6 +36,46 @@ fn drop<S: Store>(world: &mut World<S>, taken: &Taken, envelope: &[u8]) -> Resul
         envelope: envelope.to_vec(),
     };
     world.ask(Call::Drop(request)).map(|_| ())
+}
+
+fn many_are_invited_at_once<S: Store>(mut world: World<S>) {
+    let owner = world.owner();
+    let taken = tickets(&mut world, &owner, 3);
+    let request = |taken: &Taken, envelope: &[u8]| DropRequest {
+        mailbox: taken.mailbox.clone(),
+        ticket: taken.ticket.clone(),
+        envelope: envelope.to_vec(),
+    };
+    let mut drops: Vec<_> = taken.iter().map(|taken| request(taken, b"come")).collect();
+    // Each for itself: a ticket that was never handed out, one that is used, one that is no mailbox's.
+    drops[1].ticket = vec![9; 32];
+    drops.push(request(&taken[0], b"another"));
+    drops.push(DropRequest::default());
+    let ask = |world: &mut World<S>, drops: Vec<DropRequest>| {
+        world.ask(Call::DropAll(DropAllRequest { drops }))
+    };
+    for _ in 0..2 {
+        let Ok(Answer::DropAll(answer)) = ask(&mut world, drops.clone()) else {
+            panic!("it is answered")
+        };
+        let refusals = answer.refusals.iter();
+        let refusals: Vec<_> = refusals.map(|bytes| Refusal::from_bytes(bytes)).collect();
+        let expected = [
+            None,
+            Some(Refusal::NotFound),
+            None,
+            Some(Refusal::Taken),
+            Some(Refusal::Malformed("mailbox".into())),
+        ];
+        assert_eq!(refusals, expected);
+        assert!(answer.refusals[0].is_empty());
+    }
+    assert_eq!(collect(&mut world, &owner, 0).envelopes.len(), 2);
+    let many = vec![drops[0].clone(); limits::DROPS_PER_CALL + 1];
+    assert_eq!(ask(&mut world, many), Err(Refusal::TooLarge));
+    let large = request(&taken[1], &[1; limits::ENVELOPE]);
+    let many = vec![large; limits::DROPS_BYTES / limits::ENVELOPE + 1];
+    assert_eq!(ask(&mut world, many), Err(Refusal::TooLarge));
 }
 
 fn collect<S: Store>(world: &mut World<S>, owner: &MailboxOwner, after: u64) -> CollectResponse {

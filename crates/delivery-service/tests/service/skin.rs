@@ -45,7 +45,7 @@ async fn calls_streams_and_refusals_pass() {
     let receipt = logs.open(group.open_request()).await.unwrap().into_inner();
     assert_eq!(verified(&receipt).sequence, 0);
     // More than one batch, and more than gRPC's usual message.
-    for size in [700_000, 700_001, 5 << 20] {
+    for size in [700_000, 700_001, 3 << 20] {
         let content_type = if size > 1 << 20 { 2 } else { 1 };
         let append = group.append(content_type, &vec![size as u8; size]);
         let receipt = logs.append(group.sign(&append)).await.unwrap().into_inner();

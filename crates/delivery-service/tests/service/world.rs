@@ -302,6 +302,7 @@ impl Group {
             shared_part: None,
             pickups: Vec::new(),
             pages: Vec::new(),
+            replaced: Vec::new(),
         };
         Append {
             commit: Some(commit),

@@ -1,0 +1,164 @@
+//! Tree pages: each under its address, which is the hash of its bytes (DESIGN, "Tree pages").
+//!
+//! A commit brings the pages that it writes and names those that nobody needs after it. Only members and
+//! joiners know the addresses, and nobody else could open a page. What is missing any member can compute and
+//! put back.
+
+use folkmoot_mls::codec::Bytes;
+use folkmoot_protocol::delivery::{PagesRequest, PagesResponse, PutPagesRequest, PutPagesResponse};
+use folkmoot_protocol::ids::{EntryId, LogId, PageAddress};
+use folkmoot_protocol::keys::PublicKey;
+use folkmoot_protocol::log::pages_subject;
+use folkmoot_protocol::proof::{FenceProof, Method};
+use folkmoot_protocol::{Refusal, VERSION, limits};
+
+use super::records::{BranchRecord, EpochRecord, PageRecord, numbered};
+use crate::decision::{Decision, Denial, Request};
+use crate::fields::{self, bound};
+use crate::retention::Retention;
+use crate::store::{Change, RECORD_VERSION, StoreError, View, get};
+
+/// Pages that somebody asks for.
+pub(crate) struct Wanted {
+    log: LogId,
+    addresses: Vec<PageAddress>,
+    missing_only: bool,
+}
+
+impl Wanted {
+    /// # Errors
+    /// `Malformed`; `TooLarge` for too many.
+    pub(crate) fn read(request: &PagesRequest) -> Result<Self, Refusal> {
+        bound(request.addresses.len(), limits::PAGES_PER_CALL)?;
+        let addresses = request.addresses.iter();
+        Ok(Self {
+            log: fields::log(&request.log)?,
+            addresses: addresses
+                .map(|address| fields::page_address(address))
+                .collect::<Result<_, _>>()?,
+            missing_only: request.missing_only,
+        })
+    }
+
+    /// Those that are there, as many as an answer holds.
+    pub(crate) fn find(&self, records: &dyn View) -> Result<PagesResponse, StoreError> {
+        let mut response = PagesResponse::default();
+        let mut bytes = 0;
+        for address in &self.addresses {
+            match get::<PageRecord>(records, self.log, &address.0)? {
+                None => response.missing.push((*address).into()),
+                Some(_) if self.missing_only => {}
+                Some(PageRecord { page, .. }) => {
+                    bytes += page.len();
+                    if bytes > limits::PAGES_BYTES && !response.pages.is_empty() {
+                        break;
+                    }
+                    response.pages.push(page.into_vec());
+                }
+            }
+            response.looked_at += 1;
+        }
+        Ok(response)
+    }
+}
+
+/// Pages that a member puts back.
+pub(crate) struct PutPages {
+    log: LogId,
+    branch: EntryId,
+    epoch: u64,
+    pages: Vec<(PageAddress, Bytes)>,
+    fence_signature: Vec<u8>,
+    retention: Retention,
+}
+
+impl PutPages {
+    /// # Errors
+    /// `Malformed`; `TooLarge`.
+    pub(crate) fn read(request: PutPagesRequest, retention: Retention) -> Result<Self, Refusal> {
+        bound(request.pages.len(), limits::PAGES_PER_CALL)?;
+        let bytes = request.pages.iter().map(Vec::len).sum();
+        bound(bytes, limits::PAGES_BYTES)?;
+        let pages = request.pages.into_iter();
+        Ok(Self {
+            log: fields::log(&request.log)?,
+            branch: fields::branch(&request.branch)?,
+            epoch: request.epoch,
+            pages: pages
+                .map(|page| (PageAddress::of(&page), page.into()))
+                .collect(),
+            fence_signature: request.fence_signature,
+            retention,
+        })
+    }
+
+    /// The key that has to have signed.
+    pub(crate) fn load_key(&self, records: &dyn View) -> Result<Option<PublicKey>, StoreError> {
+        let key = numbered(self.branch, self.epoch);
+        let epoch: Option<EpochRecord> = get(records, self.log, &key)?;
+        Ok(epoch.map(|epoch| epoch.fence_key))
+    }
+
+    /// Whether a member of the epoch signed.
+    ///
+    /// # Errors
+    /// `NotFound`: no such log, branch or epoch, or another key; all alike.
+    pub(crate) fn check(
+        &self,
+        key: Option<PublicKey>,
+        delivery_service: PublicKey,
+    ) -> Result<(), Refusal> {
+        let addresses: Vec<_> = self.pages.iter().map(|(address, _)| *address).collect();
+        let proof = FenceProof {
+            version: VERSION,
+            delivery_service,
+            log: self.log,
+            branch: self.branch,
+            epoch: self.epoch,
+            method: Method::PutPages,
+            subject: pages_subject(&addresses).into(),
+        };
+        let key = key.ok_or(Refusal::NotFound)?;
+        proof
+            .verify(&key, &self.fence_signature)
+            .map_err(|_| Refusal::NotFound)
+    }
+}
+
+impl Request for PutPages {
+    /// The branch, and whether each page is there.
+    type View = (Option<BranchRecord>, Vec<bool>);
+    type Outcome = PutPagesResponse;
+
+    fn load(&self, records: &dyn View) -> Result<Self::View, StoreError> {
+        let there = self.pages.iter().map(|(address, _)| {
+            let page: Option<PageRecord> = get(records, self.log, &address.0)?;
+            Ok(page.is_some())
+        });
+        let there = there.collect::<Result<_, StoreError>>()?;
+        Ok((get(records, self.log, &self.branch.0)?, there))
+    }
+
+    fn decide(&self, (at, there): Self::View, now: u64) -> Result<Decision<Self::Outcome>, Denial> {
+        // Who was removed puts nothing any more.
+        if at.is_none_or(|at| at.epoch != self.epoch) {
+            return Err(Refusal::NotFound.into());
+        }
+        let mut change = Change::of(self.log);
+        for ((address, page), there) in self.pages.iter().zip(there) {
+            let record = PageRecord {
+                version: RECORD_VERSION,
+                page: page.clone(),
+            };
+            if !there {
+                // As long as an entry, so that nobody fills the service for longer; and then again.
+                let until = Some(self.retention.entry(now));
+                change.put_until(&address.0, &record, until);
+            }
+        }
+        Ok(Decision {
+            change: Some(change),
+            outcome: PutPagesResponse {},
+        })
+    }
+}

@@ -1,0 +1,190 @@
+//! Tree pages: brought by commits, fetched by whoever knows their addresses, put back by members.
+
+use folkmoot_delivery_service::store::Store;
+use folkmoot_protocol::call::{Answer, Call};
+use folkmoot_protocol::delivery::{
+    AppendRequest, PagesRequest, PagesResponse, PickUpRequest, PutPagesRequest,
+};
+use folkmoot_protocol::ids::{PageAddress, PickupAddress};
+use folkmoot_protocol::log::{Append, pages_subject};
+use folkmoot_protocol::proof::Method;
+use folkmoot_protocol::{Refusal, limits};
+
+use crate::on_every_store;
+use crate::world::{DAY, Group, World};
+
+on_every_store! {
+    a_commit_brings_its_pages;
+    replaced_pages_go_in_time;
+    pages_are_the_declared_ones;
+    an_answer_is_bounded;
+    members_put_back_what_is_missing;
+}
+
+fn with_pages<S: Store>(
+    world: &mut World<S>,
+    group: &Group,
+    pages: &[&[u8]],
+    replaced: &[&[u8]],
+) -> (Append, AppendRequest) {
+    let next = world.key().public();
+    let address = PickupAddress(world.bytes());
+    let (mut append, welcome) =
+        group.commit_with_welcome(&next, b"shared", &[(address, b"own".to_vec())]);
+    let commit = append.commit.as_mut().unwrap();
+    commit.pages = pages.iter().map(|page| PageAddress::of(page)).collect();
+    commit.replaced = replaced.iter().map(|page| PageAddress::of(page)).collect();
+    let request = AppendRequest {
+        shared_part: welcome.shared_part,
+        own_parts: welcome.own_parts,
+        pages: pages.iter().map(|page| page.to_vec()).collect(),
+        ..group.sign(&append)
+    };
+    (append, request)
+}
+
+fn fetch<S: Store>(world: &mut World<S>, group: &Group, pages: &[&[u8]]) -> PagesResponse {
+    ask(world, group, pages, false)
+}
+
+fn ask<S: Store>(
+    world: &mut World<S>,
+    group: &Group,
+    pages: &[&[u8]],
+    missing_only: bool,
+) -> PagesResponse {
+    let addresses = pages.iter().map(|page| PageAddress::of(page).into());
+    let request = PagesRequest {
+        log: group.log.into(),
+        addresses: addresses.collect(),
+        missing_only,
+    };
+    match world.ask(Call::Pages(request)) {
+        Ok(Answer::Pages(answer)) => answer,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn a_commit_brings_its_pages<S: Store>(mut world: World<S>) {
+    let group = world.group();
+    let (append, request) = with_pages(&mut world, &group, &[b"leaf", b"root"], &[]);
+    assert!(fetch(&mut world, &group, &[b"leaf"]).pages.is_empty());
+    world.append(request).unwrap();
+    let found = fetch(&mut world, &group, &[b"root", b"none", b"leaf"]);
+    assert_eq!(found.pages, [b"root", b"leaf"]);
+    assert_eq!(found.missing, [Vec::from(PageAddress::of(b"none"))]);
+    assert_eq!(found.looked_at, 3);
+    // A joiner hears where the root page is.
+    let address = append.commit.unwrap().pickups[0].address;
+    let request = PickUpRequest {
+        log: group.log.into(),
+        address: address.into(),
+    };
+    let Ok(Answer::PickUp(picked)) = world.ask(Call::PickUp(request)) else {
+        panic!("it is there")
+    };
+    assert_eq!(picked.root_page, PageAddress::of(b"root").0);
+}
+
+fn replaced_pages_go_in_time<S: Store>(mut world: World<S>) {
+    let mut group = world.group();
+    let next = world.key();
+    let (mut append, mut request) = with_pages(&mut world, &group, &[b"leaf", b"old root"], &[]);
+    append.commit.as_mut().unwrap().next_fence_key = next.public();
+    request = AppendRequest {
+        append: group.sign(&append).append,
+        fence_signature: group.sign(&append).fence_signature,
+        ..request
+    };
+    let head = world.append(request).unwrap();
+    group.follow(&append, next, &head);
+    let (_, request) = with_pages(&mut world, &group, &[b"root"], &[b"old root", b"never was"]);
+    world.append(request).unwrap();
+    // Joiners of the epoch before may still want the old one.
+    let all: [&[u8]; 3] = [b"leaf", b"old root", b"root"];
+    assert_eq!(fetch(&mut world, &group, &all).pages.len(), 3);
+    world.now += 30 * DAY;
+    world.service.sweep(world.now).unwrap();
+    assert_eq!(
+        fetch(&mut world, &group, &all).pages,
+        [&b"leaf"[..], b"root"]
+    );
+}
+
+fn pages_are_the_declared_ones<S: Store>(mut world: World<S>) {
+    let group = world.group();
+    let malformed = || Err(Refusal::Malformed("pages".into()));
+    let (_, good) = with_pages(&mut world, &group, &[b"leaf", b"root"], &[b"old"]);
+    let mut request = good.clone();
+    request.pages[0][0] ^= 1;
+    assert_eq!(world.append(request), malformed());
+    let mut request = good.clone();
+    request.pages.pop();
+    assert_eq!(world.append(request), malformed());
+    let mut request = good.clone();
+    request.pages.swap(0, 1);
+    assert_eq!(world.append(request), malformed());
+    let (_, twice) = with_pages(&mut world, &group, &[b"page", b"page"], &[]);
+    assert_eq!(world.append(twice), malformed());
+    let (_, both) = with_pages(&mut world, &group, &[b"page"], &[b"page"]);
+    assert_eq!(world.append(both), malformed());
+    let large = vec![1; limits::PAGE + 1];
+    let (_, large) = with_pages(&mut world, &group, &[&large], &[]);
+    assert_eq!(world.append(large), Err(Refusal::TooLarge));
+    let mut message = group.sign(&group.append(1, b"hello"));
+    message.pages = vec![b"page".to_vec()];
+    assert_eq!(world.append(message), malformed());
+    assert!(world.append(good).is_ok());
+}
+
+fn an_answer_is_bounded<S: Store>(mut world: World<S>) {
+    let group = world.group();
+    let pages: Vec<Vec<u8>> = (0..5).map(|n| vec![n; 1 << 20]).collect();
+    let pages: Vec<&[u8]> = pages.iter().map(|page| &page[..]).collect();
+    let (_, request) = with_pages(&mut world, &group, &pages, &[]);
+    world.append(request).unwrap();
+    let found = fetch(&mut world, &group, &pages);
+    assert_eq!((found.pages.len(), found.looked_at), (4, 4));
+    let request = PagesRequest {
+        log: group.log.into(),
+        addresses: vec![vec![1; 32]; limits::PAGES_PER_CALL + 1],
+        missing_only: false,
+    };
+    assert_eq!(world.ask(Call::Pages(request)), Err(Refusal::TooLarge));
+}
+
+fn members_put_back_what_is_missing<S: Store>(mut world: World<S>) {
+    let group = world.group();
+    let put = |world: &mut World<S>, group: &Group, epoch: u64, page: &[u8]| {
+        let subject = pages_subject(&[PageAddress::of(page)]);
+        let proof = group.proof(Method::PutPages, epoch, &subject);
+        let request = PutPagesRequest {
+            log: group.log.into(),
+            branch: group.branch.into(),
+            epoch,
+            pages: vec![page.to_vec()],
+            fence_signature: proof.sign(&group.fences[epoch as usize]).to_vec(),
+        };
+        world.ask(Call::PutPages(request)).map(|_| ())
+    };
+    let missing = ask(&mut world, &group, &[b"lost"], true);
+    assert_eq!((missing.missing.len(), missing.pages.len()), (1, 0));
+    let mut stranger = group.clone();
+    stranger.fences = vec![world.key()];
+    let refused = put(&mut world, &stranger, 0, b"lost");
+    assert_eq!(refused, Err(Refusal::NotFound));
+    put(&mut world, &group, 0, b"lost").unwrap();
+    assert_eq!(fetch(&mut world, &group, &[b"lost"]).pages, [b"lost"]);
+    let there = ask(&mut world, &group, &[b"lost"], true);
+    assert!(there.missing.is_empty() && there.pages.is_empty());
+    // It stays for a while, and can be put back again.
+    world.now += 31 * DAY;
+    world.service.sweep(world.now).unwrap();
+    assert!(fetch(&mut world, &group, &[b"lost"]).pages.is_empty());
+    // A key of an epoch that is over puts nothing.
+    let mut later = group.clone();
+    world.commit(&mut later, false);
+    let refused = put(&mut world, &later, 0, b"lost");
+    assert_eq!(refused, Err(Refusal::NotFound));
+    assert!(put(&mut world, &later, 1, b"lost").is_ok());
+}

@@ -1,0 +1,386 @@
+//! A large group through the real services: created, joined, updated, messaged and left.
+//!
+//! The server, the founder and one joiner are processes of their own, whose memory is read from the
+//! system. All the others are devices in this process. Most of them only register, as people do who have
+//! not looked yet; some live, and follow everything.
+
+use std::fmt::Write as _;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use folkmoot_client::store::MemoryStore;
+use folkmoot_client::transport::{Grpc, ServerUrl, TransportError};
+use folkmoot_client::{Client, System};
+use folkmoot_protocol::well_known::WellKnown;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::actor::{Actor, Device, Took, open};
+use crate::counting::Counting;
+
+/// What the group is called.
+pub const TITLE: &str = "folk";
+/// What is said in it is.
+pub const TEXT: &str = "text/plain;charset=utf-8";
+
+/// How many register at the same time.
+const AT_ONCE: usize = 16;
+
+/// How large.
+#[derive(clap::Args, Clone)]
+pub struct Options {
+    /// The `folkmoot` binary, which serves.
+    #[arg(long)]
+    folkmoot: PathBuf,
+    /// Devices in the group; 50,000 if FOLKMOOT_SCALE is set.
+    #[arg(long)]
+    devices: Option<usize>,
+    /// How many of them live; the others only register.
+    #[arg(long, default_value_t = 50)]
+    live: usize,
+    /// A file for the results, which go to standard output too.
+    #[arg(long)]
+    output: Option<PathBuf>,
+}
+
+/// Why there are no results.
+#[derive(Debug, thiserror::Error)]
+pub enum Failed {
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+    #[error(transparent)]
+    Client(#[from] folkmoot_client::Error),
+    #[error("a device failed: {0}")]
+    Actor(String),
+    #[error("a device was told what it does not know")]
+    Command,
+    #[error("the server did not start: {0}")]
+    Server(String),
+    #[error("a task panicked")]
+    Panicked,
+    #[error("{found} of {expected} devices are in epoch {epoch} and have all messages")]
+    Apart {
+        found: usize,
+        expected: usize,
+        epoch: u64,
+    },
+    #[error("a group needs {0} devices at least")]
+    TooSmall(usize),
+}
+
+/// The most memory that a process has had, bytes; 0 where the system does not tell.
+pub fn peak(process: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
+    kib.unwrap_or_default() * 1024
+}
+
+/// A running server with a fresh folder.
+struct Server {
+    child: Child,
+    url: ServerUrl,
+}
+
+impl Server {
+    fn start(binary: &Path, data: &Path) -> Result<Self, Failed> {
+        let mut child = Command::new(binary)
+            .args(["--json", "serve", "--listen", "127.0.0.1:0", "--data"])
+            .arg(data)
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let mut line = String::new();
+        if let Some(output) = child.stdout.take() {
+            BufReader::new(output).read_line(&mut line)?;
+        }
+        let url = line
+            .split("\"server\":\"")
+            .nth(1)
+            .and_then(|rest| rest.split('"').next());
+        let url = url.and_then(|url| url.parse().ok());
+        match url {
+            Some(url) => Ok(Self { child, url }),
+            None => {
+                let _ = child.kill();
+                let _ = child.wait();
+                Err(Failed::Server(line.trim().to_owned()))
+            }
+        }
+    }
+
+    fn peak(&self) -> u64 {
+        peak(self.child.id())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A line of the results.
+struct Step {
+    what: String,
+    took: Took,
+    /// The server's most so far.
+    server: u64,
+}
+
+/// Everything, and the results as a page.
+pub async fn run(options: Options) -> Result<String, Failed> {
+    let scaled = std::env::var_os("FOLKMOOT_SCALE").is_some();
+    let devices = options
+        .devices
+        .unwrap_or(if scaled { 50_000 } else { 5_000 });
+    // The founder, a joiner in a process of its own, one who updates and one who leaves.
+    let live = options.live.max(4);
+    if devices < live {
+        return Err(Failed::TooSmall(live));
+    }
+    let folder = std::env::temp_dir().join(format!("folkmoot-load-{}", std::process::id()));
+    std::fs::create_dir_all(&folder)?;
+    let result = Run::new(&options.folkmoot, &folder).await;
+    let result = match result {
+        Ok(run) => run.all(devices, live).await,
+        Err(error) => Err(error),
+    };
+    let _ = std::fs::remove_dir_all(&folder);
+    let page = result?;
+    if let Some(output) = &options.output {
+        std::fs::write(output, &page)?;
+    }
+    Ok(page)
+}
+
+struct Run {
+    folder: PathBuf,
+    server: Server,
+    well_known: WellKnown,
+    steps: Vec<Step>,
+}
+
+impl Run {
+    async fn new(binary: &Path, folder: &Path) -> Result<Self, Failed> {
+        let server = Server::start(binary, &folder.join("server"))?;
+        let well_known = Grpc::new().well_known(&server.url).await?;
+        Ok(Self {
+            folder: folder.to_owned(),
+            server,
+            well_known,
+            steps: Vec::new(),
+        })
+    }
+
+    fn note(&mut self, what: impl Into<String>, took: Took) {
+        let (what, server) = (what.into(), self.server.peak());
+        eprintln!(
+            "{what}: {:.1} s, {} up, {} down, peak {}, server {}",
+            took.seconds,
+            size(took.up),
+            size(took.down),
+            size(took.peak),
+            size(server),
+        );
+        self.steps.push(Step { what, took, server });
+    }
+
+    async fn all(mut self, devices: usize, live: usize) -> Result<String, Failed> {
+        let begun = Instant::now();
+        let transport = Counting::default();
+        let names = self.register(devices - live, &transport).await?;
+        // Those that live in this process; two more are processes of their own.
+        let mut here = Vec::new();
+        for number in 0..live - 2 {
+            let state = self.folder.join(format!("live{number}.sqlite"));
+            let mut device = open(&state, transport.beside())?;
+            let name = format!("live{number}");
+            device
+                .register(&name, &self.server.url, &self.well_known)
+                .await?;
+            here.push(device);
+        }
+        let mut founder = Actor::start(&self.folder.join("founder.sqlite"), &self.server.url)?;
+        let mut joiner = Actor::start(&self.folder.join("joiner.sqlite"), &self.server.url)?;
+        founder.ask("register founder")?;
+        joiner.ask("register joiner")?;
+        let (up, down) = transport.bytes.take();
+        let took = Took {
+            seconds: begun.elapsed().as_secs_f64(),
+            up,
+            down,
+            peak: 0,
+        };
+        self.note(format!("{devices} devices register"), took);
+
+        let mut users = names;
+        users.extend((0..live - 2).map(|number| format!("live{number}")));
+        users.push("joiner".into());
+        let list = self.folder.join("users");
+        std::fs::write(&list, users.join("\n"))?;
+        let took = founder.ask(&format!("new {}", list.display()))?;
+        self.note("the founder creates the group and adds all", took);
+
+        let took = joiner.ask("sync")?;
+        self.note("one joins", took);
+        let took = sync(&mut here, &transport).await?;
+        self.note(
+            format!("{} others join, one after another", here.len()),
+            took,
+        );
+        let mut epoch = 1;
+        self.agree(&mut here, epoch, 0)?;
+
+        let updater = here.last_mut().ok_or(Failed::TooSmall(4))?;
+        let begun = Instant::now();
+        updater.update(TITLE).await?;
+        let (up, down) = transport.bytes.take();
+        let seconds = begun.elapsed().as_secs_f64();
+        self.note(
+            "one renews its keys",
+            Took {
+                seconds,
+                up,
+                down,
+                peak: 0,
+            },
+        );
+        epoch += 1;
+        let took = founder.ask("sync")?;
+        self.note("the founder reads that", took);
+        let took = joiner.ask("sync")?;
+        self.note("the joiner reads that", took);
+        let took = sync(&mut here, &transport).await?;
+        self.note(format!("{} others read that", here.len()), took);
+        self.agree(&mut here, epoch, 0)?;
+
+        let took = founder.ask("send Hello, folk")?;
+        self.note("the founder sends a message", took);
+        let took = joiner.ask("sync")?;
+        self.note("the joiner reads it", took);
+        let took = sync(&mut here, &transport).await?;
+        self.note(format!("{} others read it", here.len()), took);
+        self.agree(&mut here, epoch, 1)?;
+
+        let took = joiner.ask("leave")?;
+        self.note("the joiner asks to leave", took);
+        // A message of the founder's commits what was proposed first.
+        let took = founder.ask("send Farewell")?;
+        self.note("the founder commits that, and sends a message", took);
+        epoch += 1;
+        let took = sync(&mut here, &transport).await?;
+        self.note(format!("{} others read both", here.len()), took);
+        self.agree(&mut here, epoch, 2)?;
+        Ok(self.page(devices, live))
+    }
+
+    /// Makes accounts that nobody uses any further. Through the same calls as every account.
+    async fn register(&self, count: usize, transport: &Counting) -> Result<Vec<String>, Failed> {
+        let style = ProgressStyle::with_template("{spinner} {pos} of {len} accounts, {per_sec}")
+            .expect("a template");
+        let bar = ProgressBar::new(count as u64).with_style(style);
+        let next = Arc::new(AtomicUsize::new(0));
+        let mut workers = tokio::task::JoinSet::new();
+        for _ in 0..AT_ONCE {
+            let (next, bar) = (next.clone(), bar.clone());
+            let (url, well_known) = (self.server.url.clone(), self.well_known.clone());
+            let transport = transport.beside();
+            workers.spawn(async move {
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    if number >= count {
+                        return Ok::<_, Failed>(());
+                    }
+                    let store = MemoryStore::default();
+                    let mut device = Client::new(store, transport.clone(), System::new());
+                    device
+                        .register(&format!("user{number}"), &url, &well_known)
+                        .await?;
+                    bar.inc(1);
+                }
+            });
+        }
+        while let Some(result) = workers.join_next().await {
+            result.map_err(|_| Failed::Panicked)??;
+        }
+        bar.finish_and_clear();
+        Ok((0..count).map(|number| format!("user{number}")).collect())
+    }
+
+    /// All who live here are in the same epoch, and have all messages.
+    fn agree(&self, here: &mut [Device], epoch: u64, messages: usize) -> Result<(), Failed> {
+        let (expected, mut found) = (here.len(), 0);
+        for device in here {
+            let at = device.conversation(TITLE)?.epoch;
+            let history = device.history(TITLE, None)?;
+            let said = history
+                .iter()
+                .filter(|entry| matches!(entry.what, folkmoot_client::What::Message(_)));
+            found += usize::from(at == epoch && said.count() == messages);
+        }
+        if found == expected {
+            Ok(())
+        } else {
+            Err(Failed::Apart {
+                found,
+                expected,
+                epoch,
+            })
+        }
+    }
+
+    fn page(&self, devices: usize, live: usize) -> String {
+        let mut page = format!(
+            "# A group of {devices} devices through the real services\n\n\
+             Made by `cargo run --release -p folkmoot-load -- group`. {live} devices live, the others \
+             have registered and were added. Server, founder and one joiner are processes of their own. \
+             Bytes are those of calls and answers, without what gRPC and TLS add; of memory, the most that \
+             the process has had until then.\n\n\
+             | | seconds | up | down | memory | server's memory |\n\
+             | --- | --- | --- | --- | --- | --- |\n"
+        );
+        for Step { what, took, server } in &self.steps {
+            let memory = if took.peak == 0 {
+                "".to_owned()
+            } else {
+                size(took.peak)
+            };
+            let (up, down, server) = (size(took.up), size(took.down), size(*server));
+            let seconds = took.seconds;
+            let _ = writeln!(
+                page,
+                "| {what} | {seconds:.2} | {up} | {down} | {memory} | {server} |"
+            );
+        }
+        page
+    }
+}
+
+/// All of them read what is new, one after another.
+async fn sync(here: &mut [Device], transport: &Counting) -> Result<Took, Failed> {
+    let begun = Instant::now();
+    for device in here {
+        device.refresh().await?;
+    }
+    let (up, down) = transport.bytes.take();
+    Ok(Took {
+        seconds: begun.elapsed().as_secs_f64(),
+        up,
+        down,
+        peak: 0,
+    })
+}
+
+fn size(bytes: u64) -> String {
+    match bytes {
+        0..10_000 => format!("{bytes} B"),
+        10_000..10_000_000 => format!("{:.0} KB", bytes as f64 / 1e3),
+        _ => format!("{:.0} MB", bytes as f64 / 1e6),
+    }
+}
