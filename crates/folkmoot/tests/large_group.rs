@@ -68,6 +68,10 @@ fn a_group_of_three_hundred_devices() {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
+        // What was asked for is durable before anything is killed.
+        while alice.ok(&["groups"])["groups"].as_array().unwrap().is_empty() {
+            std::thread::sleep(Duration::from_millis(50));
+        }
         std::thread::sleep(Duration::from_millis(wait));
         child.kill().unwrap();
         child.wait().unwrap();

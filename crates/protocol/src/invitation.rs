@@ -173,6 +173,7 @@ impl std::fmt::Debug for Invitation {
 #[cfg(test)]
 mod tests {
     use folkmoot_mls::commit::HpkeCiphertext;
+    use folkmoot_mls::crypto::CipherSuite;
 
     use super::*;
     use crate::sealed::tests::Counting;
