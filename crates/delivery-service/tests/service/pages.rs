@@ -11,7 +11,7 @@ use folkmoot_protocol::proof::Method;
 use folkmoot_protocol::{Refusal, limits};
 
 use crate::on_every_store;
-use crate::world::{DAY, Group, World};
+use crate::world::{DAY, Group, HOUR, World};
 
 on_every_store! {
     a_commit_brings_its_pages;
@@ -103,7 +103,7 @@ fn replaced_pages_go_in_time<S: Store>(mut world: World<S>) {
     // Joiners of the epoch before may still want the old one.
     let all: [&[u8]; 3] = [b"leaf", b"old root", b"root"];
     assert_eq!(fetch(&mut world, &group, &all).pages.len(), 3);
-    world.now += 30 * DAY;
+    world.now += 30 * DAY + 2 * HOUR;
     world.service.sweep(world.now).unwrap();
     assert_eq!(
         fetch(&mut world, &group, &all).pages,

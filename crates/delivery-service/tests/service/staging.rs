@@ -12,7 +12,7 @@ use folkmoot_protocol::proof::Method;
 use folkmoot_protocol::{Conflict, Refusal, limits};
 
 use crate::on_every_store;
-use crate::world::{DAY, Group, World, verified};
+use crate::world::{DAY, Group, HOUR, World, verified};
 
 on_every_store! {
     a_staged_commit_is_a_commit;
@@ -239,6 +239,7 @@ fn what_is_never_named_goes<S: Store>(mut world: World<S>) {
     world.now += DAY;
     assert_eq!(append(&mut world, &group, id), Err(Refusal::NotFound));
     // The stage and its three chunks.
+    world.now += 2 * HOUR;
     assert_eq!(world.service.sweep(world.now), Ok(4));
     let id = stage(&mut world, &group, &request);
     assert!(append(&mut world, &group, id).is_ok());
