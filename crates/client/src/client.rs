@@ -453,6 +453,7 @@ impl<S: Store, T: Transport, W: World> Client<S, T, W> {
         let mut run = Run::default();
         let mut calls = VecDeque::new();
         let mut inputs = VecDeque::from(inputs);
+        let started = self.world.now();
         let mut waits = BTreeSet::new();
         loop {
             while let Some(input) = inputs.pop_front() {
@@ -471,7 +472,13 @@ impl<S: Store, T: Transport, W: World> Client<S, T, W> {
                         }
                         Output::Event(event) => run.note(event),
                         Output::Wait { until, pause } => {
-                            if until <= self.world.now().saturating_add(patience.with(pause)) {
+                            // Whoever waits for its turn does so once; a service that asks for a
+                            // pause now and then, while much is asked of it, each time.
+                            let since = match pause {
+                                Pause::Turn => started,
+                                _ => self.world.now(),
+                            };
+                            if until <= since.saturating_add(patience.with(pause)) {
                                 waits.insert(until);
                             } else if pause == Pause::Stream {
                                 self.retries.insert(until);

@@ -50,7 +50,9 @@ fn register(server: &Server, count: usize) -> Vec<String> {
 #[test]
 fn a_group_of_three_hundred_devices() {
     let folder = tempfile::tempdir().unwrap();
-    let server = Server::start(&folder.path().join("server"));
+    // Drawing tokens for hundreds of accounts is another test's matter, and takes most of the time.
+    let data = folder.path().join("server");
+    let server = Server::started_with(common::folkmoot(), &data, "127.0.0.1:0", &["--no-tokens"]);
     let devices = scale(300, 3_000);
     let live = ["alice", "bob", "charlie", "dora", "emil"];
     let [alice, bob, charlie, dora, emil] = Person::all(folder.path(), &server, live);

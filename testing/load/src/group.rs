@@ -92,6 +92,7 @@ impl Server {
         let mut child = Command::new(binary)
             .args(["--json", "serve", "--listen", "127.0.0.1:0", "--data"])
             .arg(data)
+            .arg("--no-tokens")
             .stdout(Stdio::piped())
             .spawn()?;
         let mut line = String::new();
@@ -341,7 +342,7 @@ impl Run {
              Made by `cargo run --release -p folkmoot-load -- group`. {live} devices live, the others \
              have registered and were added. Server, founder and one joiner are processes of their own. \
              Bytes are those of calls and answers, without what gRPC and TLS add; of memory, the most that \
-             the process has had until then.\n\n\
+             the process has had until then. Nothing is paid for (`--no-tokens`).\n\n\
              | | seconds | up | down | memory | server's memory |\n\
              | --- | --- | --- | --- | --- | --- |\n"
         );

@@ -272,6 +272,13 @@ impl Step<'_> {
             reference,
             last_resort,
         } = joining;
+        // Another invitation was faster. Before this one's turn comes our removal is read.
+        if let Some(known) = self.known_log(&row)?
+            && is_in(&known)
+            && known.sequence < entered.head.sequence
+        {
+            return Ok(());
+        }
         self.use_up(&reference, last_resort)?;
         let joined = match pages.finish(&mut context(entered.head.entry_time / 1000, self.rng)) {
             Ok(JoinedByPages { joined, pages }) => {

@@ -161,6 +161,7 @@ impl Step<'_> {
         let log = row.log;
         self.hang_up(Task::Follow(log));
         self.session.held.remove(&log);
+        self.session.pending.remove(&log);
         for table in GROUP_TABLES {
             self.tx.delete_prefix(table, log.as_ref())?;
         }
