@@ -12,7 +12,7 @@ use folkmoot_protocol::well_known::WellKnown;
 use crate::error::{BadService, Error};
 use crate::history::{HistoryEntry, HistoryPosition};
 use crate::logic::rows;
-use crate::logic::{CallId, Event, Input, Intent, IntentId, Logic, Output, Pause};
+use crate::logic::{CallId, Doing, Event, Input, Intent, IntentId, Logic, Output, Pause};
 use crate::store::Store;
 use crate::transport::{Parts, ServerUrl, ServiceAddress, Transport, TransportError};
 use crate::views::{self, Account, Conversation, CurrentLink, Members, PendingKnock};
@@ -45,7 +45,11 @@ pub struct Client<S, T, W> {
     later: BTreeSet<u64>,
     /// When streams that broke are to be begun again.
     retries: BTreeSet<u64>,
+    progress: Option<Box<OnProgress>>,
 }
+
+/// Told how far something is that takes long: what, how much of it, of how much.
+type OnProgress = dyn FnMut(Doing, usize, usize) + Send;
 
 /// An answer that comes in parts.
 struct Live {
@@ -106,7 +110,16 @@ impl<S: Store, T: Transport, W: World> Client<S, T, W> {
             streams: BTreeMap::new(),
             later: BTreeSet::new(),
             retries: BTreeSet::new(),
+            progress: None,
         }
+    }
+
+    /// Is told how far something is that takes long, as adding many users does: what is being done, how
+    /// much of it, of how much.
+    #[must_use]
+    pub fn on_progress(mut self, told: impl FnMut(Doing, usize, usize) + Send + 'static) -> Self {
+        self.progress = Some(Box::new(told));
+        self
     }
 
     /// The transport, to be told of changes in the network.
@@ -536,9 +549,22 @@ impl<S: Store, T: Transport, W: World> Client<S, T, W> {
                         Output::HangUp { id } => {
                             self.streams.remove(&id);
                         }
+                        Output::Event(Event::Progress {
+                            doing, done, of, ..
+                        }) => {
+                            if let Some(told) = &mut self.progress {
+                                told(doing, done, of);
+                            }
+                        }
                         Output::Event(event) => run.note(event),
                         Output::Wait { until, pause } => {
-                            if until <= started.saturating_add(patience.with(pause)) {
+                            // Whoever waits for its turn does so once; a service that asks for a
+                            // pause now and then, while much is asked of it, each time.
+                            let since = match pause {
+                                Pause::Turn => started,
+                                _ => self.world.now(),
+                            };
+                            if until <= since.saturating_add(patience.with(pause)) {
                                 waits.insert(until);
                             } else if pause == Pause::Stream {
                                 self.retries.insert(until);

@@ -67,7 +67,7 @@ pub use history::{
     Change, Contradiction, Epoch, Founded, HistoryEntry, HistoryPosition, Invalid, Message,
     TwoLogs, Unreadable, Update, What,
 };
-pub use logic::{Event, Standing};
+pub use logic::{Doing, Event, Standing};
 pub use text::Text;
 pub use views::{Account, Conversation, CurrentLink, Member, Members, PendingKnock};
 #[cfg(feature = "transport")]

@@ -34,7 +34,7 @@ impl Default for Rates {
         Self {
             appends: rate(2000, 50),
             // Two of the largest commits at once, then about 80 GB a day.
-            kibibytes: rate(160 << 10, 1 << 10),
+            kibibytes: rate(320 << 10, 1 << 10),
             owner: rate(500, 5),
         }
     }
@@ -62,6 +62,15 @@ impl Asked {
     /// `Rate`.
     pub(crate) fn append(&self, log: LogId, bytes: u64, now: u64) -> Result<(), Refusal> {
         self.appends.spend(Some(log), 1, now)?;
+        let kibibytes = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX);
+        self.kibibytes.spend(Some(log), kibibytes, now)
+    }
+
+    /// Counts a chunk of an append that is staged: so many bytes.
+    ///
+    /// # Errors
+    /// `Rate`.
+    pub(crate) fn upload(&self, log: LogId, bytes: usize, now: u64) -> Result<(), Refusal> {
         let kibibytes = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX);
         self.kibibytes.spend(Some(log), kibibytes, now)
     }

@@ -1,7 +1,7 @@
 //! Every call of the service, from its fields to its answer.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, TryLockError};
 
 use folkmoot_protocol::call::{Answer, Call};
 use folkmoot_protocol::delivery::{
@@ -12,7 +12,7 @@ use folkmoot_protocol::delivery::{
     DropAllRequest, DropAllResponse, DropRequest, DropResponse, FindBlobRequest, FindBlobResponse,
     GetBlobRequest, NonceResponse, OpenRequest, PagesRequest, PagesResponse, Payment, PickUpRequest,
     PickUpResponse, PutBlobRequest, PutPagesRequest, PutPagesResponse, ReadRequest, ReadResponses,
-    Receipt, StageRequest, StageResponse, StockRequest, StockResponse, TakeRequest, TakeResponse,
+    Receipt, StageRequest, StageResponse, StockRequest, StockResponse, TakeRequest, TakeResponse, UploadRequest, UploadResponse,
 };
 use folkmoot_protocol::ids::{BlobId, MailboxId};
 use folkmoot_protocol::keys::{PublicKey, SigningKey};
@@ -57,6 +57,9 @@ const AT_ONCE: usize = 250;
 
 /// Milliseconds after which to try again while the disk is full.
 const FULL: u64 = 10_000;
+
+/// Milliseconds after which to try again while another staged append is made.
+const TURN: u64 = 500;
 
 /// Told of every failure of the store. What it is told carries no ids.
 type OnFailure = dyn Fn(&StoreError) + Send + Sync;
@@ -163,8 +166,8 @@ impl<S: Store> DeliveryService<S> {
             Call::Read(request) => Answer::Read(self.read(request, now)?),
             Call::Candidates(request) => Answer::Candidates(self.candidates(request, now)?),
             Call::Stage(request) => Answer::Stage(self.stage(request, now)?),
-            Call::Upload(request) => Answer::Upload(self.commit(Upload::read(request)?, now)?),
-            Call::AppendStaged(request) => Answer::AppendStaged(self.append_staged(&request, now)?),
+            Call::Upload(request) => Answer::Upload(self.upload(request, now)?),
+            Call::AppendStaged(request) => Answer::AppendStaged(self.append_staged(request, now)?),
             Call::Pages(request) => Answer::Pages(self.pages(&request)?),
             Call::PutPages(request) => Answer::PutPages(self.put_pages(request, now)?),
             Call::PickUp(request) => Answer::PickUp(self.pick_up(&request)?),
@@ -368,7 +371,7 @@ impl<S: Store> DeliveryService<S> {
     }
 
     fn count_append(&self, append: &Checked, now: u64) -> Result<(), Refusal> {
-        self.asked.append(append.log(), append.weight(), now)
+        self.asked.append(append.log(), append.uncounted(), now)
     }
 
     fn stage(&self, request: StageRequest, now: u64) -> Result<StageResponse, Refusal> {
@@ -378,17 +381,32 @@ impl<S: Store> DeliveryService<S> {
         self.commit(stage, now)
     }
 
-    /// Makes an append that was staged. They take turns, since each may take much memory.
-    fn append_staged(&self, request: &AppendStagedRequest, now: u64) -> Result<Receipt, Refusal> {
-        let staged = Staged::read(request)?;
-        let _turn = self.staged.lock().unwrap_or_else(PoisonError::into_inner);
+    fn upload(&self, request: UploadRequest, now: u64) -> Result<UploadResponse, Refusal> {
+        let upload = Upload::read(request)?;
+        // A member has opened the stage, so that nobody else uses up what the group may write.
+        let stage = self.look(|records| upload.load(records))?;
+        if upload.is_awaited(stage.as_ref(), now)? {
+            self.asked.upload(upload.log(), upload.length(), now)?;
+        }
+        self.commit(upload, now)
+    }
+
+    /// Makes an append that was staged: one at a time, since each may take much memory.
+    fn append_staged(&self, mut request: AppendStagedRequest, now: u64) -> Result<Receipt, Refusal> {
+        let (price, payment) = (request.price(), request.payment.take());
+        let staged = Staged::read(&request)?;
+        let _turn = match self.staged.try_lock() {
+            Ok(turn) => turn,
+            Err(TryLockError::Poisoned(turn)) => turn.into_inner(),
+            Err(TryLockError::WouldBlock) => return Err(Refusal::Busy(TURN)),
+        };
         let gathered = self.look(|records| staged.gather(records, now))?;
         let gathered = match gathered.ok_or(Refusal::NotFound)? {
             Found::Whole(gathered) => gathered,
             Found::Named(head) => return Ok(self.receipt(head)),
         };
         let (request, stage) = gathered.open()?;
-        let parsed = Parsed::read(request)?.staged(stage);
+        let parsed = Parsed::read(request)?.staged(stage, price, payment);
         ensure(parsed.log() == staged.log, "log")?;
         let mut answers = self.append_parsed(vec![Ok(parsed)], now);
         answers.pop().ok_or(Refusal::Internal)?

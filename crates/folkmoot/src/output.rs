@@ -5,6 +5,7 @@ use std::fmt::{self, Display};
 use std::io::{self, BufWriter, Write};
 use std::time::Duration;
 
+use folkmoot_client::Doing;
 use indicatif::{ProgressBar, ProgressDrawTarget};
 use jiff::Timestamp;
 use serde::Serialize;
@@ -36,6 +37,21 @@ impl Printer {
             self.progress.enable_steady_tick(Duration::from_millis(100));
         }
         Busy(&self.progress)
+    }
+
+    /// Says beside the spinner how far something is that takes long.
+    pub fn progress(&self) -> impl FnMut(Doing, usize, usize) + Send + 'static {
+        let progress = self.progress.clone();
+        move |doing, done, of| {
+            let what = match doing {
+                Doing::LookingUp => "users looked up",
+                Doing::Taking => "users' key packages taken",
+                Doing::Inviting => "users invited",
+                Doing::Uploading => "MiB of the commit uploaded",
+                _ => "done",
+            };
+            progress.set_message(format!("{done} of {of} {what}"));
+        }
     }
 
     /// Prints one report. A closed pipe is no error: whoever read has read enough.

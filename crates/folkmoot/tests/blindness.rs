@@ -427,7 +427,7 @@ fn the_delivery_service_of_a_real_server_learns_nothing_that_it_need_not_know() 
         "Logs/PickUp",
         "Mailboxes/Create",
         "Mailboxes/Nonce",
-        "Mailboxes/Drop",
+        "Mailboxes/DropAll",
         "Mailboxes/Collect",
         "Mailboxes/Acknowledge",
         "Shelves/Nonce",

@@ -4,9 +4,9 @@
 //! so a commit that has to be rebuilt uses it again.
 
 use folkmoot_mls::codec::{Bytes, Decode, DecodeError, Encode};
-use folkmoot_mls::crypto::{CipherSuite, CryptoError, HpkeKeyPair};
+use folkmoot_mls::crypto::{CryptoError, HpkeKeyPair};
 use folkmoot_mls::tls_struct;
-use folkmoot_mls::welcome::{EncryptedGroupSecrets, Welcome};
+use folkmoot_mls::welcome::{EncryptedGroupSecrets, SharedWelcome, Welcome};
 use rand_core::CryptoRng;
 use zeroize::{Zeroize, Zeroizing};
 
@@ -84,8 +84,7 @@ tls_struct! {
     /// The part of a Welcome that all joiners of a commit share.
     struct SharedPart {
         version: u16,
-        cipher_suite: CipherSuite,
-        encrypted_group_info: Bytes,
+        welcome: SharedWelcome,
     }
 }
 
@@ -110,21 +109,21 @@ impl SealedWelcome {
     /// Takes a Welcome apart. `own_keys` are the joiners' keys in the Welcome's order; if there are
     /// fewer of them, the joiners without one get no part.
     pub fn seal(
-        welcome: &Welcome,
+        welcome: Welcome,
         shared_key: &[u8; 32],
         own_keys: &[[u8; 32]],
         rng: &mut dyn CryptoRng,
     ) -> Self {
+        let (welcome, secrets) = welcome.split();
         let shared = SharedPart {
             version: VERSION,
-            cipher_suite: welcome.cipher_suite,
-            encrypted_group_info: welcome.encrypted_group_info.clone(),
+            welcome,
         };
         let shared_part = sealed::seal_shared_part(shared_key, &shared.to_bytes(), rng);
-        let own_parts = welcome.secrets.iter().zip(own_keys).map(|(secrets, key)| {
+        let own_parts = secrets.into_iter().zip(own_keys).map(|(secrets, key)| {
             let own = OwnPart {
                 version: VERSION,
-                secrets: secrets.clone(),
+                secrets,
             };
             sealed::seal_own_part(key, &own.to_bytes(), rng)
         });
@@ -151,11 +150,7 @@ impl Invitation {
         {
             return Err(SealError::Version(version));
         }
-        Ok(Welcome {
-            cipher_suite: shared.cipher_suite,
-            secrets: vec![own.secrets],
-            encrypted_group_info: shared.encrypted_group_info,
-        })
+        Ok(shared.welcome.with_part(own.secrets))
     }
 }
 
@@ -178,6 +173,7 @@ impl std::fmt::Debug for Invitation {
 #[cfg(test)]
 mod tests {
     use folkmoot_mls::commit::HpkeCiphertext;
+    use folkmoot_mls::crypto::CipherSuite;
 
     use super::*;
     use crate::sealed::tests::Counting;
@@ -226,7 +222,7 @@ mod tests {
             secrets: vec![secrets(1), secrets(2)],
             encrypted_group_info: Bytes::from([7; 500]),
         };
-        let sealed = SealedWelcome::seal(&welcome, &[5; 32], &[[9; 32], [6; 32]], &mut rng);
+        let sealed = SealedWelcome::seal(welcome.clone(), &[5; 32], &[[9; 32], [6; 32]], &mut rng);
         assert!(
             sealed
                 .own_parts

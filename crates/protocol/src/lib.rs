@@ -86,9 +86,11 @@ pub mod limits {
     pub const ENVELOPE: usize = 16 << 10;
     /// A sealed KeyPackage.
     pub const PACKAGE: usize = 16 << 10;
-    /// One gRPC message.
-    pub const REQUEST: usize = 72 << 20;
-    /// An append that goes up in one piece; a larger one is staged.
+    /// A request: an append that goes up in one piece is the largest.
+    pub const REQUEST: usize = 5 << 20;
+    /// An answer, or one message of a stream: the largest commit is.
+    pub const ANSWER: usize = 72 << 20;
+    /// A commit above which clients stage it, unless it is a contest.
     pub const INLINE: usize = 256 << 10;
     /// A chunk of a staged append; only the last one is smaller.
     pub const CHUNK: usize = 1 << 20;
@@ -149,6 +151,10 @@ pub mod limits {
     pub const CANDIDATE_EVERY_MS: u64 = 10_000;
     /// Committer keys of one log.
     pub const COMMITTERS: usize = 64;
+    /// Members above which a group asks for a pause of [`LARGE_INTERVAL_SECONDS`] between commits.
+    pub const MEMBERS_WITHOUT_INTERVAL: usize = 256;
+    /// The pause, in seconds.
+    pub const LARGE_INTERVAL_SECONDS: u32 = 1;
     /// Leaves above which a group names committers.
     pub const LEAVES_WITHOUT_COMMITTERS: usize = 64;
     /// Entries that a branch of a log holds. A commit may go beyond by an eighth, so that a group can

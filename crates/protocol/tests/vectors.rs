@@ -7,14 +7,16 @@ use std::path::PathBuf;
 
 use folkmoot_mls::codec::Encode;
 use folkmoot_mls::crypto::Secret;
-use folkmoot_protocol::VERSION;
+use folkmoot_protocol::delivery::AppendStagedRequest;
 use folkmoot_protocol::door::{self, Door, DoorKeys, Knock, Link};
 use folkmoot_protocol::fence::fence_key;
-use folkmoot_protocol::ids::{ChainHash, LogId, MailboxId, PackageId, PickupAddress};
+use folkmoot_protocol::ids::{
+    ChainHash, LogId, MailboxId, PackageId, PageAddress, PickupAddress,
+};
 use folkmoot_protocol::invitation::Invitation;
 use folkmoot_protocol::keys::{SigningKey, hash};
 use folkmoot_protocol::log::{
-    Append, CommitDeclaration, Head, Open, Pickup, SignedHead, part_hash,
+    Append, CommitDeclaration, Head, Open, Pickup, SignedHead, Stage, pages_subject, part_hash,
 };
 use folkmoot_protocol::plaintext::{MessageId, Plaintext, Position};
 use folkmoot_protocol::proof::{FenceProof, MailboxProof, Method};
@@ -22,6 +24,8 @@ use folkmoot_protocol::sealed::{
     self, open_own_part, open_package, open_shared_part, seal_own_part, seal_package,
     seal_shared_part, suite,
 };
+use folkmoot_protocol::token::price::Priced;
+use folkmoot_protocol::{VERSION, limits};
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;
 use serde_json::{Value, json};
@@ -99,8 +103,8 @@ fn commit() -> Append {
                 address: PickupAddress(bytes(0xa0)),
                 own_part: part_hash(b"own"),
             }],
-            pages: Vec::new(),
-            replaced: Vec::new(),
+            pages: vec![PageAddress::of(b"leaf page"), PageAddress::of(b"root page")],
+            replaced: vec![PageAddress(bytes(0xb0))],
         }),
         ..message()
     }
@@ -137,6 +141,14 @@ fn statements() -> Value {
         issued: TIME + 9,
     };
     let signed = SignedHead::sign(head.clone(), &service());
+    let large = vec![0x5a; limits::CHUNK + 9];
+    let stage = Stage::of(LOG, open.id(), 0, &large).unwrap();
+    let staged = AppendStagedRequest {
+        log: LOG.into(),
+        stage: stage.id().into(),
+        payment: None,
+    };
+    let pages = pages_subject(&[PageAddress::of(b"leaf page"), PageAddress::of(b"root page")]);
     let owner = key(0x40);
     let mailbox = MailboxProof {
         version: VERSION,
@@ -177,6 +189,18 @@ fn statements() -> Value {
             "encoding": hex(commit.to_bytes()),
             "id": hex(commit.id().0),
             "proof": proof(0, Method::Append, &commit.id().0, &key(0xf0)),
+        },
+        "stage": {
+            "encoding": hex(stage.to_bytes()),
+            "id": hex(stage.id().0),
+            "proof": proof(0, Method::Stage, &stage.id().0, &key(0xf0)),
+            "price": hex(staged.price().request),
+        },
+        "pages": {
+            "page": hex(b"root page"),
+            "address": hex(PageAddress::of(b"root page").0),
+            "subject of leaf and root page": hex(pages),
+            "proof": proof(1, Method::PutPages, &pages, &key(0xf1)),
         },
         "read": { "proof": proof(1, Method::Read, &[7; 32], &key(0xf1)) },
         "part hash": { "part": hex(b"shared"), "hash": hex(part_hash(b"shared")) },

@@ -1,16 +1,25 @@
 //! Loads a Delivery Service: many writers append to their own logs as fast as receipts come back,
 //! then everything is read again and compared with the receipts.
 //!
-//!     cargo run --release -p folkmoot-load -- --server https://localhost:8443#PIN --logs 64
+//!     cargo run --release -p folkmoot-load -- appends --server https://localhost:8443#PIN --logs 64
 //!
 //! Opening logs has to be free: the server runs with `serve --no-tokens`.
+//!
+//! Or takes a large group through all that a group goes through, and writes down what it took:
+//!
+//!     cargo build --release && cargo run --release -p folkmoot-load -- group \
+//!         --folkmoot target/release/folkmoot --output testing/load/RESULTS.md
 
+mod actor;
+mod counting;
+mod group;
 mod writer;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use folkmoot_client::transport::{Grpc, ServerUrl, ServiceAddress, TransportError};
 use indicatif::{ProgressBar, ProgressStyle};
 use rand_chacha::ChaCha20Rng;
@@ -18,9 +27,31 @@ use rand_core::SeedableRng;
 
 use writer::{Fault, Writer};
 
-/// Appends to many logs at once and prints how many receipts came back, and how fast.
+/// Loads the services.
 #[derive(Parser)]
 struct Options {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Appends to many logs at once and prints how many receipts came back, and how fast.
+    Appends(Appends),
+    /// Takes a large group through all that a group goes through.
+    Group(group::Options),
+    /// One device, which does what it is told.
+    #[command(hide = true)]
+    Actor {
+        #[arg(long)]
+        server: ServerUrl,
+        #[arg(long)]
+        state: PathBuf,
+    },
+}
+
+#[derive(clap::Args)]
+struct Appends {
     /// The server, as `folkmoot serve` prints it.
     #[arg(long)]
     server: ServerUrl,
@@ -37,7 +68,18 @@ struct Options {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match run(Options::parse()).await {
+    let result: Result<(), Box<dyn std::error::Error>> = match Options::parse().command {
+        Command::Appends(options) => run(options).await.map_err(Into::into),
+        Command::Group(options) => match group::run(options).await {
+            Ok(page) => {
+                println!("{page}");
+                Ok(())
+            }
+            Err(failed) => Err(failed.into()),
+        },
+        Command::Actor { server, state } => actor::act(&state, &server).await.map_err(Into::into),
+    };
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(fault) => {
             eprintln!("load: {fault}");
@@ -46,7 +88,7 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run(options: Options) -> Result<(), Fault> {
+async fn run(options: Appends) -> Result<(), Fault> {
     let published = Grpc::new().well_known(&options.server).await?;
     let delivery = published.delivery.ok_or_else(|| TransportError::Protocol {
         url: options.server.url.clone(),

@@ -18,7 +18,7 @@ const LATENCY: u64 = 10;
 const PATIENCE: u64 = 62_000;
 
 /// More calls than any scenario needs: a run that goes beyond goes round in circles.
-const MOST_CALLS: usize = 20_000;
+const MOST_CALLS: usize = 50_000;
 
 /// A call under way.
 pub(crate) struct Flight {
@@ -52,8 +52,23 @@ impl Sim {
     /// # Panics
     /// As [`Sim::deliver`].
     pub fn deliver_until_append(&mut self) {
-        let is_append = |flight: &Flight| matches!(flight.call, Call::Append(_));
+        let is_append =
+            |flight: &Flight| matches!(flight.call, Call::Append(_) | Call::AppendStaged(_));
         while !self.flights.front().is_some_and(is_append) && self.deliver() {}
+    }
+
+    /// Carries calls until the next one is of this path. Returns whether there is one.
+    ///
+    /// # Panics
+    /// As [`Sim::deliver`].
+    pub fn deliver_until(&mut self, path: &str) -> bool {
+        let is_next = |flight: &Flight| flight.call.path() == path;
+        while !self.flights.front().is_some_and(is_next) {
+            if !self.deliver() {
+                return false;
+            }
+        }
+        true
     }
 
     /// Carries one call. Returns whether there was one.

@@ -116,7 +116,7 @@ fn the_delivery_service_learns_nothing_that_it_need_not_know() {
         "Logs/Read",
         "Logs/PickUp",
         "Mailboxes/Create",
-        "Mailboxes/Drop",
+        "Mailboxes/DropAll",
         "Mailboxes/Collect",
         "Shelves/Stock",
         "Shelves/Take",

@@ -610,7 +610,7 @@ fn leftovers(broken: Option<Broken>) -> BTreeMap<&'static str, usize> {
     if broken.is_none() {
         // Nothing else that rows with secrets once held is there, whatever it was.
         let rest = others(&tap, &live);
-        assert!(rest.0["rows"].len() > 1000);
+        assert!(rest.0.values().map(BTreeSet::len).sum::<usize>() > 1000);
         assert_eq!(rest.found_in(pages()), BTreeMap::new());
     }
     found
@@ -632,8 +632,10 @@ fn others(tap: &Tap, live: &[(Table, Vec<u8>, Vec<u8>)]) -> Secrets {
     for row in &tap.written {
         for window in row.value.windows(LENGTH).step_by(4) {
             let is_gone = !window.windows(PART).any(|part| known.contains(part));
-            if is_gone && looks_random(window) {
-                others.add("rows", window);
+            // A number behind a log's id is found in keys that tell nothing.
+            let has_number = window.windows(4).any(|bytes| bytes == [0; 4]);
+            if is_gone && looks_random(window) && !has_number {
+                others.add(row.table.name(), window);
             }
         }
     }

@@ -620,7 +620,8 @@ fn invited(make: impl Fn(&mut Hostile, [KeyPackage; 2]) -> Welcome) {
     let is_bobs = |part: &_| *reference.as_slice() == *new_member(part);
     let place = welcome.secrets.iter().position(is_bobs).unwrap();
     let (shared_key, own_key) = ([1; 32], [2; 32]);
-    let mut sealed = SealedWelcome::seal(&welcome, &shared_key, &[own_key; 2], &mut alice.rng);
+    let mut sealed =
+        SealedWelcome::seal(welcome.clone(), &shared_key, &[own_key; 2], &mut alice.rng);
     let log = LogId([9; 32]);
     let invitation = Invitation {
         version: VERSION,

@@ -83,11 +83,11 @@ fn tokens_are_drawn_by_the_clock_alone() {
     let log = sim.conversation(ALICE, "one more").log;
     sim.ask(ALICE, send(log, "hello")).unwrap();
     // The stock has bounds.
-    for _ in 0..8 {
+    for _ in 0..12 {
         sim.pass(DAY);
         sim.sync(ALICE);
     }
-    assert_eq!(stock(&mut sim, ALICE), 4 * BATCH);
+    assert_eq!(stock(&mut sim, ALICE), 8 * BATCH);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use folkmoot_mls::framing::PrivateMessage;
 use folkmoot_mls::message::MlsMessage;
 use folkmoot_protocol::call::Call;
 use folkmoot_protocol::delivery::AppendRequest;
-use folkmoot_protocol::ids::LogId;
+use folkmoot_protocol::ids::{LogId, PageAddress};
 use folkmoot_protocol::keys::SigningKey;
 use folkmoot_protocol::log::Append;
 use folkmoot_protocol::proof::{CommitterProof, FenceProof, Method};
@@ -154,6 +154,20 @@ fn foreign_fence(append: &mut Append) {
     }
 }
 
+/// Lets the service forget a page, perhaps, that the tree still has.
+fn foreign_pages(append: &mut Append) {
+    if let Some(commit) = &mut append.commit {
+        commit.replaced = vec![PageAddress([7; 32])];
+    }
+}
+
+/// Shuts the log for an hour after each commit.
+fn slow(append: &mut Append) {
+    if let Some(commit) = &mut append.commit {
+        commit.commit_interval = Some(3600);
+    }
+}
+
 fn unmarked(append: &mut Append) {
     if let Some(commit) = &mut append.commit {
         commit.cut = false;
@@ -241,6 +255,16 @@ fn a_group_of_eight_outlives_a_vandal() {
             Intent::Update { log },
             foreign_fence as fn(&mut Append),
             "foreign fence",
+        ),
+        (
+            Intent::Update { log },
+            foreign_pages as fn(&mut Append),
+            "foreign pages",
+        ),
+        (
+            Intent::Update { log },
+            slow as fn(&mut Append),
+            "a long pause",
         ),
         (
             remove(log, &["bob"]),

@@ -1,49 +1,16 @@
-//! Appending: an attempt is offered to the log, and what the DS says to it.
+//! What the DS says to an attempt that was offered.
 
-use folkmoot_mls::codec::{Bytes, Decode};
 use folkmoot_protocol::Refusal;
-use folkmoot_protocol::call::Call;
-use folkmoot_protocol::delivery::{AppendRequest, Receipt};
+use folkmoot_protocol::delivery::Receipt;
 use folkmoot_protocol::ids::{EntryId, LogId};
-use folkmoot_protocol::log::{Append, SignedHead};
-use folkmoot_protocol::proof::Method;
+use folkmoot_protocol::log::SignedHead;
 
+use super::Step;
 use super::rows::{self, ConversationRow, Wish};
-use super::session::{Asked, Task};
-use super::{Ask, Step, address};
+use super::session::Task;
 use crate::error::{BadService, Error};
-use crate::store::{StoreError, Table};
 
 impl Step<'_> {
-    pub(super) fn ask_append(
-        &mut self,
-        row: &ConversationRow,
-        entry: EntryId,
-    ) -> Result<Ask, Error> {
-        let damaged = || StoreError::DamagedRow(Table::Outbox.name());
-        let attempt = self.attempt(row.log, entry)?.ok_or_else(damaged)?;
-        // Of a message perhaps one that is over.
-        let append = Append::from_bytes(&attempt.append).map_err(|_| damaged())?;
-        let (epoch, is_commit) = (append.epoch, append.commit.is_some());
-        let request = AppendRequest {
-            append: attempt.append.into_vec(),
-            fence_signature: self.fence_proof(row, epoch, Method::Append, entry.0.into())?,
-            shared_part: attempt.shared_part.into_vec(),
-            own_parts: attempt.own_parts.into_iter().map(Bytes::into_vec).collect(),
-            committer_signature: match is_commit {
-                true => self.committer_signature(row, entry)?,
-                false => Vec::new(),
-            },
-            ..Default::default()
-        };
-        let to = address(&row.delivery);
-        Ok(Ask {
-            to,
-            call: Call::Append(request),
-            asked: Asked::Append(entry),
-        })
-    }
-
     pub(super) fn appended(
         &mut self,
         log: LogId,
@@ -139,8 +106,7 @@ impl Step<'_> {
             // Perhaps the epoch is over behind a cut: reading tells.
             Refusal::NotFound | Refusal::BadProof => self.read_again(&row),
             Refusal::TooLarge | Refusal::Malformed(_) | Refusal::HeaderMismatch => {
-                self.tx
-                    .delete(Table::Attempts, &rows::attempt_key(log, entry))?;
+                self.drop_attempt(log, entry)?;
                 self.settle(log, offered.intent, Err(refusal.into()))
             }
             refusal => {

@@ -1,6 +1,8 @@
 //! Commits, from the outbox to an entry that can be offered.
 
-use folkmoot_credential::{AcceptedKeys, Committers, DeviceCredential, Version};
+use std::collections::{HashMap, HashSet};
+
+use folkmoot_credential::{AcceptedKeys, Committers, DeviceCredential, UserId, Version};
 use folkmoot_mls::codec::{Decode, Encode};
 use folkmoot_mls::error::Error as EngineError;
 use folkmoot_mls::extension::Extensions;
@@ -9,19 +11,21 @@ use folkmoot_mls::key_package::KeyPackage;
 use folkmoot_mls::message::MlsMessage;
 use folkmoot_mls::proposal::Proposal;
 use folkmoot_mls::tree_math::LeafIndex;
+use folkmoot_mls::tree_pages::{self, TreePages};
 use folkmoot_protocol::VERSION;
+use folkmoot_protocol::ids::{PageAddress, PickupAddress};
 use folkmoot_protocol::invitation::SealedWelcome;
 use folkmoot_protocol::keys::PublicKey;
 use folkmoot_protocol::limits;
 use folkmoot_protocol::log::{Append, CommitDeclaration, Pickup, part_hash};
-use folkmoot_protocol::sealed::suite;
 
-use super::groups::{context, derive_fence, members};
+use super::groups::{Next, context, derive_fence, members};
+use super::offering::Parts;
 use super::outbox::Built;
 use super::proposals::{Due, due, is_at};
 use super::rows::{
-    self, AddWish, AttemptRow, CommitAttempt, Contested, ConversationRow, OutboxRow, RemoveWish,
-    Replaces, Seed, Target, TargetDevice, Wish,
+    AddWish, CommitAttempt, Contested, ConversationRow, Key, OutboxRow, RemoveWish, Replaces, Seed,
+    Target, Wish,
 };
 use super::{COMMIT, Step};
 use crate::error::{BadPackage, Error};
@@ -32,10 +36,11 @@ const CUT_IN: u32 = 4;
 
 /// What a commit is to do, as far as it has to be known until the commit is built.
 #[derive(Default)]
-pub(super) struct Plan<'a> {
+pub(super) struct Plan {
     removed: Vec<LeafIndex>,
     packages: Vec<KeyPackage>,
-    devices: Vec<&'a TargetDevice>,
+    /// Where each one's part of the Welcome will be, and what opens it.
+    devices: Vec<(PickupAddress, Key)>,
     /// The group's extensions after the commit, if they change.
     extensions: Option<Extensions>,
     /// Who may commit after it, if that changes.
@@ -60,7 +65,7 @@ impl Step<'_> {
         let mut held = self.hold(&row)?;
         let due = due(&held.group, &row);
         let planned = match wish {
-            Wish::Add(wish) => self.plan_add(&held.group, wish, next.tried)?,
+            Wish::Add(wish) => self.plan_add(&held.group, next, wish)?,
             Wish::Remove(wish) => plan_remove(&held.group, wish, next.tried),
             Wish::Link(wish) => self.plan_link(&held.group, row.log, wish)?,
             Wish::Proposals if row.cause == 0 => Err(Over::Done),
@@ -71,7 +76,7 @@ impl Step<'_> {
             // A path renews our own keys, and every commit of ours has one.
             _ => Ok(Plan::default()),
         };
-        let plan = match planned {
+        let mut plan = match planned {
             Ok(planned) => planned,
             Err(over) => {
                 self.keep(&mut row, held)?;
@@ -81,14 +86,13 @@ impl Step<'_> {
                 });
             }
         };
-        let mut plan = plan;
         if !self.plan_committers(&row, &held.group, &due, &mut plan)? {
             let title = row.title.0.clone();
             self.keep(&mut row, held)?;
             return Ok(Built::Failed(Error::NotCommitter(title)));
         }
         let share = self.link_share(&held.group, row.log, plan.removes(&held.group, &due))?;
-        let builder = plan.builder(&held.group, due);
+        let builder = plan.builder(&held.group, due).tree_pages(&held.pages);
         let builder = builder.group_info_extensions(Extensions::default().with(&share));
         let mut ctx = context(self.now / 1000, self.rng);
         let pending = match builder.build(&mut held.keys, &account.signer(), &mut ctx) {
@@ -107,47 +111,55 @@ impl Step<'_> {
         changes.append(exported);
 
         let contests = matches!(wish, Wish::Contest);
+        let update = pending
+            .pages
+            .unwrap_or_else(|| TreePages::begin(&pending.group));
         let mut declaration = CommitDeclaration {
             next_fence_key: next_fence.public(),
             cut: contests
                 || !pending.effects.removed.is_empty()
                 || self.rng.next_u32().is_multiple_of(CUT_IN),
             last_seen: row.sequence,
-            commit_interval: None,
+            commit_interval: match contests {
+                true => None,
+                false => interval_after(&held.group, &pending.group),
+            },
             contest: contests,
             committers: plan.committers.take(),
             shared_part: None,
             pickups: Vec::new(),
-            pages: Vec::new(),
-            replaced: Vec::new(),
+            pages: declared(update.written.iter().map(|page| &page.address)),
+            replaced: declared(&update.replaced),
         };
-        let mut sealed = SealedWelcome {
-            shared_part: Vec::new(),
-            own_parts: Vec::new(),
+        let mut parts = Parts {
+            pages: update.written.into_iter().map(|page| page.bytes).collect(),
+            commit: Some(CommitAttempt {
+                version: Version,
+                changes,
+                next_fence: Seed(next_fence),
+                effects: pending.effects,
+            }),
+            ..Parts::default()
         };
-        if let (Some(welcome), Wish::Add(wish)) = (&pending.welcome, wish) {
-            let devices: Vec<_> = welcome
-                .secrets
+        if let (Some(welcome), Wish::Add(wish)) = (pending.welcome, wish) {
+            // The Welcome's parts are in the order of the additions.
+            let own_keys = plan
+                .devices
                 .iter()
-                .filter_map(|part| {
-                    let is_its = |package: &KeyPackage| {
-                        package.reference(suite()).as_slice() == part.new_member.as_slice()
-                    };
-                    let at = plan.packages.iter().position(is_its)?;
-                    plan.devices.get(at).copied()
-                })
-                .collect();
-            let own_keys: Vec<_> = devices.iter().map(|device| *device.own_key.0).collect();
-            sealed = SealedWelcome::seal(welcome, &wish.shared_key.0, &own_keys, self.rng);
+                .map(|(_, key)| *key.0)
+                .collect::<Vec<_>>();
+            let sealed = SealedWelcome::seal(welcome, &wish.shared_key.0, &own_keys, self.rng);
             declaration.shared_part = Some(part_hash(&sealed.shared_part));
-            declaration.pickups = devices
+            declaration.pickups = plan
+                .devices
                 .iter()
                 .zip(&sealed.own_parts)
-                .map(|(device, part)| Pickup {
-                    address: device.address,
+                .map(|((address, _), part)| Pickup {
+                    address: *address,
                     own_part: part_hash(part),
                 })
                 .collect();
+            (parts.shared_part, parts.own_parts) = (sealed.shared_part, sealed.own_parts);
         }
         let append = Append {
             version: VERSION,
@@ -159,55 +171,45 @@ impl Step<'_> {
             commit: Some(declaration),
             message: pending.message.to_bytes().into(),
         };
-        let entry = append.id();
-        let attempt = AttemptRow {
-            version: Version,
-            intent: next.intent,
-            parent: row.tip,
-            append: append.to_bytes().into(),
-            shared_part: sealed.shared_part.into(),
-            own_parts: sealed.own_parts.into_iter().map(Into::into).collect(),
-            commit: Some(CommitAttempt {
-                changes,
-                next_fence: Seed(next_fence),
-                effects: pending.effects,
-            }),
+        let entry = match self.offer(&row, next.intent, &append, parts) {
+            Ok(entry) => entry,
+            Err(error @ Error::Refused(_)) => {
+                self.keep(&mut row, held)?;
+                return Ok(Built::Failed(error));
+            }
+            Err(error) => return Err(error),
         };
-        rows::put(
-            self.tx,
-            Table::Attempts,
-            &rows::attempt_key(row.log, entry),
-            &attempt,
-        )?;
+        let merged = Next {
+            group: pending.group,
+            keys: next_keys,
+            pages: update.pages,
+        };
+        self.session.pending.insert(row.log, (entry, merged));
         self.keep(&mut row, held)?;
         Ok(Built::Attempt(entry))
     }
 
     /// Adds the devices that are not in the group, and the AS keys that they need.
-    fn plan_add<'a>(
+    fn plan_add(
         &self,
         group: &Group,
-        wish: &'a AddWish,
-        tried: bool,
-    ) -> Result<Result<Plan<'a>, Over>, Error> {
+        next: &OutboxRow,
+        wish: &AddWish,
+    ) -> Result<Result<Plan, Over>, Error> {
         let mut plan = Plan::default();
-        let present: Vec<_> = members(group).collect();
         let mut accepted: AcceptedKeys =
             group.extensions().get().ok().flatten().unwrap_or_default();
-        let mut new_key = false;
-        for target in &wish.targets {
+        let present = Present::of(group);
+        let (mut new_key, mut first, mut knocked) = (false, None, false);
+        for number in 0..wish.targets {
+            let target = self.target(next.log, next.intent, number)?;
+            first.get_or_insert_with(|| target.user.clone());
+            knocked |= target.replaces != Replaces::Nothing;
             for device in &target.devices {
-                let goes = |member: &DeviceCredential| match target.replaces {
-                    Replaces::Nothing => false,
-                    Replaces::Device => member.device() == Some(device.device),
-                    Replaces::User => member.user == target.user,
-                };
-                let is_it = |member: &DeviceCredential| member.device() == Some(device.device);
-                let mut others = present.iter().filter(|(_, member)| !goes(member));
-                if others.any(|(_, member)| is_it(member)) {
+                let Some(gone) = present.replaced_by(&target, &device.device) else {
                     continue;
-                }
-                let damaged = || StoreError::DamagedRow(Table::Outbox.name());
+                };
+                let damaged = || StoreError::DamagedRow(Table::Targets.name());
                 let package = match MlsMessage::from_bytes(&device.package) {
                     Ok(MlsMessage::KeyPackage(package)) => *package,
                     _ => return Err(damaged().into()),
@@ -216,30 +218,27 @@ impl Step<'_> {
                     let error = Error::BadPackage(target.user.clone(), BadPackage::Lifetime);
                     return Ok(Err(Over::Failed(error)));
                 }
-                if has_leaf_of(group, &package) {
+                if present.has_leaf_of(&package) {
                     continue;
                 }
-                let gone = present.iter().filter(|(_, member)| goes(member));
-                for (leaf, _) in gone {
-                    if *leaf == group.own_index() {
+                for leaf in gone {
+                    if leaf == group.own_index() {
                         return Ok(Err(Over::Failed(Error::Oneself)));
                     }
-                    if !plan.removed.contains(leaf) {
-                        plan.removed.push(*leaf);
+                    if !plan.removed.contains(&leaf) {
+                        plan.removed.push(leaf);
                     }
                 }
                 let authority = target.authority.ok_or_else(damaged)?;
                 new_key |= accepted.insert(target.user.domain.clone(), authority);
                 plan.packages.push(package);
-                plan.devices.push(device);
+                plan.devices.push((device.address, device.own_key.clone()));
             }
         }
         if plan.packages.is_empty() {
             // Somebody else was faster.
-            let user = wish.targets.first().map(|target| target.user.clone());
-            let knocked = |target: &Target| target.replaces != Replaces::Nothing;
-            let tried = tried || wish.targets.iter().any(knocked);
-            return Ok(Err(match user {
+            let tried = next.tried || knocked;
+            return Ok(Err(match first {
                 Some(user) if !tried => Over::Failed(Error::AlreadyMember(user)),
                 _ => Over::Done,
             }));
@@ -251,8 +250,54 @@ impl Step<'_> {
     }
 }
 
+/// Who is in a group, to be looked up.
+struct Present {
+    devices: HashMap<[u8; 32], Vec<(LeafIndex, UserId)>>,
+    encryption_keys: HashSet<Vec<u8>>,
+}
+
+impl Present {
+    fn of(group: &Group) -> Self {
+        let mut devices: HashMap<_, Vec<_>> = HashMap::new();
+        for (leaf, member) in members(group) {
+            if let Some(device) = member.device() {
+                let at = devices.entry(device.0).or_default();
+                at.push((leaf, member.user));
+            }
+        }
+        let keys = group.members();
+        Self {
+            devices,
+            encryption_keys: keys.map(|(_, node)| node.encryption_key.to_vec()).collect(),
+        }
+    }
+
+    /// The leaves that go when a device of the target is added; `None` if the device is in already.
+    fn replaced_by(&self, target: &Target, device: &PublicKey) -> Option<Vec<LeafIndex>> {
+        let same = self.devices.get(&device.0).into_iter().flatten();
+        let leaf = |(leaf, _): &(LeafIndex, UserId)| *leaf;
+        match target.replaces {
+            Replaces::Nothing => (same.count() == 0).then(Vec::new),
+            Replaces::Device => Some(same.map(leaf).collect()),
+            Replaces::User => {
+                let is_its = |(_, user): &&(LeafIndex, UserId)| *user == target.user;
+                let all = self.devices.values().flatten();
+                same.clone()
+                    .all(|at| is_its(&at))
+                    .then(|| all.filter(is_its).map(leaf).collect())
+            }
+        }
+    }
+
+    /// As [`has_leaf_of`].
+    fn has_leaf_of(&self, package: &KeyPackage) -> bool {
+        let key: &[u8] = &package.leaf_node.encryption_key;
+        self.encryption_keys.contains(key)
+    }
+}
+
 /// Removes those who made what is not valid.
-fn plan_contest<'a>(group: &Group, contested: &Contested) -> Plan<'a> {
+fn plan_contest(group: &Group, contested: &Contested) -> Plan {
     let mut plan = Plan::default();
     let known = contested
         .authors
@@ -262,8 +307,29 @@ fn plan_contest<'a>(group: &Group, contested: &Contested) -> Plan<'a> {
     plan
 }
 
+/// The pause between commits that a commit has to ask for: when the group has become large, or is no
+/// longer.
+pub(super) fn interval_after(before: &Group, after: &Group) -> Option<u32> {
+    let is_large = |group: &Group| group.members().count() > limits::MEMBERS_WITHOUT_INTERVAL;
+    match (is_large(before), is_large(after)) {
+        (false, true) => Some(limits::LARGE_INTERVAL_SECONDS),
+        (true, false) => Some(0),
+        _ => None,
+    }
+}
+
+/// Addresses of pages as a commit declares them. In our suite all have 32 bytes.
+pub(super) fn declared<'a>(
+    addresses: impl IntoIterator<Item = &'a tree_pages::PageAddress>,
+) -> Vec<PageAddress> {
+    let addresses = addresses.into_iter();
+    addresses
+        .filter_map(|address| PageAddress::read(&address.0))
+        .collect()
+}
+
 /// Removes every device that the users have at this time.
-fn plan_remove<'a>(group: &Group, wish: &RemoveWish, tried: bool) -> Result<Plan<'a>, Over> {
+fn plan_remove(group: &Group, wish: &RemoveWish, tried: bool) -> Result<Plan, Over> {
     let mut plan = Plan::default();
     let present: Vec<(_, DeviceCredential)> = members(group).collect();
     for user in &wish.users {
@@ -289,7 +355,7 @@ impl Step<'_> {
         row: &ConversationRow,
         group: &Group,
         due: &Due,
-        plan: &mut Plan<'_>,
+        plan: &mut Plan,
     ) -> Result<bool, Error> {
         let before: Committers = group.extensions().get().ok().flatten().unwrap_or_default();
         let mut next = before.clone();
@@ -324,7 +390,7 @@ pub(super) fn has_leaf_of(group: &Group, package: &KeyPackage) -> bool {
     group.members().any(|(_, node)| node.encryption_key == *key)
 }
 
-impl Plan<'_> {
+impl Plan {
     /// To change the group's extensions.
     pub(super) fn of(extensions: Extensions) -> Self {
         Self {
@@ -345,8 +411,8 @@ impl Plan<'_> {
             || by_reference.any(|(_, pending)| is_remove(&pending.proposal))
     }
 
-    /// The commit that does all of it, and what others have proposed.
-    fn builder(&self, group: &Group, due: Due) -> CommitBuilder {
+    /// The commit that does all of it, and what others have proposed. It takes the packages.
+    fn builder(&mut self, group: &Group, due: Due) -> CommitBuilder {
         let include = IncludeProposals::AllOf(due.references);
         let mut builder = group.commit().include_proposals(include);
         let leaves = due
@@ -356,8 +422,8 @@ impl Plan<'_> {
         for leaf in self.removed.iter().chain(leaves) {
             builder = builder.remove(*leaf);
         }
-        for package in &self.packages {
-            builder = builder.add(package.clone());
+        for package in std::mem::take(&mut self.packages) {
+            builder = builder.add(package);
         }
         if let Some(extensions) = &self.extensions {
             builder = builder.group_context_extensions(extensions.clone());

@@ -184,8 +184,7 @@ impl Step<'_> {
                 self.put_outbox(&waiting)?;
             }
         }
-        self.tx
-            .delete(Table::Attempts, &rows::attempt_key(row.log, place.id))?;
+        self.drop_attempt(row.log, place.id)?;
         self.hang_up(Task::Follow(row.log));
         let reading = self.session.reading(row.log);
         (reading.at_head, reading.wanted, reading.lost_at) = (false, true, None);
@@ -451,8 +450,7 @@ impl Step<'_> {
     /// No further contest of ours is taken after this parent.
     pub(super) fn contest_refused(&mut self, log: LogId, entry: EntryId) -> Result<(), Error> {
         let mut row = rows::conversation(self.tx, log)?;
-        self.tx
-            .delete(Table::Attempts, &rows::attempt_key(log, entry))?;
+        self.drop_attempt(log, entry)?;
         if let Some(contested) = &mut row.contested {
             contested.spent = true;
         }

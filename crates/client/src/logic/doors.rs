@@ -186,7 +186,7 @@ impl Step<'_> {
         group: &Group,
         log: LogId,
         wish: &LinkWish,
-    ) -> Result<Result<Plan<'static>, Over>, Error> {
+    ) -> Result<Result<Plan, Over>, Error> {
         let present = link_policy(group.extensions());
         let current = self.current_door(log)?;
         let good = current.is_some_and(|(_, door)| door.stage != DoorStage::Dead);

@@ -12,6 +12,7 @@ use folkmoot_mls::group::Group;
 use folkmoot_mls::message_keys::MessageKeys;
 use folkmoot_mls::records::{Changes, RecordKey, RecordKind, Records};
 use folkmoot_mls::tree_math::LeafIndex;
+use folkmoot_mls::tree_pages::TreePages;
 use folkmoot_protocol::VERSION;
 use folkmoot_protocol::fence;
 use folkmoot_protocol::ids::LogId;
@@ -35,6 +36,21 @@ pub(super) struct Held {
     pub keys: MessageKeys,
     /// Of past epochs, as far as they were needed.
     pub past: BTreeMap<u64, MessageKeys>,
+    /// Where the tree's pages are, if it has any.
+    pub pages: TreePages,
+}
+
+/// A group's next epoch, as a commit of ours would make it.
+pub(super) struct Next {
+    pub group: Group,
+    pub keys: MessageKeys,
+    pub pages: TreePages,
+}
+
+impl std::fmt::Debug for Next {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Next").finish_non_exhaustive()
+    }
 }
 
 /// The world of an engine's call. `now` is the DS time of an entry, or ours, in seconds since 1970.
@@ -166,16 +182,27 @@ impl Step<'_> {
     }
 
     pub(super) fn load(&mut self, row: &ConversationRow) -> Result<Held, Error> {
-        let (group, keys) = with_records(self.tx, row.log, |records| {
+        let (group, keys, pages) = with_records(self.tx, row.log, |records| {
             let group = Group::load(&PROVIDER, records)?;
             let keys = group.load_keys(&PROVIDER, group.epoch(), records)?;
-            Ok((group, keys))
+            let pages = TreePages::load(&group, records)?;
+            Ok((group, keys, pages))
         })?;
+        let pages = match pages {
+            Some(pages) => pages,
+            // Of a home from before there were pages, and so of a small group.
+            None => {
+                let begun = TreePages::begin(&group);
+                self.apply(row.log, &begun.changes)?;
+                begun.pages
+            }
+        };
         Ok(Held {
             changes: row.changes,
             group,
             keys,
             past: BTreeMap::new(),
+            pages,
         })
     }
 

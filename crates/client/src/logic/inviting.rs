@@ -1,6 +1,9 @@
 //! What comes before the commit that adds somebody: looking up, taking a KeyPackage of each device,
-//! dropping the invitations. All of it is kept in the outbox row, and a commit that has to be rebuilt
-//! uses it again.
+//! dropping the invitations. Whom to add are rows of their own, worked off in batches, and the outbox row
+//! tells how far; so it goes on where it stopped, and no step costs more for there being many. A commit
+//! that has to be rebuilt uses all of it again.
+
+use std::collections::{HashMap, HashSet};
 
 use folkmoot_credential::{DeviceCredential, LONGEST_LIFETIME, UserId};
 use folkmoot_mls::code_point::ProtocolVersion;
@@ -10,23 +13,27 @@ use folkmoot_mls::leaf_node::LeafNodeSource;
 use folkmoot_mls::message::MlsMessage;
 use folkmoot_protocol::authentication::{LookUpRequest, LookUpResponse};
 use folkmoot_protocol::call::Call;
-use folkmoot_protocol::delivery::{DropRequest, Package, TakeRequest, TakeResponse};
+use folkmoot_protocol::delivery::{
+    DropAllRequest, DropAllResponse, DropRequest, Package, TakeRequest, TakeResponse, Taken,
+};
 use folkmoot_protocol::directory::DirectoryEntry;
 use folkmoot_protocol::ids::{LogId, MailboxId, PickupAddress};
 use folkmoot_protocol::invitation::Invitation;
 use folkmoot_protocol::keys::hash;
 use folkmoot_protocol::sealed::{open_package, suite};
-use folkmoot_protocol::{Refusal, VERSION};
+use folkmoot_protocol::token::TokenPurpose;
+use folkmoot_protocol::token::price::MAILBOXES_PER_TOKEN;
+use folkmoot_protocol::{Refusal, VERSION, limits};
 
-use super::groups::{load_group, members};
+use super::groups::members;
 use super::rows::{
     self, AddWish, ConversationRow, Key, OutboxRow, Replaces, Target, TargetDevice, Wish,
 };
 use super::session::{Asked, Task};
 use super::shelf::{DAY, SUITE, lane};
-use super::{Ask, IntentId, Standing, Step, address};
+use super::{Ask, Doing, IntentId, Standing, Step, address};
 use crate::error::{BadPackage, BadService, Error};
-use crate::store::Table;
+use crate::store::{StoreError, Table};
 
 /// Whether a package has a day left, so that it is still valid when its commit is ordered.
 pub(super) fn has_time_left(package: &KeyPackage, now: u64) -> bool {
@@ -58,6 +65,30 @@ impl Step<'_> {
         Ok(())
     }
 
+    /// One of those whom an intent adds.
+    pub(super) fn target(
+        &self,
+        log: LogId,
+        intent: IntentId,
+        number: u32,
+    ) -> Result<Target, Error> {
+        let key = rows::target_key(log, intent, number);
+        let target = rows::get(self.tx, Table::Targets, &key)?;
+        Ok(target.ok_or(StoreError::DamagedRow(Table::Targets.name()))?)
+    }
+
+    fn put_target(
+        &mut self,
+        log: LogId,
+        intent: IntentId,
+        number: u32,
+        target: &Target,
+    ) -> Result<(), Error> {
+        let key = rows::target_key(log, intent, number);
+        rows::put(self.tx, Table::Targets, &key, target)?;
+        Ok(())
+    }
+
     pub(super) fn advance_invite(
         &mut self,
         log: LogId,
@@ -72,20 +103,25 @@ impl Step<'_> {
         }
         let account = self.account()?;
         let conversation = rows::conversation(self.tx, log)?;
-        let waits = wish.targets.iter().find(|target| !target.looked_up);
-        if let Some(target) = waits {
+        let all = wish.targets as usize;
+        if wish.looked_up < wish.targets {
             // Who is a member is known once the log is read; nothing is taken in vain.
             if conversation.standing != Standing::Member || !self.session.reading(log).at_head {
                 self.session.reading(log).wanted = true;
                 self.wake.push(Task::Conversation(log));
                 return Ok(None);
             }
-            let group = load_group(self.tx, log)?;
-            if members(&group).any(|(_, member)| member.user == target.user) {
-                let error = Error::AlreadyMember(target.user.clone());
-                self.settle(log, intent, Err(error))?;
-                return Ok(None);
+            if !wish.checked {
+                if let Some(user) = self.member_among(&conversation, intent, wish.targets)? {
+                    self.settle(log, intent, Err(Error::AlreadyMember(user)))?;
+                    return Ok(None);
+                }
+                wish.checked = true;
+                self.put_wish(row, wish.clone())?;
             }
+            let number = wish.looked_up;
+            self.progress(intent, Doing::LookingUp, number as usize, all);
+            let target = self.target(log, intent, number)?;
             let request = LookUpRequest {
                 name: target.user.name.to_string(),
                 ..Default::default()
@@ -93,30 +129,152 @@ impl Step<'_> {
             return Ok(Some(Ask {
                 to: address(&account.authentication),
                 call: Call::LookUp(request),
-                asked: Asked::LookUp(target.user.clone()),
+                asked: Asked::LookUp(number),
             }));
         }
-        if let Some(ask) = ask_take(&wish) {
-            return Ok(Some(ask));
+        if wish.taken < wish.targets {
+            self.progress(intent, Doing::Taking, wish.taken as usize, all);
+            return self.ask_take(row, &mut wish).map(Some);
         }
-        if self.seal_invitations(&conversation, &account.user, &mut wish)? {
-            self.put_wish(row, wish.clone())?;
-        }
-        let mut devices = wish.targets.iter().flat_map(|target| &target.devices);
-        if let Some(device) = devices.find(|device| !device.dropped) {
-            let request = DropRequest {
-                mailbox: device.mailbox.into(),
-                ticket: device.ticket.to_vec(),
-                envelope: device.envelope.to_vec(),
-            };
-            return Ok(Some(Ask {
-                to: address(&device.delivery),
-                call: Call::Drop(request),
-                asked: Asked::Drop(device.address),
-            }));
+        if wish.invited < wish.targets {
+            self.progress(intent, Doing::Inviting, wish.invited as usize, all);
+            return self
+                .ask_drop(&conversation, intent, &account.user, &wish)
+                .map(Some);
         }
         self.wake.push(Task::Conversation(log));
         Ok(None)
+    }
+
+    /// One of those to be added who is a member already.
+    fn member_among(
+        &mut self,
+        row: &ConversationRow,
+        intent: IntentId,
+        targets: u32,
+    ) -> Result<Option<UserId>, Error> {
+        let held = self.hold(row)?;
+        let users: HashSet<String> = members(&held.group)
+            .map(|(_, member)| member.user.to_string())
+            .collect();
+        self.session.held.insert(row.log, held);
+        for number in 0..targets {
+            let user = self.target(row.log, intent, number)?.user;
+            if users.contains(&user.to_string()) {
+                return Ok(Some(user));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The next targets whose devices fit into one call to one DS, from a number on, with what each of
+    /// their devices adds to it. At least one target, whatever it adds.
+    fn batch(
+        &self,
+        log: LogId,
+        intent: IntentId,
+        (from, end): (u32, u32),
+        most: usize,
+    ) -> Result<Vec<Target>, Error> {
+        let mut batch: Vec<Target> = Vec::new();
+        let mut devices = 0;
+        for number in from..end {
+            let target = self.target(log, intent, number)?;
+            let known = batch.iter().flat_map(|target| &target.devices).next();
+            let known = known
+                .or(target.devices.first())
+                .map(|device| device.delivery.clone());
+            let mut deliveries = target.devices.iter().map(|device| Some(&device.delivery));
+            let elsewhere = deliveries.any(|delivery| delivery != known.as_ref());
+            devices += target.devices.len();
+            if !batch.is_empty() && (elsewhere || devices > most) {
+                break;
+            }
+            batch.push(target);
+        }
+        Ok(batch)
+    }
+
+    /// Takes a package of each device of the next targets.
+    fn ask_take(&mut self, row: OutboxRow, wish: &mut AddWish) -> Result<Ask, Error> {
+        let (log, intent) = (row.log, row.intent);
+        let range = (wish.taken, wish.targets);
+        let batch = self.batch(log, intent, range, limits::MAILBOXES_PER_TAKE)?;
+        let missing = batch
+            .iter()
+            .flat_map(|target| &target.devices)
+            .filter(|device| device.package.is_empty());
+        let missing: Vec<&TargetDevice> = missing.collect();
+        // Who was looked up has a device, and who lacks a package is not passed by.
+        let delivery = missing.first().map(|device| device.delivery.clone());
+        let delivery = delivery.ok_or(StoreError::DamagedRow(Table::Targets.name()))?;
+        // As many as there are tokens for: the rest waits for the next batch of tokens. Once asked, it is
+        // the same question until it is answered, since tokens are bound to it.
+        let tokens = self.unspent(&delivery.key, TokenPurpose::TakePackages)?;
+        let most = match (wish.taking, tokens) {
+            (0, 0) => limits::MAILBOXES_PER_TAKE,
+            (0, tokens) => (tokens * MAILBOXES_PER_TOKEN).min(limits::MAILBOXES_PER_TAKE),
+            (taking, _) => taking as usize,
+        };
+        // One user's devices may be at several services: one service at a time.
+        let mailboxes = missing.iter().filter(|device| device.delivery == delivery);
+        let mailboxes: Vec<Vec<u8>> = mailboxes
+            .take(most)
+            .map(|device| device.mailbox.into())
+            .collect();
+        if wish.taking == 0 && tokens > 0 {
+            wish.taking = u32::try_from(mailboxes.len()).unwrap_or(u32::MAX);
+            self.put_wish(row, wish.clone())?;
+        }
+        // The same question has the same name; another DS, or the next thousand, is another question.
+        let subject = (wish.take, (delivery.key, Bytes::from(mailboxes.concat())));
+        let request = TakeRequest {
+            request_id: hash("take", &subject).to_vec(),
+            lane: Some(lane()),
+            mailboxes,
+            payment: None,
+        };
+        Ok(Ask {
+            to: address(&delivery),
+            call: Call::Take(request),
+            asked: Asked::Take(wish.taken, batch.len() as u32),
+        })
+    }
+
+    /// Invites the next targets; what is dropped is stored first, so that a repeat drops the same.
+    fn ask_drop(
+        &mut self,
+        conversation: &ConversationRow,
+        intent: IntentId,
+        inviter: &UserId,
+        wish: &AddWish,
+    ) -> Result<Ask, Error> {
+        let log = conversation.log;
+        let range = (wish.invited, wish.targets);
+        let mut batch = self.batch(log, intent, range, limits::DROPS_PER_CALL)?;
+        let mut drops = Vec::new();
+        let mut delivery = None;
+        for (number, target) in (wish.invited..).zip(&mut batch) {
+            if self.seal_invitations(conversation, inviter, wish, target)? {
+                self.put_target(log, intent, number, target)?;
+            }
+            for device in target.devices.iter().filter(|device| !device.dropped) {
+                let to = delivery.get_or_insert_with(|| device.delivery.clone());
+                if *to == device.delivery && drops.len() < limits::DROPS_PER_CALL {
+                    drops.push(DropRequest {
+                        mailbox: device.mailbox.into(),
+                        ticket: device.ticket.to_vec(),
+                        envelope: device.envelope.to_vec(),
+                    });
+                }
+            }
+        }
+        let delivery = delivery.ok_or(StoreError::DamagedRow(Table::Targets.name()))?;
+        Ok(Ask {
+            to: address(&delivery),
+            call: Call::DropAll(DropAllRequest { drops }),
+            asked: Asked::Drop(wish.invited, batch.len() as u32),
+        })
     }
 
     /// Seals the invitations that are not sealed yet.
@@ -124,14 +282,11 @@ impl Step<'_> {
         &mut self,
         conversation: &ConversationRow,
         inviter: &UserId,
-        wish: &mut AddWish,
+        wish: &AddWish,
+        target: &mut Target,
     ) -> Result<bool, Error> {
         let mut sealed = false;
-        let shared_key = *wish.shared_key.0;
-        let devices = wish
-            .targets
-            .iter_mut()
-            .flat_map(|target| &mut target.devices);
+        let devices = target.devices.iter_mut();
         for device in devices.filter(|device| device.envelope.is_empty()) {
             let invitation = Invitation {
                 version: VERSION,
@@ -140,7 +295,7 @@ impl Step<'_> {
                 delivery_key: conversation.delivery.key,
                 delivery_pin: conversation.delivery.pin.clone(),
                 address: device.address,
-                shared_key,
+                shared_key: *wish.shared_key.0,
                 own_key: *device.own_key.0,
                 inviter: inviter.to_field(),
             };
@@ -158,12 +313,18 @@ impl Step<'_> {
         &mut self,
         log: LogId,
         intent: IntentId,
-        user: &UserId,
+        number: u32,
         answer: &LookUpResponse,
     ) -> Result<(), Error> {
         let Some((row, mut wish)) = self.add_wish(log, intent)? else {
             return Ok(());
         };
+        // Another process may have asked too, and have gone on with what it heard.
+        if wish.looked_up != number {
+            return Ok(());
+        }
+        let mut target = self.target(log, intent, number)?;
+        let user = &target.user;
         let account = self.account()?;
         let authority = account.authentication.key;
         let entry = match DirectoryEntry::read(answer, user, &authority, self.now / 1000) {
@@ -175,11 +336,10 @@ impl Step<'_> {
         if entry.devices.is_empty() {
             return self.settle(log, intent, Err(Error::NoPackage(user.clone())));
         }
-        let mut devices = Vec::new();
         for record in entry.devices {
             let mut address = PickupAddress([0; 32]);
             self.rng.fill_bytes(&mut address.0);
-            devices.push(TargetDevice {
+            target.devices.push(TargetDevice {
                 device: record.certificate.signature_key,
                 delivery: record.delivery,
                 mailbox: MailboxId(record.mailbox),
@@ -195,47 +355,47 @@ impl Step<'_> {
                 dropped: false,
             });
         }
-        // Another process may have asked too, and have gone on with what it heard.
-        let mut targets = wish.targets.iter_mut();
-        if let Some(target) = targets.find(|target| target.user == *user && !target.looked_up) {
-            target.looked_up = true;
-            target.authority = Some(authority);
-            target.devices = devices;
-        }
+        target.authority = Some(authority);
+        self.put_target(log, intent, number, &target)?;
+        wish.looked_up += 1;
         self.put_wish(row, wish)
     }
 
+    /// Packages of the targets from a number on, so many.
     pub(super) fn taken(
         &mut self,
         log: LogId,
         intent: IntentId,
-        answer: &TakeResponse,
+        (from, count): (u32, u32),
+        answer: TakeResponse,
     ) -> Result<(), Error> {
         let Some((row, mut wish)) = self.add_wish(log, intent)? else {
             return Ok(());
         };
+        if wish.taken != from {
+            return Ok(());
+        }
+        wish.taking = 0;
+        let taken = answer.taken.into_iter();
+        let taken: HashMap<Vec<u8>, Taken> =
+            taken.map(|taken| (taken.mailbox.clone(), taken)).collect();
         let now = self.now / 1000;
-        let mut failed = None;
-        for target in &mut wish.targets {
-            let Target {
-                user,
-                authority,
-                devices,
-                ..
-            } = target;
-            devices.retain_mut(|device| {
-                let taken = answer
-                    .taken
-                    .iter()
-                    .find(|taken| taken.mailbox == device.mailbox.0);
+        let (mut progress, mut whole) = (false, true);
+        for number in from..from.saturating_add(count).min(wish.targets) {
+            let mut target = self.target(log, intent, number)?;
+            let (user, authority) = (target.user.clone(), target.authority);
+            let mut failed = None;
+            target.devices.retain_mut(|device| {
+                let taken = taken.get(device.mailbox.0.as_slice());
                 let Some(taken) = taken.filter(|_| device.package.is_empty()) else {
                     return true;
                 };
+                progress = true;
                 // A device without a package cannot be added; others of the user can.
                 let Some(package) = &taken.package else {
                     return false;
                 };
-                match check_package(package, user, device, *authority, now) {
+                match check_package(package, &user, device, authority, now) {
                     Ok(plain) => {
                         device.package = plain.into();
                         device.ticket = taken.ticket.as_slice().into();
@@ -246,22 +406,18 @@ impl Step<'_> {
                 }
                 true
             });
-            if devices.is_empty() {
-                failed.get_or_insert(Error::NoPackage(user.clone()));
+            if target.devices.is_empty() {
+                failed.get_or_insert(Error::NoPackage(user));
             }
-        }
-        let progress = wish
-            .targets
-            .iter()
-            .flat_map(|target| &target.devices)
-            .any(|device| {
-                answer
-                    .taken
-                    .iter()
-                    .any(|taken| taken.mailbox == device.mailbox.0)
-            });
-        if let Some(error) = failed {
-            return self.settle(log, intent, Err(error));
+            if let Some(error) = failed {
+                return self.settle(log, intent, Err(error));
+            }
+            self.put_target(log, intent, number, &target)?;
+            let mut devices = target.devices.iter();
+            whole &= devices.all(|device| !device.package.is_empty());
+            if whole {
+                wish.taken = number + 1;
+            }
         }
         if !progress {
             // An answer about other mailboxes than were asked for.
@@ -274,74 +430,86 @@ impl Step<'_> {
         self.put_wish(row, wish)
     }
 
+    /// The targets from a number on, so many, were invited, or not.
     pub(super) fn dropped(
         &mut self,
         log: LogId,
         intent: IntentId,
-        address: PickupAddress,
+        (from, count): (u32, u32),
+        answer: &DropAllResponse,
     ) -> Result<(), Error> {
         let Some((row, mut wish)) = self.add_wish(log, intent)? else {
             return Ok(());
         };
-        let mut devices = wish
-            .targets
-            .iter_mut()
-            .flat_map(|target| &mut target.devices);
-        if let Some(device) = devices.find(|device| device.address == address) {
-            device.dropped = true;
+        if wish.invited != from {
+            return Ok(());
         }
-        self.put_wish(row, wish)
+        let (mut refusals, mut whole) = (answer.refusals.iter(), true);
+        let (mut later, mut delivery) = (None, None);
+        for number in from..from.saturating_add(count).min(wish.targets) {
+            let mut target = self.target(log, intent, number)?;
+            for device in target.devices.iter_mut().filter(|device| !device.dropped) {
+                // As they were asked for: those at one service.
+                let to = delivery.get_or_insert_with(|| device.delivery.clone());
+                if *to != device.delivery {
+                    continue;
+                }
+                let Some(refusal) = refusals.next() else {
+                    break;
+                };
+                match Refusal::from_bytes(refusal) {
+                    _ if refusal.is_empty() => device.dropped = true,
+                    Some(refusal) if refusal.is_temporary() => later = Some(refusal),
+                    Some(Refusal::NotFound) if target.replaces != Replaces::Nothing => {
+                        return self.waits_no_longer(log, intent, target.user);
+                    }
+                    Some(refusal) => return self.settle(log, intent, Err(refusal.into())),
+                    None => {
+                        let fault = Error::BadService(BadService::Answer);
+                        self.block(Task::Invite(log, intent), fault);
+                        return Ok(());
+                    }
+                }
+            }
+            self.put_target(log, intent, number, &target)?;
+            whole &= target.devices.iter().all(|device| device.dropped);
+            if whole {
+                wish.invited = number + 1;
+            }
+        }
+        let stuck = wish.invited == from && answer.refusals.is_empty();
+        self.put_wish(row, wish)?;
+        match later {
+            Some(refusal) => {
+                self.refused(Task::Invite(log, intent), Asked::Drop(from, count), refusal)
+            }
+            None if stuck => {
+                let fault = Error::BadService(BadService::Answer);
+                self.block(Task::Invite(log, intent), fault);
+                Ok(())
+            }
+            None => Ok(()),
+        }
     }
 
-    pub(super) fn invite_refused(
+    pub(super) fn look_up_refused(
         &mut self,
         log: LogId,
         intent: IntentId,
+        number: u32,
         refusal: Refusal,
     ) -> Result<(), Error> {
-        let Some((_, wish)) = self.add_wish(log, intent)? else {
+        if self.add_wish(log, intent)?.is_none() {
             return Ok(());
-        };
-        let knocked = |target: &&Target| target.replaces != Replaces::Nothing;
-        if let (Refusal::NotFound, Some(target)) = (&refusal, wish.targets.iter().find(knocked)) {
-            return self.waits_no_longer(log, intent, target.user.clone());
         }
-        let waiting = wish.targets.iter().find(|target| !target.looked_up);
-        let error = match (refusal, waiting) {
-            (Refusal::UnknownUser | Refusal::NameInvalid, Some(target)) => {
-                Error::UnknownUser(target.user.clone())
+        let error = match refusal {
+            Refusal::UnknownUser | Refusal::NameInvalid => {
+                Error::UnknownUser(self.target(log, intent, number)?.user)
             }
-            (refusal, _) => refusal.into(),
+            refusal => refusal.into(),
         };
         self.settle(log, intent, Err(error))
     }
-}
-
-/// Takes the packages that are missing, from one DS at a time.
-fn ask_take(wish: &AddWish) -> Option<Ask> {
-    let missing = || {
-        let devices = wish.targets.iter().flat_map(|target| &target.devices);
-        devices.filter(|device| device.package.is_empty())
-    };
-    let delivery = missing().next()?.delivery.clone();
-    let mailboxes: Vec<Vec<u8>> = missing()
-        .filter(|device| device.delivery == delivery)
-        .take(folkmoot_protocol::limits::MAILBOXES_PER_TAKE)
-        .map(|device| device.mailbox.into())
-        .collect();
-    // The same question has the same name; another DS, or the next thousand, is another question.
-    let subject = (wish.take, (delivery.key, Bytes::from(mailboxes.concat())));
-    let request = TakeRequest {
-        request_id: hash("take", &subject).to_vec(),
-        lane: Some(lane()),
-        mailboxes,
-        payment: None,
-    };
-    Some(Ask {
-        to: address(&delivery),
-        call: Call::Take(request),
-        asked: Asked::Take,
-    })
 }
 
 /// Opens and checks a KeyPackage: seal, signatures, what the shelf declares, whose it is. Returns it as

@@ -301,8 +301,8 @@ impl Step<'_> {
             dropped: false,
         };
         let target = Target {
+            version: Version,
             user: knock.user.clone(),
-            looked_up: true,
             authority: Some(knock.authority),
             replaces: if knock.only_device {
                 Replaces::User

@@ -5,22 +5,26 @@ use std::collections::BTreeSet;
 use folkmoot_credential::{
     AcceptedKeys, Committer, Committers, DeviceCredential, EXTENSION_TYPES, Policy, UserId,
 };
+use folkmoot_mls::error::Error as EngineError;
 use folkmoot_mls::extension::{ExtensionType, Extensions};
 use folkmoot_mls::framing::Sender;
 use folkmoot_mls::group::{CommitEffects, Group, Processed};
 use folkmoot_mls::leaf_node::LeafNode;
 use folkmoot_mls::proposal::Proposal;
 use folkmoot_mls::tree_math::LeafIndex;
+use folkmoot_mls::tree_pages::PageUpdate;
 use folkmoot_protocol::limits;
 use folkmoot_protocol::log::{Append, CommitDeclaration};
 
 use super::chain::Place;
 use super::committers::still_offered;
+use super::committing::{declared, interval_after};
 use super::contests::{Verdict, signer};
 use super::groups::{Held, context, derive_fence, member};
 use super::proposals::still_leaving;
 use super::reading::{Fault, Reader, group_message};
 use super::rows::{self, AttemptRow, CommitAttempt, ConversationRow, Leaver};
+use super::session::Task;
 use super::{Standing, Step};
 use crate::error::Error;
 use crate::history::{Change, Epoch, Update, What};
@@ -36,12 +40,11 @@ impl Step<'_> {
     ) -> Result<Result<(), Fault>, Error> {
         let key = rows::attempt_key(reader.row.log, place.id);
         let attempt: Option<AttemptRow> = rows::get(self.tx, Table::Attempts, &key)?;
-        match attempt {
-            Some(AttemptRow {
-                commit: Some(commit),
-                intent,
-                ..
-            }) => {
+        let commit: Option<CommitAttempt> = rows::get(self.tx, Table::Commits, &key)?;
+        match (attempt, commit) {
+            (Some(AttemptRow { intent, .. }), Some(commit)) => {
+                let mut adds = commit.effects.proposals.iter();
+                let adds = adds.any(|(_, proposal)| matches!(proposal, Proposal::Add(_)));
                 let cut = append.commit.as_ref().is_some_and(|commit| commit.cut);
                 let merged = self.merge(reader, &commit, place, cut)?;
                 if merged.is_ok() {
@@ -50,6 +53,15 @@ impl Step<'_> {
                         self.settle(reader.row.log, intent, Ok(()))?;
                     }
                     self.epoch_over(reader.row.log)?;
+                    // Those whom we add will fetch the pages.
+                    if adds
+                        && reader
+                            .held
+                            .as_ref()
+                            .is_some_and(|held| held.pages.is_paged())
+                    {
+                        self.wake.push(Task::Repair(reader.row.log));
+                    }
                 }
                 Ok(merged)
             }
@@ -89,8 +101,19 @@ impl Step<'_> {
             keys, past, group, ..
         } = held;
         let before = group.extensions().clone();
-        let mut held = self.load(&reader.row)?;
-        held.past = past;
+        let mut held = match self.session.pending.remove(&log) {
+            Some((entry, next)) if entry == place.id => Held {
+                changes: 0,
+                group: next.group,
+                keys: next.keys,
+                past,
+                pages: next.pages,
+            },
+            _ => Held {
+                past,
+                ..self.load(&reader.row)?
+            },
+        };
         self.door_after(&reader.row, &before, &mut held, &commit.effects)?;
         self.end_epoch(&mut reader.row, &mut held, keys, place, cut)?;
         self.enter(reader, held, &commit.next_fence.0, place)?;
@@ -111,6 +134,8 @@ impl Step<'_> {
             return Ok(Ok(()));
         };
         let declared = append.commit.as_ref();
+        // Ours lost, if there is one.
+        self.session.pending.remove(&reader.row.log);
         let mut ctx = context(place.time / 1000, self.rng);
         let processed = match group_message(&append.message) {
             Ok(message) => held.group.process(&mut held.keys, &message, &mut ctx),
@@ -130,8 +155,15 @@ impl Step<'_> {
             }) => {
                 let (fence, exported) = derive_fence(&mut keys)?;
                 changes.append(exported);
+                let update = held.pages.advance(&held.group, &group);
+                let update = update.map_err(EngineError::from)?;
+                changes.append(update.changes.clone());
                 let judged = check_declared(declared, &effects)
-                    .and_then(|declared| check_fence(declared, &fence.public().0))
+                    .and_then(|declared| {
+                        check_fence(declared, &fence.public().0)?;
+                        check_interval(declared, &held.group, &group)?;
+                        check_pages(declared, &update)
+                    })
                     .and_then(|()| check_effects(&effects))
                     .and_then(|()| check_rules(group.extensions()))
                     .and_then(|()| check_committers(declared, held.group.extensions(), &group));
@@ -153,6 +185,7 @@ impl Step<'_> {
                     group,
                     keys,
                     past: held.past,
+                    pages: update.pages,
                 };
                 let cut = declared.is_some_and(|declared| declared.cut);
                 let before = held.group.extensions();
@@ -312,13 +345,18 @@ impl Changed {
     /// `group` and `leaving` are those before the commit. `None` if its author has no name.
     fn of(group: &Group, effects: &CommitEffects, leaving: &[Leaver]) -> Option<Self> {
         let user = |node: &LeafNode| Some(DeviceCredential::read(&node.credential).ok()?.user);
-        let wanted = |leaf: LeafIndex| {
-            leaving.iter().any(|leaver| leaver.leaf == leaf)
-                || effects.proposals.iter().any(|(sender, proposal)| {
-                    matches!(proposal, Proposal::Remove(remove)
-                        if *sender == Sender::Member(leaf) && remove.removed == leaf)
-                })
-        };
+        let own = effects
+            .proposals
+            .iter()
+            .filter_map(|(sender, proposal)| match proposal {
+                Proposal::Remove(remove) if *sender == Sender::Member(remove.removed) => {
+                    Some(remove.removed)
+                }
+                _ => None,
+            });
+        let leavers = leaving.iter().map(|leaver| leaver.leaf);
+        let wanted: std::collections::BTreeSet<LeafIndex> = own.chain(leavers).collect();
+        let wanted = |leaf: LeafIndex| wanted.contains(&leaf);
         let gone = |left: bool| {
             let gone = effects.removed.iter();
             gone.filter(move |(leaf, _)| wanted(*leaf) == left)
@@ -341,13 +379,8 @@ impl Changed {
 }
 
 fn unique(users: impl Iterator<Item = UserId>) -> Vec<UserId> {
-    let mut found = Vec::new();
-    for user in users {
-        if !found.contains(&user) {
-            found.push(user);
-        }
-    }
-    found
+    let mut seen = std::collections::BTreeSet::new();
+    users.filter(|user| seen.insert(user.to_string())).collect()
 }
 
 /// Compares what a commit declares with what it does.
@@ -362,8 +395,6 @@ fn check_declared<'d>(
         Err("it removes somebody and is no cut".into())
     } else if declared.contest && !effects.added.is_empty() {
         Err("it adds somebody beside another commit".into())
-    } else if !declared.pages.is_empty() {
-        Err("it declares tree pages where there are none".into())
     } else {
         Ok(declared)
     }
@@ -408,6 +439,36 @@ fn check_committers(
         Ok(())
     } else {
         Err("somebody is named as a committer who is no member or did not offer it".into())
+    }
+}
+
+/// Whether a commit asks for the pause between commits that the group's size calls for. A contest leaves
+/// it as it is.
+fn check_interval(
+    declared: &CommitDeclaration,
+    before: &Group,
+    after: &Group,
+) -> Result<(), String> {
+    let due = match declared.contest {
+        true => None,
+        false => interval_after(before, after),
+    };
+    if declared.commit_interval == due {
+        Ok(())
+    } else {
+        Err("it asks for another pause between commits than the group's size".into())
+    }
+}
+
+/// Compares the tree pages that a commit declares with those that every member computes. Who is removed
+/// cannot.
+fn check_pages(declaration: &CommitDeclaration, update: &PageUpdate) -> Result<(), String> {
+    let written = declared(update.written.iter().map(|page| &page.address));
+    let replaced = declared(&update.replaced);
+    if (&declaration.pages, &declaration.replaced) == (&written, &replaced) {
+        Ok(())
+    } else {
+        Err("its declared tree pages are not those of its tree".into())
     }
 }
 

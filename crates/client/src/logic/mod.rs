@@ -26,8 +26,10 @@ mod joining;
 mod knocking;
 mod mailbox;
 mod merging;
+mod offering;
 mod opening;
 mod outbox;
+mod pages;
 mod past;
 mod proposals;
 mod reading;
@@ -265,6 +267,20 @@ pub enum Pause {
     Stream,
 }
 
+/// What takes long when many are added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Doing {
+    /// Users are looked up.
+    LookingUp,
+    /// Their key packages are taken.
+    Taking,
+    /// They are invited.
+    Inviting,
+    /// The commit goes up.
+    Uploading,
+}
+
 /// Something to tell the user.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
@@ -285,6 +301,17 @@ pub enum Event {
         intent: IntentId,
         /// Why.
         error: Error,
+    },
+    /// Something that takes long is so far.
+    Progress {
+        /// Which wish it is for.
+        intent: IntentId,
+        /// What is being done.
+        doing: Doing,
+        /// How much of it.
+        done: usize,
+        /// How much there is.
+        of: usize,
     },
     /// Something has to wait. It is kept.
     Blocked {
@@ -424,12 +451,16 @@ impl Step<'_> {
             Input::Part { id, answer } => self.part(id, answer)?,
             Input::Unanswered { id, error } => match self.session.answered(id) {
                 Some((Task::Follow(log), _)) => self.follow_broken(log, error),
-                Some((Task::Join(address), Asked::PickUp { elsewhere: true })) => {
+                Some((Task::Join(address), Asked::PickUp { elsewhere: true } | Asked::Pages)) => {
+                    self.session.joining.remove(&address);
                     self.join_later(address)?;
                 }
                 Some((Task::Tokens, _)) => {
                     self.session.set(Task::Tokens, State::Blocked);
                     self.wake.push(Task::Mailbox);
+                }
+                Some((Task::Repair(log), _)) => {
+                    self.session.repairs.remove(&log);
                 }
                 Some((task, _)) => self.block(task, error.into()),
                 None => {}
@@ -510,6 +541,7 @@ impl Step<'_> {
             Task::Conversation(log) => self.advance_conversation(log)?,
             Task::Follow(log) => self.advance_follow(log)?,
             Task::Invite(log, intent) => self.advance_invite(log, intent)?,
+            Task::Repair(log) => self.advance_repair(log)?,
             Task::Join(address) => self.advance_join(address)?,
             Task::Door(mailbox) => self.advance_door(mailbox)?,
         };
@@ -587,20 +619,41 @@ impl Step<'_> {
             (Task::Conversation(log), Asked::Candidates(after), Answer::Candidates(answer)) => {
                 self.listed(log, after, &answer)
             }
+            (Task::Conversation(log), Asked::Append(entry), Answer::AppendStaged(receipt)) => {
+                self.session.uploads.remove(&log);
+                self.appended(log, entry, &receipt)
+            }
+            (Task::Conversation(log), Asked::Stage(entry), Answer::Stage(answer)) => {
+                self.staged(log, entry, &answer)
+            }
+            (Task::Conversation(log), Asked::Upload(entry, number), Answer::Upload(_)) => {
+                self.uploaded(log, entry, number);
+                Ok(())
+            }
+            (Task::Join(address), Asked::Pages, Answer::Pages(answer)) => {
+                self.pages_arrived(address, &answer)
+            }
+            (Task::Repair(log), Asked::Repair(false), Answer::Pages(answer)) => {
+                self.pages_missing(log, &answer)
+            }
+            (Task::Repair(log), Asked::Repair(true), Answer::PutPages(_)) => {
+                self.pages_put(log);
+                Ok(())
+            }
             (Task::Conversation(log), Asked::Read(cursor), Answer::Read(answer)) => {
                 self.read(task, log, cursor, &answer)
             }
             (Task::Follow(log), Asked::Follow(cursor), Answer::Read(answer)) => {
                 self.follow_ended(log, cursor, &answer)
             }
-            (Task::Invite(log, intent), Asked::LookUp(user), Answer::LookUp(answer)) => {
-                self.looked_up(log, intent, &user, &answer)
+            (Task::Invite(log, intent), Asked::LookUp(number), Answer::LookUp(answer)) => {
+                self.looked_up(log, intent, number, &answer)
             }
-            (Task::Invite(log, intent), Asked::Take, Answer::Take(answer)) => {
-                self.taken(log, intent, &answer)
+            (Task::Invite(log, intent), Asked::Take(from, count), Answer::Take(answer)) => {
+                self.taken(log, intent, (from, count), answer)
             }
-            (Task::Invite(log, intent), Asked::Drop(address), Answer::Drop(_)) => {
-                self.dropped(log, intent, address)
+            (Task::Invite(log, intent), Asked::Drop(from, count), Answer::DropAll(answer)) => {
+                self.dropped(log, intent, (from, count), &answer)
             }
             (Task::Join(address), Asked::PickUp { .. }, Answer::PickUp(answer)) => {
                 self.picked_up(address, &answer)
@@ -634,11 +687,27 @@ impl Step<'_> {
         match (task, asked) {
             (_, Asked::Register) => self.register_refused(refusal),
             (_, Asked::Stock(references)) => self.stock_refused(&references, refusal),
-            (Task::Conversation(log), Asked::Append(entry)) => {
+            (Task::Conversation(log), Asked::Append(entry) | Asked::Stage(entry)) => {
+                self.session.uploads.remove(&log);
                 self.append_refused(log, entry, refusal)
             }
-            (Task::Invite(log, intent), Asked::LookUp(_) | Asked::Take | Asked::Drop(_)) => {
-                self.invite_refused(log, intent, refusal)
+            (Task::Conversation(log), Asked::Upload(..)) => {
+                self.upload_refused(log, &refusal);
+                Ok(())
+            }
+            (Task::Invite(log, intent), Asked::LookUp(number)) => {
+                self.look_up_refused(log, intent, number, refusal)
+            }
+            (Task::Invite(log, intent), Asked::Take(..) | Asked::Drop(..)) => {
+                self.settle(log, intent, Err(refusal.into()))
+            }
+            (Task::Join(address), Asked::Pages) => {
+                self.session.joining.remove(&address);
+                self.join_later(address)
+            }
+            (Task::Repair(log), _) => {
+                self.session.repairs.remove(&log);
+                Ok(())
             }
             (Task::Join(address), Asked::PickUp { .. }) => self.pick_up_refused(address, refusal),
             (Task::Door(mailbox), asked) => self.door_refused(mailbox, &asked, refusal),

@@ -5,6 +5,7 @@ use folkmoot_mls::code_point::ProtocolVersion;
 use folkmoot_mls::codec::Encode;
 use folkmoot_mls::extension::{Extensions, RequiredCapabilities};
 use folkmoot_mls::group::{Group, GroupParameters};
+use folkmoot_mls::tree_pages::TreePages;
 use folkmoot_protocol::VERSION;
 use folkmoot_protocol::call::Call;
 use folkmoot_protocol::delivery::{OpenRequest, Receipt};
@@ -60,6 +61,8 @@ impl Step<'_> {
         let (group, mut keys, mut changes) = (created.group, created.keys, created.changes);
         let (fence, exported) = derive_fence(&mut keys)?;
         changes.append(exported);
+        let begun = TreePages::begin(&group);
+        changes.append(begun.changes);
         self.apply(log, &changes)?;
         self.put_fence(log, 0, &fence)?;
         let open = Open {
@@ -100,6 +103,7 @@ impl Step<'_> {
                 group,
                 keys,
                 past: Default::default(),
+                pages: begun.pages,
             },
         )?;
         self.session.own.insert(intent);

@@ -127,6 +127,8 @@ impl Step<'_> {
     ) -> Result<(), Error> {
         self.tx
             .delete(Table::Outbox, &rows::outbox_key(log, intent))?;
+        self.tx
+            .delete_prefix(Table::Targets, &rows::outbox_key(log, intent))?;
         if result.is_err() {
             self.forget_answer(log, intent)?;
         }
@@ -252,9 +254,7 @@ impl OutboxRow {
     /// Whether nothing has to come before the entry.
     fn is_ready(&self) -> bool {
         match &self.wish {
-            Wish::Add(wish) => wish.targets.iter().all(|target| {
-                target.looked_up && target.devices.iter().all(|device| device.dropped)
-            }),
+            Wish::Add(wish) => wish.is_ready(),
             _ => true,
         }
     }

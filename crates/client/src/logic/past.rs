@@ -2,11 +2,9 @@
 //! before a cut. Their message keys stay that long, and their fence keys, since what was encrypted
 //! under them may still be offered. Time is the DS's: that of entries and heads.
 
-use folkmoot_mls::codec::Decode;
 use folkmoot_mls::message_keys::MessageKeys;
 use folkmoot_protocol::ids::{EntryId, LogId};
 use folkmoot_protocol::limits;
-use folkmoot_protocol::log::Append;
 
 use super::chain::Place;
 use super::groups::Held;
@@ -103,10 +101,7 @@ impl Step<'_> {
     /// A commit was read: everything else that was offered after its parent has lost, and is made
     /// again. Messages have not: they may still be taken, or may have been.
     pub(super) fn epoch_over(&mut self, log: LogId) -> Result<(), Error> {
-        self.drop_attempts(log, |attempt| {
-            Append::from_bytes(&attempt.append)
-                .map_or(true, |append| append.content_type != APPLICATION)
-        })
+        self.drop_attempts(log, |attempt| attempt.content_type != APPLICATION)
     }
 
     /// Drops attempts that the log will not take any more. Their intents are tried anew.
@@ -117,7 +112,9 @@ impl Step<'_> {
     ) -> Result<(), Error> {
         let attempts: Vec<(_, AttemptRow)> = rows::scan(self.tx, Table::Attempts, log.as_ref())?;
         for (key, _) in attempts.iter().filter(|(_, attempt)| drop(attempt)) {
-            self.tx.delete(Table::Attempts, key)?;
+            if let Some(entry) = key.get(log.0.len()..).and_then(EntryId::read) {
+                self.drop_attempt(log, entry)?;
+            }
         }
         for mut row in self.outbox(log)? {
             let kept = match row.attempt {

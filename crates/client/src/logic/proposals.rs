@@ -27,8 +27,9 @@ use folkmoot_protocol::keys::hash;
 use folkmoot_protocol::log::Append;
 
 use super::groups::context;
+use super::offering::Parts;
 use super::outbox::Built;
-use super::rows::{self, AttemptRow, ConversationRow, LeaveWish, Leaver, OutboxRow, Wish};
+use super::rows::{self, ConversationRow, LeaveWish, Leaver, OutboxRow, Wish};
 use super::{Output, PROPOSAL, Pause, Standing, Step};
 use crate::error::Error;
 use crate::history::{Update, What};
@@ -213,18 +214,7 @@ impl Step<'_> {
             commit: None,
             message: proposed.message.to_bytes().into(),
         };
-        let entry = append.id();
-        let attempt = AttemptRow {
-            version: Version,
-            intent: next.intent,
-            parent: row.tip,
-            append: append.to_bytes().into(),
-            shared_part: Default::default(),
-            own_parts: Vec::new(),
-            commit: None,
-        };
-        let key = rows::attempt_key(row.log, entry);
-        rows::put(self.tx, Table::Attempts, &key, &attempt)?;
+        let entry = self.offer(&row, next.intent, &append, Parts::default())?;
         self.keep(&mut row, held)?;
         Ok(Built::Attempt(entry))
     }

@@ -15,6 +15,7 @@ use folkmoot_protocol::proof::Method;
 use super::chain::Place;
 use super::contests::Verdict;
 use super::groups::Held;
+use super::offering::GROUP_TABLES;
 use super::rows::{self, ConversationRow, Wish};
 use super::session::{Asked, Cursor, Task};
 use super::wishes::stopped;
@@ -175,12 +176,8 @@ impl Step<'_> {
         let log = row.log;
         self.hang_up(Task::Follow(log));
         self.session.held.remove(&log);
-        for table in [
-            Table::Records,
-            Table::Fences,
-            Table::Attempts,
-            Table::CommitterKeys,
-        ] {
+        self.session.pending.remove(&log);
+        for table in GROUP_TABLES {
             self.tx.delete_prefix(table, log.as_ref())?;
         }
         self.forget_doors(log)?;

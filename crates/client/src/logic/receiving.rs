@@ -34,7 +34,7 @@ impl Step<'_> {
         let log = reader.row.log;
         let key = rows::attempt_key(log, place.id);
         if let Some(attempt) = rows::get::<AttemptRow>(self.tx, Table::Attempts, &key)? {
-            self.tx.delete(Table::Attempts, &key)?;
+            self.drop_attempt(log, place.id)?;
             let key = rows::outbox_key(log, attempt.intent);
             let row: Option<OutboxRow> = rows::get(self.tx, Table::Outbox, &key)?;
             if let Some(OutboxRow {

@@ -392,7 +392,18 @@ tls_struct! {
 tls_struct! {
     #[derive(Clone)]
     pub(crate) struct AddWish {
-        pub targets: Vec<Target>,
+        /// How many users; each has a row, see [`target_key`].
+        pub targets: u32,
+        /// Whether it is known that none of them was a member.
+        pub checked: bool,
+        /// Of how many, the first ones, the directory has told.
+        pub looked_up: u32,
+        /// Of how many, the first ones, the packages are here.
+        pub taken: u32,
+        /// How many mailboxes are taken from at this time; 0: none.
+        pub taking: u32,
+        /// How many, the first ones, are invited.
+        pub invited: u32,
         /// Opens the shared part of the Welcome.
         pub shared_key: Key,
         /// Names our `Take`: a repeat gets the same answer.
@@ -400,13 +411,19 @@ tls_struct! {
     }
 }
 
+impl AddWish {
+    /// Whether everybody is invited, so that the commit may be made.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.invited >= self.targets
+    }
+}
+
 tls_struct! {
     /// A user to be added.
     #[derive(Clone)]
     pub(crate) struct Target {
+        pub version: Version,
         pub user: UserId,
-        /// Whether the directory has answered.
-        pub looked_up: bool,
         /// The AS that vouches for the user.
         pub authority: Option<PublicKey>,
         /// Whether what the group has of the user goes.
@@ -457,12 +474,12 @@ tls_struct! {
         pub version: Version,
         pub intent: IntentId,
         pub parent: EntryId,
-        /// The encoded [`Append`](folkmoot_protocol::log::Append).
-        pub append: Bytes,
-        pub shared_part: Bytes,
-        pub own_parts: Vec<Bytes>,
-        /// What a commit makes of the group.
-        pub commit: Option<CommitAttempt>,
+        /// As the [`Append`](folkmoot_protocol::log::Append) has it.
+        pub content_type: u8,
+        /// The encoded request; empty if it goes up in chunks.
+        pub request: Bytes,
+        /// Which chunks it goes up in, encoded: a [`Stage`](folkmoot_protocol::log::Stage).
+        pub stage: Bytes,
     }
 }
 
@@ -470,6 +487,7 @@ tls_struct! {
     /// What follows if the commit is the one that the log takes.
     #[derive(Clone)]
     pub(crate) struct CommitAttempt {
+        pub version: Version,
         pub changes: Changes,
         pub next_fence: Seed,
         /// What it does: to be judged again by the time of the entry, and shown.
@@ -608,6 +626,14 @@ pub(crate) fn fence_key(log: LogId, epoch: u64) -> Vec<u8> {
 
 pub(crate) fn outbox_key(log: LogId, intent: IntentId) -> Vec<u8> {
     (log, intent).to_bytes()
+}
+
+pub(crate) fn target_key(log: LogId, intent: IntentId, number: u32) -> Vec<u8> {
+    (log, (intent, number)).to_bytes()
+}
+
+pub(crate) fn chunk_key(log: LogId, entry: EntryId, number: u32) -> Vec<u8> {
+    (log, (entry, number)).to_bytes()
 }
 
 pub(crate) fn attempt_key(log: LogId, entry: EntryId) -> Vec<u8> {

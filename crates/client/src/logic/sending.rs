@@ -1,6 +1,5 @@
 //! Messages, from the outbox to an entry that can be offered.
 
-use folkmoot_credential::Version;
 use folkmoot_mls::codec::Encode;
 use folkmoot_mls::error::Error as EngineError;
 use folkmoot_mls::message::MlsMessage;
@@ -8,11 +7,11 @@ use folkmoot_protocol::VERSION;
 use folkmoot_protocol::log::Append;
 use folkmoot_protocol::plaintext::{Plaintext, Position};
 
+use super::offering::Parts;
 use super::outbox::Built;
-use super::rows::{self, AttemptRow, ConversationRow, SendWish};
+use super::rows::{ConversationRow, SendWish};
 use super::{APPLICATION, IntentId, Step};
 use crate::error::Error;
-use crate::store::Table;
 
 impl Step<'_> {
     /// Encrypts a message under the current epoch. The key that it uses up, and the entry, are stored
@@ -58,22 +57,7 @@ impl Step<'_> {
             commit: None,
             message: MlsMessage::PrivateMessage(message).to_bytes().into(),
         };
-        let entry = append.id();
-        let attempt = AttemptRow {
-            version: Version,
-            intent,
-            parent: row.tip,
-            append: append.to_bytes().into(),
-            shared_part: Default::default(),
-            own_parts: Vec::new(),
-            commit: None,
-        };
-        rows::put(
-            self.tx,
-            Table::Attempts,
-            &rows::attempt_key(row.log, entry),
-            &attempt,
-        )?;
+        let entry = self.offer(&row, intent, &append, Parts::default())?;
         self.keep(&mut row, held)?;
         Ok(Built::Attempt(entry))
     }

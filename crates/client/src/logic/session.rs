@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use folkmoot_credential::UserId;
 use folkmoot_mls::codec::Bytes;
 use folkmoot_protocol::Refusal;
 use folkmoot_protocol::ids::{EntryId, LogId, MailboxId, PickupAddress};
 
-use super::groups::Held;
+use super::groups::{Held, Next};
+use super::joining::Joining;
+use super::pages::Repair;
 use super::tokens::Paid;
 use super::{CallId, IntentId};
 
@@ -30,6 +31,8 @@ pub(super) enum Task {
     Follow(LogId),
     /// What comes before the commit that adds somebody.
     Invite(LogId, IntentId),
+    /// Looking after the tree pages of a conversation.
+    Repair(LogId),
     /// Waiting for a Welcome.
     Join(PickupAddress),
     /// A door, of a group's or for an answer to us.
@@ -53,12 +56,23 @@ pub(super) enum Asked {
     Acknowledge(u64),
     Open,
     Append(EntryId),
+    Stage(EntryId),
+    /// A chunk, by its number.
+    Upload(EntryId, u32),
+    Pages,
+    /// Whether it puts pages back that are missing, or looks for them.
+    Repair(bool),
     Read(Cursor),
     /// The commits after the tip, from this number on.
     Candidates(u32),
     /// A read whose answer comes in parts and has no end of its own.
     Follow(Cursor),
-    LookUp(UserId),
+    /// The target of this number.
+    LookUp(u32),
+    /// From the target of this number on, so many.
+    Take(u32, u32),
+    /// From the target of this number on, so many.
+    Drop(u32, u32),
     CreateDoor,
     /// After which envelope.
     CollectDoor(u64),
@@ -66,8 +80,6 @@ pub(super) enum Asked {
     CloseDoor,
     /// A knock.
     Knock,
-    Take,
-    Drop(PickupAddress),
     /// Whether at another service than our own.
     PickUp {
         elsewhere: bool,
@@ -141,6 +153,8 @@ pub(super) struct Marks {
     pub held_back: BTreeSet<IntentId>,
     /// Intents that this process began, and will hear of.
     pub own: BTreeSet<IntentId>,
+    /// Attempts that go up in chunks, and which of these the DS has not.
+    pub uploads: BTreeMap<LogId, (EntryId, BTreeSet<u32>)>,
     pub collect: bool,
     /// Doors that are to be looked at.
     pub collect_doors: BTreeSet<MailboxId>,
@@ -154,6 +168,12 @@ pub(super) struct Marks {
 pub(super) struct Session {
     marks: Marks,
     pub held: HashMap<LogId, Held>,
+    /// What our own commits make of groups, so that it is not loaded when they are merged.
+    pub pending: HashMap<LogId, (EntryId, Next)>,
+    /// Groups that are joined by the pages of their trees.
+    pub joining: HashMap<PickupAddress, Joining>,
+    /// Conversations whose tree pages are looked after.
+    pub repairs: HashMap<LogId, Repair>,
 }
 
 impl std::ops::Deref for Session {
@@ -180,6 +200,9 @@ impl Session {
         self.marks = before;
         self.marks.next_call = next_call;
         self.held.clear();
+        self.pending.clear();
+        self.joining.clear();
+        self.repairs.clear();
     }
 
     pub(super) fn ask(&mut self, task: Task, asked: Asked) -> CallId {

@@ -24,8 +24,9 @@ use crate::error::Error;
 use crate::store::{StoreError, Table};
 use crate::transport::ServiceAddress;
 
-/// Batches whose tokens are kept at most; beyond, the oldest go.
-const BATCHES_KEPT: usize = 4;
+/// Batches whose tokens are kept at most; beyond, the oldest go. After so many days there are enough to
+/// add 5,000 devices at once.
+const BATCHES_KEPT: usize = 8;
 
 /// Milliseconds after which a draw that failed for good is tried anew.
 const ANEW_MS: u64 = 3600 * 1000;
@@ -214,6 +215,16 @@ impl Step<'_> {
             self.tx.delete(Table::Tokens, &key)?;
         }
         Ok(rows)
+    }
+
+    /// Tokens for a purpose that are bound to no request yet.
+    pub(super) fn unspent(
+        &mut self,
+        delivery: &PublicKey,
+        purpose: TokenPurpose,
+    ) -> Result<usize, Error> {
+        let rows = self.in_stock(delivery, purpose)?;
+        Ok(rows.iter().filter(|(_, row)| row.paying.is_none()).count())
     }
 
     /// Gives tokens for a call that costs any, if there are enough: whether they are wanted, the

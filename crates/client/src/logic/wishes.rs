@@ -118,8 +118,8 @@ impl Step<'_> {
 
     pub(super) fn put_add(&mut self, log: LogId, users: Vec<UserId>) -> Result<(), Error> {
         let target = |user| Target {
+            version: Version,
             user,
-            looked_up: false,
             authority: None,
             replaces: Replaces::Nothing,
             devices: Vec::new(),
@@ -128,23 +128,35 @@ impl Step<'_> {
         self.put_targets(log, targets).map(drop)
     }
 
-    /// Makes a wish of adding those.
+    /// Makes a wish of adding those. Of whom the devices are known, the packages are.
     pub(super) fn put_targets(
         &mut self,
         log: LogId,
-        targets: Vec<Target>,
+        all: Vec<Target>,
     ) -> Result<IntentId, Error> {
         let shared_key = Key::generate(self.rng);
         let mut take = [0; 32];
         self.rng.fill_bytes(&mut take);
+        let targets = u32::try_from(all.len()).unwrap_or(u32::MAX);
+        let known = all.iter().take_while(|target| !target.devices.is_empty());
+        let known = u32::try_from(known.count()).unwrap_or(u32::MAX);
         let intent = self.wish(
             log,
             Wish::Add(AddWish {
                 targets,
+                checked: false,
+                looked_up: known,
+                taken: known,
+                taking: 0,
+                invited: 0,
                 shared_key,
                 take,
             }),
         )?;
+        for (number, target) in (0..targets).zip(&all) {
+            let key = rows::target_key(log, intent, number);
+            rows::put(self.tx, Table::Targets, &key, target)?;
+        }
         self.wake.push(Task::Invite(log, intent));
         Ok(intent)
     }
@@ -152,7 +164,7 @@ impl Step<'_> {
     /// The users that somebody typed.
     pub(super) fn users(&self, names: &[String]) -> Result<Vec<UserId>, Error> {
         let account = self.account()?;
-        let mut users = Vec::new();
+        let (mut users, mut seen) = (Vec::new(), std::collections::BTreeSet::new());
         for name in names {
             let user = UserId::parse_in(name, &account.user.domain)?;
             if user == account.user {
@@ -161,7 +173,7 @@ impl Step<'_> {
             if user.domain != account.user.domain {
                 return Err(Error::OtherDomain(user));
             }
-            if !users.contains(&user) {
+            if seen.insert(user.to_string()) {
                 users.push(user);
             }
         }

@@ -60,8 +60,14 @@ tables! {
     CommitterKeys = "committer_keys", true;
     /// Intents until they are settled, by number.
     Outbox = "outbox", true;
+    /// Whom an intent adds: log id, intent, then a number.
+    Targets = "targets", true;
     /// What was offered to a log: log id, then entry id.
     Attempts = "attempts", true;
+    /// What a commit that was offered makes of the group: log id, then entry id.
+    Commits = "commits", true;
+    /// Chunks of what is offered to a log and is too large for one call: log id, entry id, then a number.
+    Chunks = "chunks", false;
     /// Invitations until they are used, by pickup address.
     Invitations = "invitations", true;
     /// Doors: those of our groups' links, and those at which we wait for an answer, by mailbox.

@@ -14,7 +14,7 @@ use super::{Row, Store, StoreError, Table, Transaction, prefix_end};
 use crate::key::StoreKey;
 
 /// The format of the file; kept in SQLite's `user_version`.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// SQLite lets a second thread in before SQLCipher is ready for the first: so the first connection of
 /// the process is opened alone.

@@ -115,7 +115,7 @@ impl Grpc {
     ) -> Result<tonic::client::Grpc<Channel>, TransportError> {
         let channel = self.channel(to, call.purpose()).await?;
         let mut client = tonic::client::Grpc::new(channel)
-            .max_decoding_message_size(limits::REQUEST)
+            .max_decoding_message_size(limits::ANSWER)
             .max_encoding_message_size(limits::REQUEST);
         client
             .ready()

@@ -51,6 +51,21 @@ pub trait Transport: Send + Sync {
     }
 }
 
+/// Shared by several clients of one process.
+impl<T: Transport> Transport for std::sync::Arc<T> {
+    async fn call(&self, to: &ServiceAddress, call: Call) -> Result<Answer, TransportError> {
+        T::call(self, to, call).await
+    }
+
+    async fn stream(
+        &self,
+        to: &ServiceAddress,
+        call: Call,
+    ) -> Result<Box<dyn Parts>, TransportError> {
+        T::stream(self, to, call).await
+    }
+}
+
 /// The parts of an answer. Whoever drops this gives the call up.
 pub trait Parts: Send {
     /// The next part; `None` after the last one.

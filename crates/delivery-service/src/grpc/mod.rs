@@ -242,7 +242,7 @@ server! {
         candidates: Candidates(CandidatesRequest) -> CandidatesResponse;
         stage: Stage(StageRequest) -> StageResponse;
         upload: Upload(UploadRequest) -> UploadResponse;
-        append_staged: AppendStaged(AppendStagedRequest) -> Receipt;
+        append_staged: AppendStaged(AppendStagedRequest) -> Receipt, costs one;
         pages: Pages(PagesRequest) -> PagesResponse;
         put_pages: PutPages(PutPagesRequest) -> PutPagesResponse;
         nonce: LogNonce(NonceRequest) -> NonceResponse;

@@ -305,9 +305,12 @@ impl Checked {
         self.0.append.log
     }
 
-    /// Bytes that it takes in the store.
-    pub(crate) fn weight(&self) -> u64 {
-        self.0.weight()
+    /// Bytes that came with it, but for what was counted when it was staged.
+    pub(crate) fn uncounted(&self) -> u64 {
+        match self.0.is_staged() {
+            true => 0,
+            false => self.0.weight(),
+        }
     }
 
     /// Whether it is a message of a past epoch that is still taken: one that ended at most five

@@ -83,11 +83,22 @@ impl Parsed {
         })
     }
 
-    /// It came by a stage.
+    /// It came by a stage, and is paid for by what came with the stage's name.
     #[must_use]
-    pub(crate) fn staged(mut self, stage: StageRecord) -> Self {
+    pub(crate) fn staged(
+        mut self,
+        stage: StageRecord,
+        price: Price,
+        payment: Option<Payment>,
+    ) -> Self {
         self.staged = Some(stage);
+        self.paid = self.paid.map(|_| (price, payment));
         self
+    }
+
+    /// Whether it came by a stage: its bytes are counted then.
+    pub(super) fn is_staged(&self) -> bool {
+        self.staged.is_some()
     }
 
     /// The log that it is for.

@@ -182,6 +182,36 @@ impl Upload {
     }
 }
 
+impl Upload {
+    pub(crate) fn log(&self) -> LogId {
+        self.log
+    }
+
+    /// Bytes.
+    pub(crate) fn length(&self) -> usize {
+        self.chunk.len()
+    }
+
+    /// Whether the chunk belongs to a stage and is not there yet.
+    ///
+    /// # Errors
+    /// `NotFound` for a stage that was not opened, or is over; `Malformed` for a chunk that is not
+    /// the one that belongs there.
+    pub(crate) fn is_awaited(
+        &self,
+        stage: Option<&StageRecord>,
+        now: u64,
+    ) -> Result<bool, Refusal> {
+        let stage = stage.filter(|stage| stage.is_good(now) && stage.named.is_none());
+        let stage = stage.ok_or(Refusal::NotFound)?;
+        let length = stage.stage.chunk_length(self.number);
+        ensure(length == Some(self.chunk.len()), "number")?;
+        let declared = stage.stage.chunks.get(self.number);
+        ensure(declared == Some(&self.hash), "chunk")?;
+        Ok(stage.present.get(self.number) == Some(&0))
+    }
+}
+
 impl Request for Upload {
     type View = Option<StageRecord>;
     type Outcome = UploadResponse;
@@ -190,19 +220,14 @@ impl Request for Upload {
         get(records, self.log, &self.stage.0)
     }
 
-    /// `NotFound` for a stage that was not opened, or is over; `Malformed` for a chunk that is not the
-    /// one that belongs there.
     fn decide(&self, view: Self::View, now: u64) -> Result<Decision<UploadResponse>, Denial> {
-        let stage = view.filter(|stage| stage.is_good(now) && stage.named.is_none());
-        let stage = stage.ok_or(Refusal::NotFound)?;
-        let length = stage.stage.chunk_length(self.number);
-        ensure(length == Some(self.chunk.len()), "number")?;
-        let declared = stage.stage.chunks.get(self.number);
-        ensure(declared == Some(&self.hash), "chunk")?;
+        if !self.is_awaited(view.as_ref(), now)? {
+            return Ok(Decision::unchanged(UploadResponse {}));
+        }
+        let stage = view.ok_or(Refusal::NotFound)?;
         let mut fuller = stage.clone();
-        match fuller.present.get_mut(self.number) {
-            Some(present) if *present == 0 => *present = 1,
-            _ => return Ok(Decision::unchanged(UploadResponse {})),
+        if let Some(present) = fuller.present.get_mut(self.number) {
+            *present = 1;
         }
         let mut change = Change::of(self.log);
         change.require(&self.stage.0, Some(&stage));

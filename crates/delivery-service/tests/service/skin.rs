@@ -39,8 +39,8 @@ fn refusal(status: tonic::Status) -> Refusal {
 #[tokio::test]
 async fn calls_streams_and_refusals_pass() {
     let mut logs = LogsClient::new(routes(Rate::default()))
-        .max_decoding_message_size(limits::REQUEST)
-        .max_encoding_message_size(limits::REQUEST);
+        .max_decoding_message_size(limits::ANSWER)
+        .max_encoding_message_size(limits::ANSWER);
     let mut rng = ChaCha20Rng::from_seed([4; 32]);
     let fence = folkmoot_protocol::keys::SigningKey::generate(&mut rng);
     let mut group = Group::new(LogId([1; 32]), fence);

@@ -81,6 +81,7 @@ fn append<S: Store>(world: &mut World<S>, group: &Group, id: StageId) -> Result<
     let request = AppendStagedRequest {
         log: group.log.into(),
         stage: id.into(),
+        payment: None,
     };
     match world.ask(Call::AppendStaged(request))? {
         Answer::AppendStaged(receipt) => Ok(verified(&receipt)),

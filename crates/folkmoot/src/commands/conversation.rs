@@ -36,7 +36,7 @@ pub async fn new(
     users: &[String],
     printer: &Printer,
 ) -> Result<(), CliError> {
-    let mut client = home::open(home)?;
+    let mut client = home::open(home)?.on_progress(printer.progress());
     client.new_conversation(group, users).await?;
     show(&mut client, group, printer)
 }
@@ -47,7 +47,7 @@ pub async fn add(
     users: &[String],
     printer: &Printer,
 ) -> Result<(), CliError> {
-    let mut client = home::open(home)?;
+    let mut client = home::open(home)?.on_progress(printer.progress());
     client.add(group, users).await?;
     show(&mut client, group, printer)
 }

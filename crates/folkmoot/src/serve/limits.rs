@@ -18,8 +18,8 @@ pub(super) const CONNECTIONS_PER_ADDRESS: u32 = 256;
 /// Requests of one address that are under way at the same time, streams and answers that are being
 /// taken included.
 pub(super) const REQUESTS_PER_ADDRESS: usize = 512;
-/// Bytes of one address's requests under way together: the two largest.
-pub(super) const REQUEST_BYTES_PER_ADDRESS: usize = 148 << 20;
+/// Bytes of one address's requests under way together.
+pub(super) const REQUEST_BYTES_PER_ADDRESS: usize = 64 << 20;
 /// Bytes of all answers that one address is taking.
 pub(super) const ANSWER_BYTES_PER_ADDRESS: usize = 148 << 20;
 /// Requests of any kind that one address may make.
@@ -62,14 +62,8 @@ pub(super) const STALLED: Duration = Duration::from_secs(30);
 /// For requests under way when the server is told to stop.
 pub(super) const GRACE: Duration = Duration::from_secs(5);
 
-/// The largest request to a path, in bytes: only an append may be as large as the largest commit.
-pub(super) fn largest(path: &str) -> u64 {
-    const OTHERS: usize = 5 << 20;
-    let is_append = path == "/folkmoot.delivery.v1.Logs/Append";
-    let most = if is_append { protocol::REQUEST } else { OTHERS };
-    // gRPC puts five bytes in front.
-    most as u64 + 5
-}
+/// The largest request, in bytes: gRPC puts five bytes in front.
+pub(super) const LARGEST: u64 = protocol::REQUEST as u64 + 5;
 
 /// What each address uses.
 #[derive(Debug)]

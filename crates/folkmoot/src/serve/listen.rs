@@ -245,8 +245,7 @@ async fn answer(
     };
     let share = visit.requests().share();
     let held = share.clone();
-    let most = limits::largest(request.uri().path());
-    let mut request = request.map(|body| Counted::new(body, most, share));
+    let mut request = request.map(|body| Counted::new(body, limits::LARGEST, share));
     request.extensions_mut().insert(visit.peer);
     let response = timeout(limits::REQUEST, router.oneshot(request)).await;
     drop(held);

@@ -112,8 +112,8 @@ pub async fn logs(listen: &str, window: Option<u32>) -> LogsClient<Channel> {
 /// A client of logs on a connection.
 pub fn logs_on(channel: Channel) -> LogsClient<Channel> {
     LogsClient::new(channel)
-        .max_decoding_message_size(limits::REQUEST)
-        .max_encoding_message_size(limits::REQUEST)
+        .max_decoding_message_size(limits::ANSWER)
+        .max_encoding_message_size(limits::ANSWER)
 }
 
 /// What a status says.

@@ -9,7 +9,7 @@ use super::TokenPurpose;
 use crate::VERSION;
 use crate::call::Call;
 use crate::delivery::{
-    AppendRequest, CreateBlobRequest, CreateMailboxRequest, OpenRequest, Payment, TakeRequest,
+    AppendRequest, AppendStagedRequest, CreateBlobRequest, CreateMailboxRequest, OpenRequest, Payment, TakeRequest,
 };
 use crate::keys::hash;
 use crate::log::Append;
@@ -116,6 +116,19 @@ impl Priced for AppendRequest {
     }
 }
 
+/// What is staged is named by its hash. Whether it costs anything only its contents say: who offers it
+/// knows, and gives a payment then.
+impl Priced for AppendStagedRequest {
+    fn price(&self) -> Price {
+        let [log, stage] = [&self.log, &self.stage].map(|id| Bytes::from(id.as_slice()));
+        Price::of(TokenPurpose::Contest, 1, &(log, stage).to_bytes())
+    }
+
+    fn payment(&mut self) -> &mut Option<Payment> {
+        &mut self.payment
+    }
+}
+
 impl Priced for CreateBlobRequest {
     fn price(&self) -> Price {
         let [blob, write] = [&self.blob, &self.write_hash].map(|id| Bytes::from(id.as_slice()));
@@ -145,6 +158,7 @@ impl Call {
             Self::CreateMailbox(request) => Some(request),
             Self::Take(request) => Some(request),
             Self::Append(request) if is_paid(request) => Some(request),
+            Self::AppendStaged(request) if request.payment.is_some() => Some(request),
             Self::CreateBlob(request) => Some(request),
             _ => None,
         }
