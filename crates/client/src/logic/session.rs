@@ -401,7 +401,7 @@ mod tests {
         let mut session = Session::default();
         let other = Task::Conversation(LogId([1; 32]));
         session.set(TASK, State::Blocked);
-        session.ask(other, Asked::LookUp("bob@here".parse().unwrap()));
+        session.ask(other, Asked::LookUp(0));
         session.unblock();
         assert!(session.is_free(&TASK));
         assert!(!session.is_free(&other));

@@ -32,14 +32,14 @@ fn contest(group: &Group, next: &PublicKey, last_seen: u64) -> Append {
 }
 
 /// Somebody spoils the group's next commit. Nobody has the key that it names.
-fn spoil<S: Store>(world: &mut World<S>, group: &Group) -> Head {
+pub fn spoil<S: Store>(world: &mut World<S>, group: &Group) -> Head {
     let foreign = world.key();
     let bad = group.commit(&foreign.public(), false, group.sequence);
     world.append(group.sign(&bad)).unwrap()
 }
 
 /// Contests, and moves the group to the new branch.
-fn mend<S: Store>(world: &mut World<S>, group: &mut Group) -> Head {
+pub fn mend<S: Store>(world: &mut World<S>, group: &mut Group) -> Head {
     let next = world.key();
     let append = contest(group, &next.public(), group.sequence);
     let head = world.append(group.sign(&append)).unwrap();

@@ -6,7 +6,9 @@ use folkmoot_delivery_service::TrustedIssuer;
 use folkmoot_delivery_service::store::Store;
 use folkmoot_mls::codec::{Decode, Encode};
 use folkmoot_protocol::call::Call;
-use folkmoot_protocol::delivery::{CreateMailboxRequest, OpenRequest, Payment};
+use folkmoot_protocol::delivery::{
+    AppendStagedRequest, CreateMailboxRequest, OpenRequest, Payment,
+};
 use folkmoot_protocol::ids::{LogId, MailboxId};
 use folkmoot_protocol::keys::PublicKey;
 use folkmoot_protocol::mailbox::OwnerContent;
@@ -20,6 +22,7 @@ use rand_chacha::rand_core::SeedableRng;
 
 use crate::shelves::take_request;
 use crate::world::{DAY, Group, HOUR, World, service_key};
+use crate::{contests, staging};
 
 crate::on_every_store! {
     without_issuers_nothing_is_paid;
@@ -31,6 +34,7 @@ crate::on_every_store! {
     what_is_refused_for_its_form_costs_nothing;
     spent_tokens_are_forgotten_with_their_key;
     an_issuers_tokens_are_taken_at_a_rate;
+    a_staged_commit_after_a_contest_costs_a_token;
 }
 
 const PLENTY: Rate = Rate {
@@ -248,6 +252,38 @@ fn each_64_mailboxes_cost_a_token<S: Store>(mut world: World<S>) {
     let spent = refused(PaymentFault::Spent);
     assert_eq!(take(&mailboxes, &[&second, &first]), spent);
     assert_eq!(take(&mailboxes[..1], &[&second]), Ok(()));
+}
+
+fn a_staged_commit_after_a_contest_costs_a_token<S: Store>(mut world: World<S>) {
+    let mut group = world.group();
+    contests::spoil(&mut world, &group);
+    contests::mend(&mut world, &mut group);
+    paid(&world);
+    let (_, mut request) = staging::large(&mut world, &group);
+    // What is given inside the chunks is not looked at.
+    let inside = good(&mut world, TokenPurpose::Contest);
+    request.payment = Some(Payment {
+        tokens: vec![inside.clone()],
+    });
+    let stage = staging::stage(&mut world, &group, &request);
+    let append = |world: &mut World<S>, token: Option<&Vec<u8>>| {
+        let payment = token.map(|token| Payment {
+            tokens: vec![token.clone()],
+        });
+        let request = AppendStagedRequest {
+            log: group.log.into(),
+            stage: stage.into(),
+            payment,
+        };
+        world.ask(Call::AppendStaged(request)).map(drop)
+    };
+    assert_eq!(append(&mut world, None), refused(PaymentFault::Missing));
+    let other = good(&mut world, TokenPurpose::OpenLog);
+    let wrong = refused(PaymentFault::WrongPurpose);
+    assert_eq!(append(&mut world, Some(&other)), wrong);
+    assert_eq!(append(&mut world, Some(&inside)), Ok(()));
+    // A repeat gets the receipt, whatever is given.
+    assert_eq!(append(&mut world, None), Ok(()));
 }
 
 fn a_mailbox_costs_a_token<S: Store>(mut world: World<S>) {

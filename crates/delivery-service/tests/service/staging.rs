@@ -1,14 +1,16 @@
 //! Large appends go up in chunks; what is staged is bounded, and changes nothing else.
 
+use folkmoot_delivery_service::Rates;
 use folkmoot_delivery_service::store::Store;
 use folkmoot_mls::codec::Encode;
 use folkmoot_protocol::call::{Answer, Call};
 use folkmoot_protocol::delivery::{
-    AppendRequest, AppendStagedRequest, PickUpRequest, StageRequest, UploadRequest,
+    AppendRequest, AppendStagedRequest, PagesRequest, PickUpRequest, StageRequest, UploadRequest,
 };
-use folkmoot_protocol::ids::{PickupAddress, StageId};
+use folkmoot_protocol::ids::{PageAddress, PickupAddress, StageId};
 use folkmoot_protocol::log::{Append, Head, Stage};
 use folkmoot_protocol::proof::Method;
+use folkmoot_protocol::rate::Rate;
 use folkmoot_protocol::{Conflict, Refusal, limits};
 
 use crate::on_every_store;
@@ -22,10 +24,12 @@ on_every_store! {
     what_is_staged_is_bounded;
     what_is_never_named_goes;
     a_staged_commit_has_seen_what_came_before_its_staging;
+    what_goes_up_counts_as_what_is_appended;
+    a_contest_has_pages_of_its_own;
 }
 
 /// A commit with so many joiners that it takes several chunks.
-fn large<S: Store>(world: &mut World<S>, group: &Group) -> (Append, AppendRequest) {
+pub fn large<S: Store>(world: &mut World<S>, group: &Group) -> (Append, AppendRequest) {
     let joiners: Vec<_> = (0..700)
         .map(|_| (PickupAddress(world.bytes()), vec![7; 4000]))
         .collect();
@@ -90,7 +94,7 @@ fn append<S: Store>(world: &mut World<S>, group: &Group, id: StageId) -> Result<
 }
 
 /// Stages a request whole.
-fn stage<S: Store>(world: &mut World<S>, group: &Group, request: &AppendRequest) -> StageId {
+pub fn stage<S: Store>(world: &mut World<S>, group: &Group, request: &AppendRequest) -> StageId {
     let (stage, bytes) = stage_of(group, request);
     for number in open(world, group, &stage).unwrap() {
         upload(world, &stage, &bytes, number).unwrap();
@@ -270,4 +274,78 @@ fn a_staged_commit_has_seen_what_came_before_its_staging<S: Store>(mut world: Wo
     // That this one is older than two seconds now does not count.
     world.now += 60_000;
     assert_eq!(append(&mut world, &group, id).unwrap().sequence, 3);
+}
+
+fn what_goes_up_counts_as_what_is_appended<S: Store>(mut world: World<S>) {
+    // A little more than the commit has.
+    let rates = Rates {
+        kibibytes: Rate {
+            burst: 4 << 10,
+            per_second: 1,
+        },
+        ..Rates::UNLIMITED
+    };
+    world.service = world.service.rates(rates);
+    let group = world.group();
+    let (_, request) = large(&mut world, &group);
+    let (stage, bytes) = stage_of(&group, &request);
+    open(&mut world, &group, &stage).unwrap();
+    for number in [0, 1, 1, 1, 2] {
+        // What is there already costs nothing.
+        upload(&mut world, &stage, &bytes, number).unwrap();
+    }
+    // The append costs nothing beside.
+    assert!(append(&mut world, &group, stage.id()).is_ok());
+    let mut next = group.clone();
+    next.sequence = 1;
+    let more = world.append(next.sign(&next.append(1, &[7; 500_000])));
+    assert!(more.is_ok());
+    let other = world.append(next.sign(&next.append(1, &[8; 1_000_000])));
+    assert!(matches!(other, Err(Refusal::Rate(_))), "{other:?}");
+    // Whoever is no member cannot use it up: there is no stage that it could open.
+    let stranger = upload(&mut world, &stage, &bytes, 0);
+    assert_eq!(stranger, Err(Refusal::NotFound));
+}
+
+/// The commit that was contested replaced a page; on the branch it is still needed.
+fn a_contest_has_pages_of_its_own<S: Store>(mut world: World<S>) {
+    let mut group = world.group();
+    let before = group.clone();
+    let next = world.key();
+    let mut first = group.commit(&next.public(), false, 0);
+    let commit = first.commit.as_mut().unwrap();
+    commit.pages = vec![PageAddress::of(b"root")];
+    let request = AppendRequest {
+        pages: vec![b"root".to_vec()],
+        ..group.sign(&first)
+    };
+    let head = world.append(request).unwrap();
+    group.follow(&first, next, &head);
+    let key = world.key().public();
+    let (mut bad, mut contest) = (
+        group.commit(&key, false, group.sequence),
+        group.commit(&key, true, group.sequence),
+    );
+    let replaced = vec![PageAddress::of(b"root")];
+    bad.commit.as_mut().unwrap().replaced = replaced.clone();
+    world.append(group.sign(&bad)).unwrap();
+    let commit = contest.commit.as_mut().unwrap();
+    (commit.contest, commit.replaced) = (true, replaced);
+    commit.pages = vec![PageAddress::of(b"its root")];
+    let request = AppendRequest {
+        pages: vec![b"its root".to_vec()],
+        ..group.sign(&contest)
+    };
+    world.append(request).unwrap();
+    let request = PagesRequest {
+        log: before.log.into(),
+        addresses: [&b"root"[..], b"its root"]
+            .map(|page| PageAddress::of(page).into())
+            .to_vec(),
+        missing_only: false,
+    };
+    let Ok(Answer::Pages(answer)) = world.ask(Call::Pages(request)) else {
+        panic!("pages")
+    };
+    assert_eq!(answer.pages, [&b"root"[..], b"its root"]);
 }
