@@ -6,6 +6,7 @@ use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use folkmoot_client::transport::{Grpc, ServerUrl, ServiceAddress, Transport, TransportError};
@@ -101,6 +102,16 @@ fn run<T>(future: impl Future<Output = T>) -> T {
 
 fn well_known(url: &ServerUrl) -> folkmoot_protocol::well_known::WellKnown {
     run(Grpc::new().well_known(url)).unwrap()
+}
+
+/// The lines that come, for whoever will not wait for ever.
+fn lines_of(from: impl Read + Send + 'static) -> mpsc::Receiver<String> {
+    let (lines, taken) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut from = BufReader::new(from).lines().map_while(Result::ok);
+        from.all(|line| lines.send(line).is_ok());
+    });
+    taken
 }
 
 /// The one line that a server says when it does not start.
@@ -252,6 +263,14 @@ fn the_ready_line_can_be_data() {
     assert_eq!(line["domain"], "localhost");
     assert_eq!(line["pin"].as_str().unwrap().len(), 64);
     well_known(&url);
+    // A new database has a new key to look after; later there is nothing new.
+    let made = data.path().join("delivery.at-rest.key");
+    assert_eq!(line["made_key"], made.to_str().unwrap());
+    assert!(made.exists());
+    server.stop("-TERM");
+    let again = Server::start(data.path(), &["--json"]);
+    let line: serde_json::Value = serde_json::from_str(&again.line).unwrap();
+    assert_eq!(line["made_key"], serde_json::Value::Null);
 }
 
 #[test]
@@ -359,12 +378,11 @@ fn the_key_of_the_database_changes_while_it_serves() {
     let data = tempfile::tempdir().unwrap();
     let path = data.path().join("delivery.at-rest.key");
     let mut server = Server::start(data.path(), &[]);
-    let mut lines = BufReader::new(server.process.stderr.take().unwrap()).lines();
-    let mut said = |what: &str| lines.find(|line| line.as_ref().unwrap().contains(what));
-    assert!(
-        said("keep a copy apart").is_some(),
-        "it says that it made one"
-    );
+    let lines = lines_of(server.process.stderr.take().unwrap());
+    // Whether it says so before it ends or PATIENCE does.
+    let said = |what: &str| {
+        std::iter::from_fn(|| lines.recv_timeout(PATIENCE).ok()).any(|line| line.contains(what))
+    };
     let old = fs::read_to_string(&path).unwrap();
     let new = "5a".repeat(32);
     let tell = |server: &Server| {
@@ -375,11 +393,11 @@ fn the_key_of_the_database_changes_while_it_serves() {
     // Nonsense changes nothing.
     fs::write(&path, "no key").unwrap();
     tell(&server);
-    assert!(said("the keys stay as they were").is_some());
+    assert!(said("the keys stay as they were"));
     fs::write(&path, format!("# the new one\n{new}\n{old}")).unwrap();
     tell(&server);
-    assert!(said("keys of the delivery service's database").is_some());
-    assert!(said("is encrypted under its first key").is_some());
+    assert!(said("keys of the delivery service's database"));
+    assert!(said("is encrypted under its first key"));
     let key = well_known(&server.url()).delivery.unwrap().key;
     let nonce = Call::LogNonce(NonceRequest {});
     assert!(ask(&server.url(), key, nonce).is_ok(), "it goes on");
