@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use folkmoot_credential::{
     AcceptedKeys, Committer, Committers, DeviceCredential, EXTENSION_TYPES, Policy, UserId,
 };
+use folkmoot_mls::error::Error as EngineError;
 use folkmoot_mls::extension::{ExtensionType, Extensions};
 use folkmoot_mls::framing::Sender;
 use folkmoot_mls::group::{CommitEffects, Group, Processed};
@@ -19,7 +20,7 @@ use super::committers::still_offered;
 use super::contests::{Verdict, signer};
 use super::groups::{Held, context, derive_fence, member};
 use super::proposals::still_leaving;
-use super::reading::{Fault, Reader, group_message};
+use super::reading::{Fault, Reader, group_message, restored};
 use super::rows::{self, AttemptRow, CommitAttempt, ConversationRow, Leaver};
 use super::{Standing, Step};
 use crate::error::Error;
@@ -193,6 +194,10 @@ impl Step<'_> {
                 return Ok(Ok(()));
             }
             Ok(_) => Verdict::all_see("it is no commit".to_owned(), signer(&held, append)),
+            Err(EngineError::OwnMessage) if self.is_restored(&held, append)? => {
+                reader.held = Some(held);
+                return Ok(Err(Fault::Stop(restored())));
+            }
             Err(error) => Verdict::of(&held, append, error)?,
         };
         give_back(reader, held, verdict)
