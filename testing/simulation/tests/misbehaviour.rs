@@ -401,15 +401,23 @@ fn a_service_that_takes_nothing_is_not_asked_for_ever() {
 
 #[test]
 fn a_restored_home_is_noticed_before_anything_is_encrypted() {
-    let (mut sim, log) = moot(19);
-    let copy = sim.person(ALICE).store.copy().unwrap();
-    sim.ask(ALICE, send(log, "after the copy was made"))
-        .unwrap();
-    sim.restore(ALICE, copy);
-    let sent = sim.ask(ALICE, send(log, "with old keys"));
-    assert!(matches!(sent, Err(Error::Stopped { .. })), "{sent:?}");
-    sim.sync(BOB);
-    assert_eq!(sim.said(BOB, "moot"), ["alice: after the copy was made"]);
+    let done: [fn(LogId) -> Intent; 2] = [
+        |log| send(log, "after the copy was made"),
+        |log| Intent::Update { log },
+    ];
+    for (number, done) in done.into_iter().enumerate() {
+        let (mut sim, log) = moot(19);
+        let copy = sim.person(ALICE).store.copy().unwrap();
+        sim.ask(ALICE, done(log)).unwrap();
+        sim.restore(ALICE, copy);
+        for _ in 0..2 {
+            let sent = sim.ask(ALICE, send(log, "with old keys"));
+            assert!(matches!(sent, Err(Error::Stopped { .. })), "{sent:?}");
+        }
+        sim.sync(BOB);
+        let said = sim.said(BOB, "moot");
+        assert_eq!(said, ["alice: after the copy was made"][number..]);
+    }
 }
 
 /// Anybody who can look Bob up can invite him to anywhere, as often as he likes.

@@ -3,8 +3,8 @@
 //!
 //! A verdict rests on the entry, its time by the DS and the group's state, so that all members come to the
 //! same. Two kinds of commit cannot be judged by everybody: one that does not open for us although all that
-//! is shared is in order (whoever can open it goes on with it), and one that looks like our own. We do not
-//! contest them. If somebody else does, and we can follow that, we do: a commit that shuts a member out is
+//! is shared is in order (whoever can open it goes on with it), and one that looks like our own and whose key
+//! we have used for something else. We do not contest them. If somebody else does, and we can follow that, we do: a commit that shuts a member out is
 //! an attack, whatever the others found.
 //!
 //! Who made the bad commit is removed by the one that is put in its place, if it is proven: by the signature
@@ -16,6 +16,7 @@ use folkmoot_mls::codec::Decode;
 use folkmoot_mls::error::Error as EngineError;
 use folkmoot_mls::group::{CommitError, Group, KeyPackageError, ProposalError};
 use folkmoot_mls::message::MlsMessage;
+use folkmoot_mls::message_keys::MessageKeys;
 use folkmoot_mls::tree::LeafNodeError;
 use folkmoot_mls::tree::path::PathError;
 use folkmoot_mls::tree_math::LeafIndex;
@@ -31,7 +32,7 @@ use super::groups::{Held, member};
 use super::proposals::{LAST_TURN_MS, TURN_MS, rank};
 use super::reading::{Fault, Reader, blame, group_message};
 use super::rows::{
-    self, Contested, ConversationRow, EvidenceRow, Leaver, OutboxRow, StoredEntry, Wish,
+    self, AttemptRow, Contested, ConversationRow, EvidenceRow, Leaver, OutboxRow, StoredEntry, Wish,
 };
 use super::session::{Asked, Task};
 use super::{Ask, Output, Pause, Standing, Step, address};
@@ -66,7 +67,7 @@ impl Verdict {
 
     /// What the engine found. An error of our own storage is passed on.
     pub(super) fn of(held: &Held, append: &Append, error: EngineError) -> Result<Self, Error> {
-        let own = error == EngineError::OwnMessage;
+        let own = error == EngineError::OwnMessage && whose(&held.keys, append) != Whose::Anothers;
         let ours_alone = matches!(
             error,
             EngineError::Commit(CommitError::Path(
@@ -74,11 +75,41 @@ impl Verdict {
             ))
         );
         let untimely = is_untimely(&error);
+        let reason = match error {
+            EngineError::OwnMessage => NOT_OURS.to_owned(),
+            error => blame(error)?,
+        };
         Ok(Self {
-            reason: blame(error)?,
+            reason,
             author: if untimely { None } else { signer(held, append) },
             cut_off: own || ours_alone,
         })
+    }
+}
+
+/// What is told of a message that somebody else made in our name.
+pub(super) const NOT_OURS: &str = "it says that it is ours, and is not";
+
+/// Whose a message is that says it is our own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Whose {
+    /// We signed it.
+    Ours,
+    /// Somebody else made it, as everybody sees.
+    Anothers,
+    /// Its key is used up, so that we cannot tell.
+    Unknown,
+}
+
+/// Whose a message is that says it is our own, by the keys of its epoch.
+pub(super) fn whose(keys: &MessageKeys, append: &Append) -> Whose {
+    let Ok(MlsMessage::PrivateMessage(message)) = group_message(&append.message) else {
+        return Whose::Anothers;
+    };
+    match keys.open_own(&message) {
+        Ok(_) => Whose::Ours,
+        Err(EngineError::KeyGone { .. }) => Whose::Unknown,
+        Err(_) => Whose::Anothers,
     }
 }
 
@@ -120,6 +151,21 @@ fn leaver(group: &Group, leaf: LeafIndex) -> Option<Leaver> {
 }
 
 impl Step<'_> {
+    /// Whether a message that says it is ours was made by us, and before what we remember: our home was put
+    /// back from an older copy. What we have offered ourselves, and somebody else has declared otherwise,
+    /// proves nothing.
+    pub(super) fn is_restored(&self, held: &Held, append: &Append) -> Result<bool, Error> {
+        if whose(&held.keys, append) != Whose::Ours {
+            return Ok(false);
+        }
+        let attempts: Vec<(_, AttemptRow)> =
+            rows::scan(self.tx, Table::Attempts, append.log.as_ref())?;
+        let offered = attempts
+            .iter()
+            .filter_map(|(_, attempt)| Append::from_bytes(&attempt.append).ok());
+        Ok(!offered.into_iter().any(|own| own.message == append.message))
+    }
+
     /// The commit after the tip is not followed: the conversation stays before it, until another one is.
     pub(super) fn not_followed(
         &mut self,

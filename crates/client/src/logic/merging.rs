@@ -22,7 +22,7 @@ use super::committing::{declared, interval_after};
 use super::contests::{Verdict, signer};
 use super::groups::{Held, context, derive_fence, member};
 use super::proposals::still_leaving;
-use super::reading::{Fault, Reader, group_message};
+use super::reading::{Fault, Reader, group_message, restored};
 use super::rows::{self, AttemptRow, CommitAttempt, ConversationRow, Leaver};
 use super::session::Task;
 use super::{Standing, Step};
@@ -226,6 +226,10 @@ impl Step<'_> {
                 return Ok(Ok(()));
             }
             Ok(_) => Verdict::all_see("it is no commit".to_owned(), signer(&held, append)),
+            Err(EngineError::OwnMessage) if self.is_restored(&held, append)? => {
+                reader.held = Some(held);
+                return Ok(Err(Fault::Stop(restored())));
+            }
             Err(error) => Verdict::of(&held, append, error)?,
         };
         give_back(reader, held, verdict)

@@ -376,7 +376,6 @@ pub(super) fn blame(error: EngineError) -> Result<String, Error> {
         EngineError::DamagedRecord(_)
         | EngineError::RecordVersion(_)
         | EngineError::UnsupportedCipherSuite(_) => Err(error.into()),
-        EngineError::OwnMessage => Ok(restored()),
         error => Ok(error.to_string()),
     }
 }

@@ -14,6 +14,7 @@ use folkmoot_protocol::plaintext::{MessageId, Plaintext, Position};
 
 use super::chain::Place;
 use super::committers::{hear_offer, is_offer, still_offered};
+use super::contests::{NOT_OURS, Whose, whose};
 use super::groups::{context, member};
 use super::proposals::{concerns, is_taken};
 use super::reading::{Fault, Reader, blame, group_message, restored};
@@ -133,7 +134,16 @@ impl Step<'_> {
             }
             // The DS compared the header with what is declared.
             Ok(_) => return Ok(Err(Fault::Service(BadService::Order(log)))),
-            Err(EngineError::OwnMessage) => return Ok(Err(Fault::Stop(restored()))),
+            Err(EngineError::OwnMessage) => {
+                let past = place.late.and_then(|epoch| held.past.get(&epoch));
+                let keys = past.unwrap_or(&held.keys);
+                if whose(keys, append) == Whose::Ours {
+                    return Ok(Err(Fault::Stop(restored())));
+                }
+                let reason = NOT_OURS.into();
+                let what = What::Unreadable(Unreadable { reason });
+                self.write_history_at(&reader.row, place, 0, what)?;
+            }
             Err(error) => {
                 let reason = blame(error)?.into();
                 self.write_history_at(
