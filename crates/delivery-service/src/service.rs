@@ -1,18 +1,19 @@
 //! Every call of the service, from its fields to its answer.
 
+mod large;
+
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, TryLockError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use folkmoot_protocol::call::{Answer, Call};
 use folkmoot_protocol::delivery::{
-    AcknowledgeRequest, AcknowledgeResponse, AppendRequest, AppendStagedRequest, CandidatesRequest,
-    CandidatesResponse, CloseDoorRequest, CloseDoorResponse, CollectRequest, CollectResponse,
-    CountRequest, CountResponse, CreateBlobRequest, CreateBlobResponse, CreateDoorRequest,
-    CreateMailboxRequest, CreateMailboxResponse, DeleteBlobRequest, DiscardRequest, DiscardResponse,
-    DropAllRequest, DropAllResponse, DropRequest, DropResponse, FindBlobRequest, FindBlobResponse,
-    GetBlobRequest, NonceResponse, OpenRequest, PagesRequest, PagesResponse, Payment, PickUpRequest,
-    PickUpResponse, PutBlobRequest, PutPagesRequest, PutPagesResponse, ReadRequest, ReadResponses,
-    Receipt, StageRequest, StageResponse, StockRequest, StockResponse, TakeRequest, TakeResponse, UploadRequest, UploadResponse,
+    AcknowledgeRequest, AcknowledgeResponse, AppendRequest, CandidatesRequest, CandidatesResponse,
+    CloseDoorRequest, CloseDoorResponse, CollectRequest, CollectResponse, CountRequest,
+    CountResponse, CreateBlobRequest, CreateBlobResponse, CreateDoorRequest, CreateMailboxRequest,
+    CreateMailboxResponse, DeleteBlobRequest, DiscardRequest, DiscardResponse, DropAllRequest,
+    DropAllResponse, DropRequest, DropResponse, FindBlobRequest, FindBlobResponse, GetBlobRequest,
+    NonceResponse, OpenRequest, Payment, PickUpRequest, PickUpResponse, PutBlobRequest,
+    ReadRequest, ReadResponses, Receipt, StockRequest, StockResponse, TakeRequest, TakeResponse,
 };
 use folkmoot_protocol::ids::{BlobId, MailboxId};
 use folkmoot_protocol::keys::{PublicKey, SigningKey};
@@ -27,16 +28,14 @@ use rand_core::CryptoRng;
 use crate::blobs;
 use crate::committer::Committer;
 use crate::decision::{Denial, Request};
-use crate::fields::{ensure, malformed};
+use crate::fields::malformed;
 use crate::followers::Followers;
 use crate::logs::append::{Check, Checked};
 use crate::logs::candidates::Candidates;
 use crate::logs::open::SignedOpen;
-use crate::logs::pages::{PutPages, Wanted};
 use crate::logs::parse::Parsed;
 use crate::logs::pickup::PickUp;
 use crate::logs::read::{Progress, Reading};
-use crate::logs::stage::{Found, OpenStage, Staged, Upload};
 use crate::mailboxes::create::Create;
 use crate::mailboxes::doors::{CloseDoor, CreateDoor};
 use crate::mailboxes::letters::{self, Acknowledge, Drop};
@@ -57,9 +56,6 @@ const AT_ONCE: usize = 250;
 
 /// Milliseconds after which to try again while the disk is full.
 const FULL: u64 = 10_000;
-
-/// Milliseconds after which to try again while another staged append is made.
-const TURN: u64 = 500;
 
 /// Told of every failure of the store. What it is told carries no ids.
 type OnFailure = dyn Fn(&StoreError) + Send + Sync;
@@ -372,56 +368,6 @@ impl<S: Store> DeliveryService<S> {
 
     fn count_append(&self, append: &Checked, now: u64) -> Result<(), Refusal> {
         self.asked.append(append.log(), append.uncounted(), now)
-    }
-
-    fn stage(&self, request: StageRequest, now: u64) -> Result<StageResponse, Refusal> {
-        let stage = OpenStage::read(request)?;
-        let key = self.look(|records| stage.load_key(records))?;
-        stage.check(key, self.public_key)?;
-        self.commit(stage, now)
-    }
-
-    fn upload(&self, request: UploadRequest, now: u64) -> Result<UploadResponse, Refusal> {
-        let upload = Upload::read(request)?;
-        // A member has opened the stage, so that nobody else uses up what the group may write.
-        let stage = self.look(|records| upload.load(records))?;
-        if upload.is_awaited(stage.as_ref(), now)? {
-            self.asked.upload(upload.log(), upload.length(), now)?;
-        }
-        self.commit(upload, now)
-    }
-
-    /// Makes an append that was staged: one at a time, since each may take much memory.
-    fn append_staged(&self, mut request: AppendStagedRequest, now: u64) -> Result<Receipt, Refusal> {
-        let (price, payment) = (request.price(), request.payment.take());
-        let staged = Staged::read(&request)?;
-        let _turn = match self.staged.try_lock() {
-            Ok(turn) => turn,
-            Err(TryLockError::Poisoned(turn)) => turn.into_inner(),
-            Err(TryLockError::WouldBlock) => return Err(Refusal::Busy(TURN)),
-        };
-        let gathered = self.look(|records| staged.gather(records, now))?;
-        let gathered = match gathered.ok_or(Refusal::NotFound)? {
-            Found::Whole(gathered) => gathered,
-            Found::Named(head) => return Ok(self.receipt(head)),
-        };
-        let (request, stage) = gathered.open()?;
-        let parsed = Parsed::read(request)?.staged(stage, price, payment);
-        ensure(parsed.log() == staged.log, "log")?;
-        let mut answers = self.append_parsed(vec![Ok(parsed)], now);
-        answers.pop().ok_or(Refusal::Internal)?
-    }
-
-    fn pages(&self, request: &PagesRequest) -> Result<PagesResponse, Refusal> {
-        let wanted = Wanted::read(request)?;
-        self.look(|records| wanted.find(records))
-    }
-
-    fn put_pages(&self, request: PutPagesRequest, now: u64) -> Result<PutPagesResponse, Refusal> {
-        let pages = PutPages::read(request, self.retention)?;
-        let key = self.look(|records| pages.load_key(records))?;
-        pages.check(key, self.public_key)?;
-        self.commit(pages, now)
     }
 
     fn read(&self, request: ReadRequest, now: u64) -> Result<ReadResponses, Refusal> {

@@ -17,9 +17,9 @@ use crate::delivery::{
     DeleteBlobRequest, DeleteBlobResponse, DiscardRequest, DiscardResponse, DropAllRequest,
     DropAllResponse, DropRequest, DropResponse, FindBlobRequest, FindBlobResponse, GetBlobRequest,
     NonceRequest, NonceResponse, OpenRequest, PagesRequest, PagesResponse, PickUpRequest,
-    PickUpResponse, PutBlobRequest, PutBlobResponse, PutPagesRequest, PutPagesResponse, ReadRequest,
-    ReadResponse, ReadResponses, Receipt, StageRequest, StageResponse, StockRequest, StockResponse,
-    TakeRequest, TakeResponse, UploadRequest, UploadResponse,
+    PickUpResponse, PutBlobRequest, PutBlobResponse, PutPagesRequest, PutPagesResponse,
+    ReadRequest, ReadResponse, ReadResponses, Receipt, StageRequest, StageResponse, StockRequest,
+    StockResponse, TakeRequest, TakeResponse, UploadRequest, UploadResponse,
 };
 
 /// What a connection is used for. Two purposes never share one, so that a service which watches

@@ -10,9 +10,7 @@ use folkmoot_mls::crypto::Secret;
 use folkmoot_protocol::delivery::AppendStagedRequest;
 use folkmoot_protocol::door::{self, Door, DoorKeys, Knock, Link};
 use folkmoot_protocol::fence::fence_key;
-use folkmoot_protocol::ids::{
-    ChainHash, LogId, MailboxId, PackageId, PageAddress, PickupAddress,
-};
+use folkmoot_protocol::ids::{ChainHash, LogId, MailboxId, PackageId, PageAddress, PickupAddress};
 use folkmoot_protocol::invitation::Invitation;
 use folkmoot_protocol::keys::{SigningKey, hash};
 use folkmoot_protocol::log::{

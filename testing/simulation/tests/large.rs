@@ -16,6 +16,9 @@ const ALICE: PersonId = 0;
 const BOB: PersonId = 1;
 const CHARLIE: PersonId = 2;
 
+/// What the group is called.
+const TITLE: &str = "a secret moot";
+
 /// The longest that a draw of tokens comes after another, milliseconds.
 const DAY: u64 = INTERVAL * 1000 * 5 / 4;
 
@@ -54,19 +57,38 @@ fn settle(sim: &mut Sim, who: &[PersonId]) {
     }
 }
 
+/// Nothing that the service has heard lately, or keeps, says who is in the group or what it is called.
+fn shows_nothing(sim: &mut Sim) {
+    let mut secrets = vec![TITLE.as_bytes().to_vec()];
+    for name in ["alice", "bob", "m299"] {
+        let entry = sim.look_up(name);
+        secrets.push(entry.binding.statement.identity_key.into());
+        secrets.push(entry.devices[0].certificate.signature_key.into());
+        secrets.push(entry.devices[0].certificate.signature.to_vec());
+    }
+    let mut seen: Vec<u8> = sim.heard().iter().flat_map(Call::encode).collect();
+    seen.extend(sim.kept());
+    for window in seen.windows(12) {
+        for secret in &secrets {
+            assert_ne!(window, &secret[..12]);
+        }
+    }
+}
+
 #[test]
 fn a_group_with_pages_is_made_joined_and_left() {
     let (mut sim, names) = crowd(71, 300);
     sim.listen();
-    sim.ask(ALICE, new("moot", &others(&names))).unwrap();
+    sim.ask(ALICE, new(TITLE, &others(&names))).unwrap();
     // One commit, staged; the invitations of all in one call; what is written is there.
     assert_eq!(count(&sim, |call| matches!(call, Call::AppendStaged(_))), 1);
     assert_eq!(count(&sim, is_upload), 1);
     assert_eq!(count(&sim, |call| matches!(call, Call::DropAll(_))), 1);
     assert_eq!(count(&sim, |call| matches!(call, Call::Take(_))), 1);
     assert_eq!(count(&sim, |call| matches!(call, Call::PutPages(_))), 0);
-    let log = sim.conversation(ALICE, "moot").log;
-    assert_eq!(sim.conversation(ALICE, "moot").epoch, 1);
+    shows_nothing(&mut sim);
+    let log = sim.conversation(ALICE, TITLE).log;
+    assert_eq!(sim.conversation(ALICE, TITLE).epoch, 1);
 
     // Bob finds no pages at first, and asks again.
     sim.twist = Some(Box::new(|_, call, answer| {
@@ -76,16 +98,16 @@ fn a_group_with_pages_is_made_joined_and_left() {
         }
     }));
     sim.sync(BOB);
-    assert!(!sim.knows(BOB, "moot"));
+    assert!(!sim.knows(BOB, TITLE));
     sim.twist = None;
     sim.pass(3_600_000);
     for who in [BOB, CHARLIE] {
         sim.sync(who);
-        let members = sim.members(who, "moot").unwrap().members;
+        let members = sim.members(who, TITLE).unwrap().members;
         assert_eq!(members.len(), 300);
     }
     let authenticator =
-        |sim: &mut Sim, who| sim.conversation(who, "moot").epoch_authenticator.clone();
+        |sim: &mut Sim, who| sim.conversation(who, TITLE).epoch_authenticator.clone();
     assert_eq!(authenticator(&mut sim, BOB), authenticator(&mut sim, ALICE));
 
     // The group is large now: nobody but committers commits, and one a second.
@@ -119,7 +141,7 @@ fn a_group_with_pages_is_made_joined_and_left() {
     });
     assert_eq!((put.next(), put.next()), (Some(2), None));
     sim.sync(who);
-    assert_eq!(sim.members(who, "moot").unwrap().members.len(), 301);
+    assert_eq!(sim.members(who, TITLE).unwrap().members.len(), 301);
 
     // What is said and who leaves is seen by all.
     sim.ask(ALICE, send(log, "hello")).unwrap();
@@ -127,17 +149,20 @@ fn a_group_with_pages_is_made_joined_and_left() {
     sim.ask(ALICE, send(log, "farewell")).unwrap();
     for who in [BOB, who] {
         sim.sync(who);
-        assert_eq!(sim.said(who, "moot"), ["alice: hello", "alice: farewell"]);
-        assert_eq!(sim.members(who, "moot").unwrap().members.len(), 300);
-        assert_eq!(
-            authenticator(&mut sim, who),
-            authenticator(&mut sim, ALICE)
-        );
+        assert_eq!(sim.said(who, TITLE), ["alice: hello", "alice: farewell"]);
+        assert_eq!(sim.members(who, TITLE).unwrap().members.len(), 300);
+        assert_eq!(authenticator(&mut sim, who), authenticator(&mut sim, ALICE));
     }
+    shows_nothing(&mut sim);
     sim.sync(CHARLIE);
-    let standing = sim.conversation(CHARLIE, "moot").standing;
+    let standing = sim.conversation(CHARLIE, TITLE).standing;
     assert_eq!(standing, Standing::Left);
-    for table in [Table::Targets, Table::Attempts, Table::Commits, Table::Chunks] {
+    for table in [
+        Table::Targets,
+        Table::Attempts,
+        Table::Commits,
+        Table::Chunks,
+    ] {
         assert_eq!(sim.count(ALICE, table), 0, "{table:?}");
     }
 }
@@ -170,7 +195,12 @@ fn an_upload_goes_on_where_it_stopped() {
         }
     }
     // Nothing is left of it.
-    for table in [Table::Targets, Table::Attempts, Table::Commits, Table::Chunks] {
+    for table in [
+        Table::Targets,
+        Table::Attempts,
+        Table::Commits,
+        Table::Chunks,
+    ] {
         assert_eq!(sim.count(ALICE, table), 0, "{table:?}");
     }
 }
@@ -186,7 +216,9 @@ fn adding_many_waits_for_tokens_and_goes_on() {
     let intent = sim.registration("alice");
     sim.ask(alice, intent).unwrap();
     // One token is left.
-    let planned = PLAN.iter().find(|(of, _)| *of == TokenPurpose::TakePackages);
+    let planned = PLAN
+        .iter()
+        .find(|(of, _)| *of == TokenPurpose::TakePackages);
     let planned = planned.unwrap().1;
     for name in &names {
         let who = sim.join(name);

@@ -24,7 +24,7 @@ use folkmoot_protocol::VERSION;
 use folkmoot_protocol::call::Call;
 use folkmoot_protocol::delivery::{CandidatesRequest, CandidatesResponse, Entry, NonceRequest};
 use folkmoot_protocol::ids::{ChainHash, EntryId, LogId};
-use folkmoot_protocol::log::{Append, CandidateList};
+use folkmoot_protocol::log::{Append, CandidateList, part_hash};
 use folkmoot_protocol::proof::{CommitterProof, Method};
 
 use super::chain::Place;
@@ -160,10 +160,8 @@ impl Step<'_> {
         }
         let attempts: Vec<(_, AttemptRow)> =
             rows::scan(self.tx, Table::Attempts, append.log.as_ref())?;
-        let offered = attempts
-            .iter()
-            .filter_map(|(_, attempt)| Append::from_bytes(&attempt.append).ok());
-        Ok(!offered.into_iter().any(|own| own.message == append.message))
+        let message = part_hash(&append.message);
+        Ok(!attempts.iter().any(|(_, own)| own.message == message))
     }
 
     /// The commit after the tip is not followed: the conversation stays before it, until another one is.

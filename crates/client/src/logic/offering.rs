@@ -12,7 +12,7 @@ use folkmoot_protocol::delivery::{
 };
 use folkmoot_protocol::ids::{EntryId, LogId};
 use folkmoot_protocol::limits;
-use folkmoot_protocol::log::{Append, Stage};
+use folkmoot_protocol::log::{Append, Stage, part_hash};
 use folkmoot_protocol::proof::Method;
 
 use super::rows::{self, AttemptRow, CommitAttempt, ConversationRow};
@@ -82,6 +82,7 @@ impl Step<'_> {
             intent,
             parent: append.parent,
             content_type: append.content_type,
+            message: part_hash(&append.message),
             request: request.into(),
             stage: stage.into(),
         };

@@ -129,11 +129,7 @@ impl Step<'_> {
     }
 
     /// Makes a wish of adding those. Of whom the devices are known, the packages are.
-    pub(super) fn put_targets(
-        &mut self,
-        log: LogId,
-        all: Vec<Target>,
-    ) -> Result<IntentId, Error> {
+    pub(super) fn put_targets(&mut self, log: LogId, all: Vec<Target>) -> Result<IntentId, Error> {
         let shared_key = Key::generate(self.rng);
         let mut take = [0; 32];
         self.rng.fill_bytes(&mut take);

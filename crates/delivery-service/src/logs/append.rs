@@ -21,7 +21,8 @@ use super::parse::Parsed;
 use super::quota;
 use super::records::{
     BranchRecord, CommittersRecord, CutRecord, EntryRecord, EpochRecord, LogRecord, PageRecord,
-    PickupRecord,    PositionRecord, ProposalRecord, SharedPartRecord, first_cut, numbered, visible_head,
+    PickupRecord, PositionRecord, ProposalRecord, SharedPartRecord, first_cut, numbered,
+    visible_head,
 };
 use crate::decision::{Decision, Denial, Request};
 use crate::fields::ensure;

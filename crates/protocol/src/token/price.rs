@@ -9,7 +9,8 @@ use super::TokenPurpose;
 use crate::VERSION;
 use crate::call::Call;
 use crate::delivery::{
-    AppendRequest, AppendStagedRequest, CreateBlobRequest, CreateMailboxRequest, OpenRequest, Payment, TakeRequest,
+    AppendRequest, AppendStagedRequest, CreateBlobRequest, CreateMailboxRequest, OpenRequest,
+    Payment, TakeRequest,
 };
 use crate::keys::hash;
 use crate::log::Append;
