@@ -4,9 +4,9 @@
 //! system. All the others are devices in this process. Most of them only register, as people do who have
 //! not looked yet; some live, and follow everything.
 //!
-//! Everything is paid for with tokens, as a server asks by default. A fresh account can take the packages of
-//! 640 devices, so a large group has several founders: the first one makes it, the others offer to be
-//! committers, and each adds its share.
+//! Everything is paid for with tokens, as a server asks by default, unless it is told otherwise. A fresh account
+//! can take the packages of 640 devices, so a large group has several founders then: the first one makes it, the
+//! others offer to be committers, and each adds its share.
 
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader};
@@ -36,6 +36,9 @@ const AT_ONCE: usize = 16;
 /// Devices whose packages a fresh account has tokens for.
 const SHARE: usize = 640;
 
+/// How often those who do not agree look again.
+const ROUNDS: usize = 4;
+
 /// The most founders: a group names no more committers by itself.
 const FOUNDERS: usize = 8;
 
@@ -51,6 +54,9 @@ pub struct Options {
     /// How many of them live; the others only register.
     #[arg(long, default_value_t = 50)]
     live: usize,
+    /// Pay for nothing: then one founder adds all at once.
+    #[arg(long)]
+    no_tokens: bool,
     /// A file for the results, which go to standard output too.
     #[arg(long)]
     output: Option<PathBuf>,
@@ -155,7 +161,7 @@ pub async fn run(options: Options) -> Result<String, Failed> {
     }
     let folder = std::env::temp_dir().join(format!("folkmoot-load-{}", std::process::id()));
     std::fs::create_dir_all(&folder)?;
-    let paid = devices <= FOUNDERS * SHARE;
+    let paid = !options.no_tokens && devices <= FOUNDERS * SHARE;
     let result = Run::new(&options.folkmoot, &folder, paid).await;
     let result = match result {
         Ok(run) => run.all(devices, live).await,
@@ -286,7 +292,7 @@ impl Run {
         self.note("the founder reads what the others did", took);
         let took = sync(&mut here, &transport).await?;
         self.note(format!("{} others read what is new", here.len()), took);
-        self.agree(&mut here, 0)?;
+        self.agree(&mut here, 0, &transport).await?;
 
         match here.first_mut().filter(|_| founders > 1) {
             Some(updater) => {
@@ -306,7 +312,7 @@ impl Run {
         self.note("the joiner reads that", took);
         let took = sync(&mut here, &transport).await?;
         self.note(format!("{} others read that", here.len()), took);
-        self.agree(&mut here, 0)?;
+        self.agree(&mut here, 0, &transport).await?;
 
         let took = founder.ask("send Hello, folk")?;
         self.note("the founder sends a message", took);
@@ -314,7 +320,7 @@ impl Run {
         self.note("the joiner reads it", took);
         let took = sync(&mut here, &transport).await?;
         self.note(format!("{} others read it", here.len()), took);
-        self.agree(&mut here, 1)?;
+        self.agree(&mut here, 1, &transport).await?;
 
         let took = joiner.ask("leave")?;
         self.note("the joiner asks to leave", took);
@@ -323,7 +329,7 @@ impl Run {
         self.note("the founder commits that, and sends a message", took);
         let took = sync(&mut here, &transport).await?;
         self.note(format!("{} others read both", here.len()), took);
-        self.agree(&mut here, 2)?;
+        self.agree(&mut here, 2, &transport).await?;
         let left = here.first_mut().ok_or(Failed::TooSmall(4))?;
         let members = left.members(TITLE)?.members.len();
         if members != devices - 1 {
@@ -365,24 +371,35 @@ impl Run {
         Ok((0..count).map(|number| format!("user{number}")).collect())
     }
 
-    /// All who live here are in the same epoch, and have all messages.
-    fn agree(&self, here: &mut [Device], messages: usize) -> Result<(), Failed> {
-        let (expected, mut found, mut first) = (here.len(), 0, None);
-        for device in here {
-            let at = device.conversation(TITLE)?;
-            let first = first.get_or_insert((at.epoch, at.epoch_authenticator.clone()));
-            let history = device.history(TITLE, None)?;
-            let said = history
-                .iter()
-                .filter(|entry| matches!(entry.what, folkmoot_client::What::Message(_)));
-            let same = *first == (at.epoch, at.epoch_authenticator);
-            found += usize::from(same && said.count() == messages);
+    /// All who live here are in the same epoch, and have all messages. Some may have been too early to see
+    /// what others have done since, as naming committers: they look again.
+    async fn agree(
+        &self,
+        here: &mut [Device],
+        messages: usize,
+        transport: &Counting,
+    ) -> Result<(), Failed> {
+        let expected = here.len();
+        let mut found = 0;
+        for _ in 0..ROUNDS {
+            let mut first = None;
+            found = 0;
+            for device in here.iter_mut() {
+                let at = device.conversation(TITLE)?;
+                let stands = (at.epoch, at.epoch_authenticator);
+                let history = device.history(TITLE, None)?;
+                let said = history
+                    .iter()
+                    .filter(|entry| matches!(entry.what, folkmoot_client::What::Message(_)));
+                let same = *first.get_or_insert_with(|| stands.clone()) == stands;
+                found += usize::from(same && said.count() == messages);
+            }
+            if found == expected {
+                return Ok(());
+            }
+            sync(here, transport).await?;
         }
-        if found == expected {
-            Ok(())
-        } else {
-            Err(Failed::Apart { found, expected })
-        }
+        Err(Failed::Apart { found, expected })
     }
 
     fn page(&self, devices: usize, live: usize) -> String {

@@ -14,7 +14,7 @@ use folkmoot_protocol::rate::Rate;
 use folkmoot_protocol::{Conflict, Refusal, limits};
 
 use crate::on_every_store;
-use crate::world::{DAY, Group, HOUR, World, verified};
+use crate::world::{DAY, Group, HOUR, World, sqlite, verified};
 
 on_every_store! {
     a_staged_commit_is_a_commit;
@@ -348,4 +348,23 @@ fn a_contest_has_pages_of_its_own<S: Store>(mut world: World<S>) {
         panic!("pages")
     };
     assert_eq!(answer.pages, [&b"root"[..], b"its root"]);
+}
+
+#[test]
+fn what_went_up_survives_the_service() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("delivery.sqlite");
+    let mut world = World::new(sqlite(&path));
+    let group = world.group();
+    let (_, request) = large(&mut world, &group);
+    let (stage, bytes) = stage_of(&group, &request);
+    open(&mut world, &group, &stage).unwrap();
+    for number in [0, 2] {
+        upload(&mut world, &stage, &bytes, number).unwrap();
+    }
+    drop(world);
+    let mut world = World::new(sqlite(&path));
+    assert_eq!(open(&mut world, &group, &stage), Ok(vec![1]));
+    upload(&mut world, &stage, &bytes, 1).unwrap();
+    assert_eq!(append(&mut world, &group, stage.id()).unwrap().sequence, 1);
 }

@@ -462,6 +462,9 @@ fn leftovers(world: &mut World) -> Result<(), Violation> {
         for (table, most) in [
             (Table::Outbox, 0),
             (Table::Attempts, 0),
+            (Table::Targets, 0),
+            (Table::Commits, 0),
+            (Table::Chunks, 0),
             (Table::Evidence, 0),
             (Table::Fences, active),
         ] {
