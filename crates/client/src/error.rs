@@ -85,6 +85,9 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// Only some members may commit here, and we are none of them.
+    #[error("in '{0}' only committers can do this: ask one of them, or wait until you are one")]
+    NotCommitter(String),
     /// Nobody was named.
     #[error("name at least one user")]
     NobodyNamed,

@@ -74,6 +74,8 @@ tls_enum! {
         Left(Update) = 10,
         /// The DS has signed two different logs. What it signed is kept.
         TwoLogs(TwoLogs) = 11,
+        /// A commit that cannot be followed. It is kept as evidence.
+        Invalid(Invalid) = 16,
         /// A device of somebody's took the place of what was there of them.
         Replaced(Change) = 12,
     }
@@ -156,6 +158,20 @@ tls_struct! {
     pub struct Unreadable {
         /// Why.
         pub reason: Text,
+    }
+}
+
+tls_struct! {
+    /// A commit that cannot be followed.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct Invalid {
+        /// Who made it, if that is proven: by the signature in it or, where the group names committers,
+        /// by the one beside it.
+        pub by: Option<UserId>,
+        /// Why.
+        pub reason: Text,
+        /// Whether others may be able to follow it.
+        pub cut_off: bool,
     }
 }
 

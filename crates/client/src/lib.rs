@@ -64,8 +64,8 @@ mod world;
 pub use client::Client;
 pub use error::{BadPackage, BadService, Error};
 pub use history::{
-    Change, Contradiction, Epoch, Founded, HistoryEntry, HistoryPosition, Message, TwoLogs,
-    Unreadable, Update, What,
+    Change, Contradiction, Epoch, Founded, HistoryEntry, HistoryPosition, Invalid, Message,
+    TwoLogs, Unreadable, Update, What,
 };
 pub use logic::{Event, Standing};
 pub use text::Text;

@@ -41,6 +41,10 @@ pub struct Conversation {
     pub leaving: bool,
     /// Why it stopped, if it did.
     pub stopped: Option<String>,
+    /// What is wrong with the last commit, while the members have not agreed on another one.
+    pub contested: Option<String>,
+    /// Whether that commit may be valid for others, and only this device cannot follow it.
+    pub cut_off: bool,
     /// The current epoch.
     pub epoch: u64,
     /// What members can compare out of band: the same for all who agree on this epoch.
@@ -107,6 +111,11 @@ pub fn conversations(tx: &dyn Transaction) -> Result<Vec<Conversation>, Error> {
             standing: row.standing,
             leaving,
             stopped: row.stopped.map(|reason| reason.0),
+            cut_off: row
+                .contested
+                .as_ref()
+                .is_some_and(|contested| contested.cut_off),
+            contested: row.contested.map(|contested| contested.reason.0),
             epoch: row.epoch,
             epoch_authenticator: row.epoch_authenticator.into_vec(),
             sequence: row.sequence,

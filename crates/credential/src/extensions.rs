@@ -1,19 +1,20 @@
 //! What a group's GroupContext says in Folkmoot's own extensions, from the range for private use
 //! (RFC 9420, section 17.3).
 
-use folkmoot_mls::codec::{Decode, DecodeError, Encode, Reader, encode_bytes};
+use folkmoot_mls::codec::{Bytes, Decode, DecodeError, Encode, Reader, encode_bytes};
 use folkmoot_mls::extension::{ExtensionContent, ExtensionType};
 use folkmoot_mls::{tls_enum, tls_struct};
 use zeroize::Zeroize;
 
-use crate::keys::PublicKey;
+use crate::keys::{BadSignature, PublicKey, SigningKey};
 use crate::{Domain, Version};
 
 /// The kinds of this module's extensions, for a leaf's capabilities.
-pub const EXTENSION_TYPES: [ExtensionType; 4] = [
+pub const EXTENSION_TYPES: [ExtensionType; 5] = [
     AcceptedKeys::EXTENSION_TYPE,
     Policy::EXTENSION_TYPE,
     Title::EXTENSION_TYPE,
+    Committers::EXTENSION_TYPE,
     LinkPolicy::EXTENSION_TYPE,
 ];
 
@@ -91,6 +92,98 @@ tls_struct! {
 
 impl ExtensionContent for Policy {
     const EXTENSION_TYPE: ExtensionType = ExtensionType(0xf042);
+}
+
+tls_struct! {
+    /// A member who may commit, where that is named: every commit is signed by the key of one of them, so
+    /// that the author of one that nobody can read is known all the same. The key is random and stands for
+    /// the member in this group's log only.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct Committer {
+        /// The member's leaf.
+        pub leaf: u32,
+        /// Its device: its first signature key.
+        pub device: PublicKey,
+        /// What it signs commits with.
+        pub key: PublicKey,
+        /// By the device, over [`CommitterStatement`]: nobody registers a key in another's name.
+        pub signature: Bytes,
+    }
+}
+
+tls_struct! {
+    /// What a device signs that offers to be a committer.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct CommitterStatement {
+        /// 1.
+        pub version: Version,
+        /// The group's id.
+        pub group_id: Bytes,
+        /// The key.
+        pub key: PublicKey,
+    }
+}
+
+impl Committer {
+    const LABEL: &str = "committer";
+
+    /// An offer of the device at a leaf.
+    #[must_use]
+    pub fn offer(leaf: u32, device: &SigningKey, group_id: &[u8], key: PublicKey) -> Self {
+        let statement = CommitterStatement {
+            version: Version,
+            group_id: group_id.into(),
+            key,
+        };
+        Self {
+            leaf,
+            device: device.public(),
+            key,
+            signature: device.sign(Self::LABEL, &statement).into(),
+        }
+    }
+
+    /// Checks that the device offered this key to this group, and that it is not anybody's.
+    ///
+    /// # Errors
+    /// [`BadSignature`]: whoever registered it is to blame.
+    pub fn verify(&self, group_id: &[u8]) -> Result<(), BadSignature> {
+        let statement = CommitterStatement {
+            version: Version,
+            group_id: group_id.into(),
+            key: self.key,
+        };
+        if self.key.is_anybodys() {
+            return Err(BadSignature);
+        }
+        self.device.verify(Self::LABEL, &statement, &self.signature)
+    }
+}
+
+tls_struct! {
+    /// Who may commit. A group without this, or with nobody in it, lets every member.
+    #[derive(Clone, Debug, Default, PartialEq, Eq)]
+    pub struct Committers {
+        /// 1.
+        pub version: Version,
+        /// Each device and each key once.
+        pub committers: Vec<Committer>,
+    }
+}
+
+impl Committers {
+    /// Their keys, as the log is told them.
+    #[must_use]
+    pub fn keys(&self) -> Vec<PublicKey> {
+        self.committers
+            .iter()
+            .map(|committer| committer.key)
+            .collect()
+    }
+}
+
+impl ExtensionContent for Committers {
+    const EXTENSION_TYPE: ExtensionType = ExtensionType(0xf046);
 }
 
 /// What a group is called: at most 256 bytes of UTF-8 without control characters, which could

@@ -41,7 +41,8 @@ pub use device::{
     CERTIFICATE_SECONDS, CREDENTIAL_TYPE, DeviceCertificate, DeviceCredential, MAX_CHAIN,
 };
 pub use extensions::{
-    AcceptedKey, AcceptedKeys, EXTENSION_TYPES, LinkMode, LinkPolicy, LinkShare, Policy, Title,
+    AcceptedKey, AcceptedKeys, Committer, CommitterStatement, Committers, EXTENSION_TYPES,
+    LinkMode, LinkPolicy, LinkShare, Policy, Title,
 };
 pub use judge::{Judge, LONGEST_LIFETIME};
 pub use record::{DeliveryAddress, DeviceRecord, MailboxKey, Registration, ShelfKey};

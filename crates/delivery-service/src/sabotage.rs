@@ -11,6 +11,10 @@ pub enum Guard {
     RepeatedAppend,
     /// A key reads up to a cut.
     Cut,
+    /// A committer offers one commit after each parent.
+    OneCandidate,
+    /// A commit is signed by a committer, where they are named.
+    Committers,
     /// Of requests that share a transaction a later one sees what the earlier ones did.
     OneAfterAnother,
 }

@@ -5,13 +5,13 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use folkmoot_protocol::call::{Answer, Call};
 use folkmoot_protocol::delivery::{
-    AcknowledgeRequest, AcknowledgeResponse, AppendRequest, CloseDoorRequest, CloseDoorResponse,
-    CollectRequest, CollectResponse, CountRequest, CountResponse, CreateBlobRequest,
-    CreateBlobResponse, CreateDoorRequest, CreateMailboxRequest, CreateMailboxResponse,
-    DeleteBlobRequest, DiscardRequest, DiscardResponse, DropRequest, DropResponse, FindBlobRequest,
-    FindBlobResponse, GetBlobRequest, NonceResponse, OpenRequest, Payment, PickUpRequest,
-    PickUpResponse, PutBlobRequest, ReadRequest, ReadResponses, Receipt, StockRequest,
-    StockResponse, TakeRequest, TakeResponse,
+    AcknowledgeRequest, AcknowledgeResponse, AppendRequest, CandidatesRequest, CandidatesResponse,
+    CloseDoorRequest, CloseDoorResponse, CollectRequest, CollectResponse, CountRequest,
+    CountResponse, CreateBlobRequest, CreateBlobResponse, CreateDoorRequest, CreateMailboxRequest,
+    CreateMailboxResponse, DeleteBlobRequest, DiscardRequest, DiscardResponse, DropRequest,
+    DropResponse, FindBlobRequest, FindBlobResponse, GetBlobRequest, NonceResponse, OpenRequest,
+    Payment, PickUpRequest, PickUpResponse, PutBlobRequest, ReadRequest, ReadResponses, Receipt,
+    StockRequest, StockResponse, TakeRequest, TakeResponse,
 };
 use folkmoot_protocol::ids::{BlobId, MailboxId};
 use folkmoot_protocol::keys::{PublicKey, SigningKey};
@@ -19,7 +19,7 @@ use folkmoot_protocol::log::{Head, SignedHead};
 use folkmoot_protocol::mailbox::OwnerContent;
 use folkmoot_protocol::proof::Method;
 use folkmoot_protocol::token::TokenError;
-use folkmoot_protocol::token::price::{Price, Priced};
+use folkmoot_protocol::token::price::{Price, Priced, is_paid};
 use folkmoot_protocol::{Refusal, delivery};
 use rand_core::CryptoRng;
 
@@ -29,6 +29,7 @@ use crate::decision::{Denial, Request};
 use crate::fields::malformed;
 use crate::followers::Followers;
 use crate::logs::append::{Check, Checked};
+use crate::logs::candidates::Candidates;
 use crate::logs::open::SignedOpen;
 use crate::logs::parse::Parsed;
 use crate::logs::pickup::PickUp;
@@ -154,6 +155,7 @@ impl<S: Store> DeliveryService<S> {
             Call::Append(request) => Answer::Append(self.append(request, now)?),
             Call::LogNonce(_) => Answer::LogNonce(self.nonce(now, rng)),
             Call::Read(request) => Answer::Read(self.read(request, now)?),
+            Call::Candidates(request) => Answer::Candidates(self.candidates(request, now)?),
             Call::PickUp(request) => Answer::PickUp(self.pick_up(&request)?),
             Call::CreateMailbox(request) => {
                 Answer::CreateMailbox(self.create_mailbox(&request, now)?)
@@ -306,10 +308,15 @@ impl<S: Store> DeliveryService<S> {
         requests: Vec<AppendRequest>,
         now: u64,
     ) -> Vec<Result<Receipt, Refusal>> {
-        let check = |request| {
+        let check = |mut request: AppendRequest| -> Result<Check, Refusal> {
+            let price = is_paid(&request).then(|| (request.price(), request.payment.take()));
             let parsed = Parsed::read(request)?;
             let view = self.look(|records| parsed.load(records))?;
-            parsed.check(view, self.public_key, self.retention, now)
+            let checked = parsed.check(view, self.public_key, self.retention, now)?;
+            if let (Check::New(_), Some((price, payment))) = (&checked, price) {
+                self.pay(payment.as_ref(), &price, now)?;
+            }
+            Ok(checked)
         };
         let mut together = Vec::new();
         let checked: Vec<_> = requests
@@ -351,6 +358,17 @@ impl<S: Store> DeliveryService<S> {
             batches.push(batch);
         }
         Ok(ReadResponses { batches })
+    }
+
+    fn candidates(
+        &self,
+        request: CandidatesRequest,
+        now: u64,
+    ) -> Result<CandidatesResponse, Refusal> {
+        let candidates = Candidates::read(request, self.public_key, &self.nonces, now)?;
+        let now = self.issued.fetch_max(now, Ordering::Relaxed).max(now);
+        let found = self.look(|records| candidates.list(records, &self.key, now))?;
+        found.ok_or(Refusal::NotFound)
     }
 
     fn pick_up(&self, request: &PickUpRequest) -> Result<PickUpResponse, Refusal> {

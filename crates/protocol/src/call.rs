@@ -10,14 +10,14 @@ use crate::authentication::{
     LookUpResponse, RegisterRequest, RegisterResponse,
 };
 use crate::delivery::{
-    AcknowledgeRequest, AcknowledgeResponse, AppendRequest, BlobPart, BlobParts, CloseDoorRequest,
-    CloseDoorResponse, CollectRequest, CollectResponse, CountRequest, CountResponse,
-    CreateBlobRequest, CreateBlobResponse, CreateDoorRequest, CreateMailboxRequest,
-    CreateMailboxResponse, DeleteBlobRequest, DeleteBlobResponse, DiscardRequest, DiscardResponse,
-    DropRequest, DropResponse, FindBlobRequest, FindBlobResponse, GetBlobRequest, NonceRequest,
-    NonceResponse, OpenRequest, PickUpRequest, PickUpResponse, PutBlobRequest, PutBlobResponse,
-    ReadRequest, ReadResponse, ReadResponses, Receipt, StockRequest, StockResponse, TakeRequest,
-    TakeResponse,
+    AcknowledgeRequest, AcknowledgeResponse, AppendRequest, BlobPart, BlobParts, CandidatesRequest,
+    CandidatesResponse, CloseDoorRequest, CloseDoorResponse, CollectRequest, CollectResponse,
+    CountRequest, CountResponse, CreateBlobRequest, CreateBlobResponse, CreateDoorRequest,
+    CreateMailboxRequest, CreateMailboxResponse, DeleteBlobRequest, DeleteBlobResponse,
+    DiscardRequest, DiscardResponse, DropRequest, DropResponse, FindBlobRequest, FindBlobResponse,
+    GetBlobRequest, NonceRequest, NonceResponse, OpenRequest, PickUpRequest, PickUpResponse,
+    PutBlobRequest, PutBlobResponse, ReadRequest, ReadResponse, ReadResponses, Receipt,
+    StockRequest, StockResponse, TakeRequest, TakeResponse,
 };
 
 /// What a connection is used for. Two purposes never share one, so that a service which watches
@@ -162,6 +162,8 @@ calls! {
     LogNonce = "/folkmoot.delivery.v1.Logs/Nonce", Logs, NonceRequest => NonceResponse;
     /// Reads logs; the answer gathers the stream.
     Read = "/folkmoot.delivery.v1.Logs/Read", Logs, ReadRequest => ReadResponses;
+    /// The commits after a parent.
+    Candidates = "/folkmoot.delivery.v1.Logs/Candidates", Logs, CandidatesRequest => CandidatesResponse;
     /// Picks a Welcome up.
     PickUp = "/folkmoot.delivery.v1.Logs/PickUp", Logs, PickUpRequest => PickUpResponse;
     /// Makes a mailbox.

@@ -75,7 +75,7 @@ fn code(refusal: &Refusal) -> Code {
         Refusal::BadProof | Refusal::StaleNonce | Refusal::Payment(_) => Code::PermissionDenied,
         Refusal::NotFound | Refusal::UnknownUser => Code::NotFound,
         Refusal::Taken | Refusal::NameTaken => Code::AlreadyExists,
-        Refusal::Gap => Code::FailedPrecondition,
+        Refusal::Gap | Refusal::ContestsClosed => Code::FailedPrecondition,
         Refusal::Conflict(..) => Code::Aborted,
         Refusal::TooSlow => Code::DeadlineExceeded,
         Refusal::MailboxFull

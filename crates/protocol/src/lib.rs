@@ -116,6 +116,16 @@ pub mod limits {
     pub const PAST_EPOCH_MS: u64 = 60_000;
     /// Proposals in one epoch; beyond, a commit has to come first.
     pub const PROPOSALS_PER_EPOCH: u32 = 1000;
+    /// Commits after one parent, the first one included.
+    pub const CANDIDATES: u32 = 1000;
+    /// So many of them come as fast as they come; then one each [`CANDIDATE_EVERY_MS`].
+    pub const CANDIDATES_AT_ONCE: u32 = 16;
+    /// Milliseconds between the later ones.
+    pub const CANDIDATE_EVERY_MS: u64 = 10_000;
+    /// Committer keys of one log.
+    pub const COMMITTERS: usize = 64;
+    /// Leaves above which a group names committers.
+    pub const LEAVES_WITHOUT_COMMITTERS: usize = 64;
     /// Entries that a branch of a log holds. A commit may go beyond by an eighth, so that a group can
     /// remove whoever has filled its log.
     pub const LOG_ENTRIES: u64 = 1_000_000;

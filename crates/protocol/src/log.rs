@@ -66,6 +66,12 @@ tls_struct! {
         pub last_seen: u64,
         /// Seconds that must pass between commits from now on, if the commit sets that.
         pub commit_interval: Option<u32>,
+        /// Whether another commit follows the parent already, which the author found invalid. A
+        /// contest starts a branch of its own, named by it; it is a cut and adds nobody.
+        pub contest: bool,
+        /// The keys of which one signs every commit from now on, if the commit changes them. Not
+        /// empty, each once.
+        pub committers: Option<Vec<PublicKey>>,
         /// SHA-256 of the sealed shared part of the Welcome, if anybody joins.
         pub shared_part: Option<[u8; 32]>,
         /// One for each joiner.
@@ -103,6 +109,30 @@ impl Append {
     #[must_use]
     pub fn id(&self) -> EntryId {
         EntryId(hash("append", self))
+    }
+
+    /// Whether it is a commit beside one that its author found invalid.
+    #[must_use]
+    pub fn is_contest(&self) -> bool {
+        self.commit.as_ref().is_some_and(|commit| commit.contest)
+    }
+
+    /// Whether it costs a token: a contest does, and so does the commit that follows one, so that who
+    /// spoils a group's commits again and again pays as much as those who mend them.
+    #[must_use]
+    pub fn is_paid(&self) -> bool {
+        let first_of_branch = self.parent == self.branch && self.epoch > 0;
+        self.is_contest() || (self.commit.is_some() && first_of_branch)
+    }
+
+    /// The branch that its entry stands on.
+    #[must_use]
+    pub fn stands_on(&self) -> EntryId {
+        if self.is_contest() {
+            self.id()
+        } else {
+            self.branch
+        }
     }
 }
 
@@ -142,6 +172,79 @@ impl ChainHash {
                 entry,
             },
         ))
+    }
+}
+
+tls_struct! {
+    struct CandidateInput {
+        version: u16,
+        parent: EntryId,
+        previous: ChainHash,
+        time: u64,
+        entry: EntryId,
+    }
+}
+
+impl ChainHash {
+    /// The hash of the commits after a parent up to and including `entry`, in their order.
+    #[must_use]
+    pub fn next_candidate(self, parent: EntryId, time: u64, entry: EntryId) -> Self {
+        Self(hash(
+            "candidate",
+            &CandidateInput {
+                version: crate::VERSION,
+                parent,
+                previous: self,
+                time,
+                entry,
+            },
+        ))
+    }
+}
+
+tls_struct! {
+    /// In which order commits after one parent came: what the DS commits itself to. Members follow
+    /// the first valid one.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct CandidateList {
+        /// [`crate::VERSION`].
+        pub version: u16,
+        /// The log.
+        pub log: LogId,
+        /// The branch that the parent stands on.
+        pub branch: EntryId,
+        /// The commit, or Open, that all of them follow.
+        pub parent: EntryId,
+        /// How many.
+        pub count: u32,
+        /// Over all of them ([`ChainHash::next_candidate`]).
+        pub chain: ChainHash,
+        /// When the list was signed, milliseconds since 1970.
+        pub issued: u64,
+    }
+}
+
+impl CandidateList {
+    const LABEL: &str = "candidates";
+
+    /// Signs. 64 bytes.
+    #[must_use]
+    pub fn sign(&self, key: &SigningKey) -> [u8; 64] {
+        key.sign(Self::LABEL, self)
+    }
+
+    /// Reads a list from the wire and checks that `key` signed it.
+    ///
+    /// # Errors
+    /// [`BadSignature`], also if the bytes are no list: the DS is to blame.
+    pub fn read(bytes: &[u8], signature: &[u8], key: &PublicKey) -> Result<Self, BadSignature> {
+        let list: Self =
+            folkmoot_mls::codec::Decode::from_bytes(bytes).map_err(|_| BadSignature)?;
+        if list.version != crate::VERSION {
+            return Err(BadSignature);
+        }
+        key.verify(Self::LABEL, &list, signature)?;
+        Ok(list)
     }
 }
 

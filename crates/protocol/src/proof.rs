@@ -29,6 +29,8 @@ tls_enum! {
         Discard = 8,
         /// `Shelves.Count`
         Count = 9,
+        /// `Logs.Candidates`
+        Candidates = 10,
         /// `Doors.Create`
         CreateDoor = 20,
         /// `Doors.Close`
@@ -50,9 +52,9 @@ tls_struct! {
         pub branch: EntryId,
         /// The epoch whose fence key signs.
         pub epoch: u64,
-        /// [`Method::Open`], [`Method::Append`] or [`Method::Read`].
+        /// [`Method::Open`], [`Method::Append`], [`Method::Read`] or [`Method::Candidates`].
         pub method: Method,
-        /// Of an Open or Append, its entry id; of a Read, the nonce.
+        /// Of an Open or Append, its entry id; of the others, the nonce.
         pub subject: Bytes,
     }
 }
@@ -72,6 +74,43 @@ impl FenceProof {
     /// [`BadSignature`]: the writer or reader is to blame.
     pub fn verify(&self, fence: &PublicKey, signature: &[u8]) -> Result<(), BadSignature> {
         fence.verify(Self::LABEL, self, signature)
+    }
+}
+
+tls_struct! {
+    /// Signed by a committer's key, beside the fence's signature, over a commit.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct CommitterProof {
+        /// [`crate::VERSION`].
+        pub version: u16,
+        /// The DS that this is for.
+        pub delivery_service: PublicKey,
+        /// The log.
+        pub log: LogId,
+        /// The commit.
+        pub commit: EntryId,
+    }
+}
+
+impl CommitterProof {
+    const LABEL: &str = "committer proof";
+
+    /// Signs. 96 bytes: the key, and the signature by it.
+    #[must_use]
+    pub fn sign(&self, committer: &SigningKey) -> Vec<u8> {
+        let signature = committer.sign(Self::LABEL, self);
+        [&committer.public().0[..], &signature].concat()
+    }
+
+    /// Checks, and says who signed.
+    ///
+    /// # Errors
+    /// [`BadSignature`]: whoever sent it is to blame.
+    pub fn verify(&self, signed: &[u8]) -> Result<PublicKey, BadSignature> {
+        let (key, signature) = signed.split_first_chunk::<32>().ok_or(BadSignature)?;
+        let key = PublicKey(*key);
+        key.verify(Self::LABEL, self, signature)?;
+        Ok(key)
     }
 }
 

@@ -94,6 +94,9 @@ pub enum Refusal {
     /// The append lost a race.
     #[error("the log has moved on ({0:?})")]
     Conflict(Conflict, Box<SignedHead>),
+    /// There are as many commits after the parent as are taken.
+    #[error("no more commits are taken after the one that this one follows")]
+    ContestsClosed,
     /// Too much to do at this moment.
     #[error("the service is busy, try again in {0} ms")]
     Busy(u64),
@@ -169,6 +172,7 @@ impl Refusal {
             Code::Internal => Self::Internal,
             Code::NameTaken => Self::NameTaken,
             Code::NameInvalid => Self::NameInvalid,
+            Code::ContestsClosed => Self::ContestsClosed,
             Code::UnknownUser => Self::UnknownUser,
         })
     }
@@ -197,6 +201,7 @@ impl Refusal {
             Self::Internal => Code::Internal,
             Self::NameTaken => Code::NameTaken,
             Self::NameInvalid => Code::NameInvalid,
+            Self::ContestsClosed => Code::ContestsClosed,
             Self::UnknownUser => Code::UnknownUser,
         }
     }

@@ -92,6 +92,8 @@ fn commit() -> Append {
             cut: true,
             last_seen: 1,
             commit_interval: Some(1),
+            contest: false,
+            committers: None,
             shared_part: Some(part_hash(b"shared")),
             pickups: vec![Pickup {
                 address: PickupAddress(bytes(0xa0)),

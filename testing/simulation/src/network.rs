@@ -148,3 +148,11 @@ impl Sim {
         }
     }
 }
+
+impl Sim {
+    /// Takes a person's next call off the way.
+    pub fn next_call(&mut self, who: PersonId) -> Option<Call> {
+        let at = self.flights.iter().position(|flight| flight.who == who)?;
+        self.flights.remove(at).map(|flight| flight.call)
+    }
+}

@@ -317,10 +317,10 @@ fn ordered_days_later(days: u64, wish: impl Fn(LogId) -> Intent) -> [(Standing, 
 fn a_late_commit_is_judged_alike_by_its_author_and_the_others() {
     let add_charlie = |log| add(log, &["charlie"]);
     let update = |log| Intent::Update { log };
-    let (member, stopped) = (Standing::Member, Standing::Stopped);
+    let member = Standing::Member;
     assert_eq!(ordered_days_later(1, add_charlie), [(member, 2); 2]);
-    // Charlie's package has expired on the way: nobody follows.
-    assert_eq!(ordered_days_later(40, add_charlie), [(stopped, 1); 2]);
+    // Charlie's package has expired on the way: nobody follows, and nobody is removed for it.
+    assert_eq!(ordered_days_later(40, add_charlie), [(member, 2); 2]);
     // Alice's own credential has expired on the way. That makes no commit invalid: all follow.
     assert_eq!(ordered_days_later(100, update), [(member, 2); 2]);
 }

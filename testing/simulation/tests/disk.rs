@@ -620,8 +620,13 @@ fn leftovers(broken: Option<Broken>) -> BTreeMap<&'static str, usize> {
 fn others(tap: &Tap, live: &[(Table, Vec<u8>, Vec<u8>)]) -> Secrets {
     const LENGTH: usize = 28;
     let mut known: HashSet<&[u8]> = HashSet::new();
-    for (_, key, value) in live {
-        known.extend(key.windows(PART).chain(value.windows(PART)));
+    // In the file a row's value comes right behind its key.
+    let rows: Vec<_> = live
+        .iter()
+        .map(|(_, key, value)| [&key[..], value].concat())
+        .collect();
+    for row in &rows {
+        known.extend(row.windows(PART));
     }
     let mut others = Secrets::default();
     for row in &tap.written {

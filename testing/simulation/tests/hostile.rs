@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use folkmoot_client::logic::Intent;
 use folkmoot_client::store::{Store, StoreError, Table};
-use folkmoot_client::{Error, Event, Standing, What, sabotage};
+use folkmoot_client::{BadService, Error, Event, Standing, What, sabotage};
 use folkmoot_credential::Judge;
 use folkmoot_mls::code_point::{ProtocolVersion, WireFormat};
 use folkmoot_mls::codec::{Bytes, Decode, Encode};
@@ -218,6 +218,8 @@ impl Hostile {
             cut: true,
             last_seen: seen,
             commit_interval: None,
+            contest: false,
+            committers: None,
             shared_part: None,
             pickups: Vec::new(),
             pages: Vec::new(),
@@ -265,31 +267,44 @@ fn no_place(kind: ExtensionType) -> String {
     format!("extension {kind} has no place in this group")
 }
 
-/// Somebody has read the commit: it stays at its parent, says why, and keeps the evidence.
-fn has_stopped(sim: &mut Sim, who: usize, at: &Hostile, expected: &str) {
-    sim.ask(who, Intent::Sync).unwrap();
-    let reason = sim.person(who).events.iter().find_map(|event| match event {
-        Event::Stopped { reason, .. } => Some(reason.clone()),
+/// Why somebody did not follow a commit, and who made it.
+fn refused(sim: &mut Sim, who: usize) -> (String, Option<String>) {
+    let lines = sim.history(who, "moot").into_iter();
+    let mut invalid = lines.filter_map(|line| match line.what {
+        What::Invalid(line) => {
+            let by = line.by.map(|user| user.name.to_string());
+            Some((line.reason.to_string(), by))
+        }
         _ => None,
     });
-    assert_eq!(reason.as_deref(), Some(expected));
+    let found = invalid.next().expect("a commit was not followed");
+    assert_eq!(invalid.next(), None);
+    found
+}
+
+/// Somebody has read the commit: it is kept as evidence, Alice is removed, and the conversation goes on.
+fn has_gone_on(sim: &mut Sim, who: usize, at: &Hostile, expected: &str) {
+    sim.ask(who, Intent::Sync).unwrap();
+    let alice = Some("alice".to_owned());
+    assert_eq!(refused(sim, who), (expected.to_owned(), alice));
     let seen = sim.conversation(who, "moot");
-    let epoch = at.group.epoch();
-    assert_eq!((seen.standing, seen.epoch), (Standing::Stopped, epoch));
+    let epoch = at.group.epoch() + 1;
+    assert_eq!((seen.standing, seen.epoch), (Standing::Member, epoch));
+    assert_eq!(seen.contested, None);
+    assert_eq!(sim.members(who, "moot").unwrap().members.len(), 2);
     assert_eq!(sim.count(who, Table::Evidence), 1);
-    let sent = sim.ask(who, send(at.log, "x"));
-    assert!(matches!(sent, Err(Error::Stopped { .. })), "{sent:?}");
+    sim.ask(who, send(at.log, "x")).unwrap();
 }
 
 /// Alice commits; nobody follows.
-fn stops(make: impl Fn(&mut Hostile) -> (MlsMessage, PublicKey), expected: &str) {
+fn nobody_follows(make: impl Fn(&mut Hostile) -> (MlsMessage, PublicKey), expected: &str) {
     let (mut sim, mut alice) = moot();
     let (message, next_fence) = make(&mut alice);
     let seen = sim.conversation(BOB, "moot").sequence;
     let append = alice.append(&message, Some(next_fence), seen);
     alice.post(&mut sim, &append).unwrap();
     for who in [BOB, CHARLIE] {
-        has_stopped(&mut sim, who, &alice, expected);
+        has_gone_on(&mut sim, who, &alice, expected);
     }
 }
 
@@ -307,56 +322,56 @@ fn an_honest_commit_made_by_hand_is_followed() {
 }
 
 #[test]
-fn a_commit_that_ends_the_group_stops_it_at_the_parent() {
+fn a_commit_that_ends_the_group_is_not_followed() {
     let make = |alice: &mut Hostile| {
         let reinit = alice.reinit();
         alice.built(|commit| commit.reinit(reinit.clone()))
     };
-    stops(make, NOT_HERE);
+    nobody_follows(make, NOT_HERE);
 }
 
 #[test]
-fn a_commit_that_lets_others_speak_from_outside_stops_the_group() {
+fn a_commit_that_lets_others_speak_from_outside_is_not_followed() {
     let make = |alice: &mut Hostile| {
         let extensions = alice.with(&alice.external_senders());
         alice.built(|commit| commit.group_context_extensions(extensions.clone()))
     };
-    stops(make, &no_place(ExtensionType::EXTERNAL_SENDERS));
+    nobody_follows(make, &no_place(ExtensionType::EXTERNAL_SENDERS));
 }
 
 #[test]
-fn a_commit_that_gives_the_group_data_of_components_stops_it() {
+fn a_commit_that_gives_the_group_data_of_components_is_not_followed() {
     let make = |alice: &mut Hostile| {
         let component = ComponentID(0x8001);
         let dictionary = AppDataDictionary::default().with_data(component, [1]);
         let extensions = alice.with(&dictionary);
         alice.built(|commit| commit.group_context_extensions(extensions.clone()))
     };
-    stops(make, &no_place(ExtensionType::APP_DATA_DICTIONARY));
+    nobody_follows(make, &no_place(ExtensionType::APP_DATA_DICTIONARY));
 }
 
 #[test]
-fn a_commit_with_a_key_from_elsewhere_stops_the_group() {
+fn a_commit_with_a_key_from_elsewhere_is_not_followed() {
     let make = |alice: &mut Hostile| {
         let usage = ResumptionPSKUsage::Application;
         let (log, epoch) = (alice.log.0, alice.group.epoch());
         let psk = PreSharedKeyID::resumption(suite(), usage, log, epoch, &mut alice.rng);
         alice.built(|commit| commit.psk(psk.clone()))
     };
-    stops(make, NOT_HERE);
+    nobody_follows(make, NOT_HERE);
 }
 
 #[test]
-fn a_commit_as_one_from_outside_makes_it_stops_the_group() {
+fn a_commit_as_one_from_outside_makes_it_is_not_followed() {
     let make = |alice: &mut Hostile| {
         let kem_output = [7; 32].into();
         alice.commit_of(Proposal::ExternalInit(ExternalInit { kem_output }))
     };
-    stops(make, &engine(ProposalError::ExternalInit));
+    nobody_follows(make, &engine(ProposalError::ExternalInit));
 }
 
 #[test]
-fn commits_with_proposals_that_our_leaves_do_not_list_stop_the_group() {
+fn commits_with_proposals_that_our_leaves_do_not_list_are_not_followed() {
     let component = ComponentID(0x8001);
     let update = Proposal::app_data_update(component, [1]);
     let ephemeral = Proposal::app_ephemeral(component, [1]);
@@ -371,7 +386,7 @@ fn commits_with_proposals_that_our_leaves_do_not_list_stop_the_group() {
         ),
         (Proposal::SelfRemove, ProposalError::SelfRemoveByValue),
     ] {
-        stops(
+        nobody_follows(
             |alice| alice.commit_of(proposal.clone()),
             &engine(expected.clone()),
         );
@@ -506,7 +521,7 @@ fn chain_of(sim: &mut Sim, who: usize, log: LogId) -> ChainHash {
 }
 
 #[test]
-fn commits_in_clear_are_refused_by_the_service_and_stop_the_group_if_it_is_in_league() {
+fn commits_in_clear_are_refused_by_the_service_and_not_followed_if_it_is_in_league() {
     let expected = engine(EngineError::UnexpectedWireFormat(
         WireFormat::PUBLIC_MESSAGE,
     ));
@@ -521,8 +536,21 @@ fn commits_in_clear_are_refused_by_the_service_and_stop_the_group_if_it_is_in_le
         let now = sim.conversation(BOB, "moot");
         assert_eq!((now.standing, now.sequence), (Standing::Member, seen));
 
+        // The service alone can show it. It cannot show that it came first.
         smuggle(&mut sim, &alice, append);
-        has_stopped(&mut sim, BOB, &alice, &expected);
+        sim.ask(BOB, Intent::Sync).unwrap();
+        assert_eq!(refused(&mut sim, BOB), (expected.clone(), None));
+        let fault = Error::BadService(BadService::Contradiction(alice.log));
+        let blocked = |event: &Event| {
+            *event
+                == Event::Blocked {
+                    error: fault.clone(),
+                }
+        };
+        assert!(sim.person(BOB).events.iter().any(blocked));
+        let now = sim.conversation(BOB, "moot");
+        let waits = (Standing::Member, Some(expected.clone()));
+        assert_eq!((now.standing, now.contested), waits);
     }
 }
 

@@ -80,9 +80,11 @@ fn signed(
     }
 }
 
-fn stops_at_the_parent(
+/// Bob and Charlie do not follow, and go on without it; without Alice too, if it is proven to be hers.
+fn is_not_followed(
     intent: impl Fn(LogId) -> Intent,
     change: impl Fn(&mut Append) + Send + 'static,
+    proven: bool,
 ) {
     let (mut sim, log) = moot(1);
     sim.ask(ALICE, send(log, "good")).unwrap();
@@ -90,58 +92,71 @@ fn stops_at_the_parent(
     let epoch = sim.conversation(BOB, "moot").epoch;
     alice_appends(&mut sim, log, change);
     let _ = sim.begin(ALICE, intent(log));
-    sim.settle();
+    sim.deliver_until_append();
+    sim.carry(1);
+    sim.restart(ALICE);
     sim.meddle = None;
     sim.ask(BOB, Intent::Sync).unwrap();
-    let seen = sim.conversation(BOB, "moot");
-    assert_eq!((seen.standing, seen.epoch), (Standing::Stopped, epoch));
-    assert!(
-        sim.person(BOB)
-            .events
-            .iter()
-            .any(|event| matches!(event, Event::Stopped { .. }))
-    );
-    assert_eq!(sim.count(BOB, Table::Evidence), 1);
-    assert_eq!(sim.said(BOB, "moot"), ["alice: good"]);
-    assert!(matches!(
-        sim.ask(BOB, send(log, "x")),
-        Err(Error::Stopped { .. })
-    ));
+    sim.ask(CHARLIE, Intent::Sync).unwrap();
+    for who in [BOB, CHARLIE] {
+        let seen = sim.conversation(who, "moot");
+        assert_eq!((seen.standing, seen.epoch), (Standing::Member, epoch + 1));
+        let invalid: Vec<_> = sim
+            .history(who, "moot")
+            .into_iter()
+            .filter_map(|line| match line.what {
+                What::Invalid(line) => Some(line.by.map(|user| user.name.to_string())),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(invalid, [proven.then(|| "alice".to_owned())]);
+        let members = sim.members(who, "moot").unwrap().members.len();
+        assert_eq!(members, if proven { 2 } else { 3 });
+        assert_eq!(sim.count(who, Table::Evidence), 1);
+        assert_eq!(sim.said(who, "moot"), ["alice: good"]);
+    }
+    sim.ask(BOB, send(log, "on")).unwrap();
+    sim.sync(CHARLIE);
+    assert_eq!(sim.said(CHARLIE, "moot"), ["alice: good", "bob: on"]);
 }
 
 #[test]
-fn a_commit_with_a_false_fence_key_stops_the_conversation() {
-    stops_at_the_parent(
+fn a_commit_with_a_false_fence_key_is_not_followed() {
+    is_not_followed(
         |log| Intent::Update { log },
         |append| {
             if let Some(commit) = &mut append.commit {
                 commit.next_fence_key.0[0] ^= 1;
             }
         },
+        true,
     );
 }
 
 #[test]
-fn a_removal_that_is_no_cut_stops_the_conversation() {
-    stops_at_the_parent(
+fn a_removal_that_is_no_cut_is_not_followed() {
+    is_not_followed(
         |log| remove(log, &["charlie"]),
         |append| {
             if let Some(commit) = &mut append.commit {
                 commit.cut = false;
             }
         },
+        true,
     );
 }
 
 #[test]
-fn a_commit_that_does_not_decrypt_stops_the_conversation() {
-    stops_at_the_parent(
+fn a_commit_that_does_not_decrypt_is_not_followed() {
+    is_not_followed(
         |log| Intent::Update { log },
         |append| {
             let mut message = append.message.to_vec();
             *message.last_mut().unwrap() ^= 1;
             append.message = message.into();
         },
+        // She says that it is hers, but so could everybody.
+        false,
     );
 }
 
@@ -386,15 +401,23 @@ fn a_service_that_takes_nothing_is_not_asked_for_ever() {
 
 #[test]
 fn a_restored_home_is_noticed_before_anything_is_encrypted() {
-    let (mut sim, log) = moot(19);
-    let copy = sim.person(ALICE).store.copy().unwrap();
-    sim.ask(ALICE, send(log, "after the copy was made"))
-        .unwrap();
-    sim.restore(ALICE, copy);
-    let sent = sim.ask(ALICE, send(log, "with old keys"));
-    assert!(matches!(sent, Err(Error::Stopped { .. })), "{sent:?}");
-    sim.sync(BOB);
-    assert_eq!(sim.said(BOB, "moot"), ["alice: after the copy was made"]);
+    let done: [fn(LogId) -> Intent; 2] = [
+        |log| send(log, "after the copy was made"),
+        |log| Intent::Update { log },
+    ];
+    for (number, done) in done.into_iter().enumerate() {
+        let (mut sim, log) = moot(19);
+        let copy = sim.person(ALICE).store.copy().unwrap();
+        sim.ask(ALICE, done(log)).unwrap();
+        sim.restore(ALICE, copy);
+        for _ in 0..2 {
+            let sent = sim.ask(ALICE, send(log, "with old keys"));
+            assert!(matches!(sent, Err(Error::Stopped { .. })), "{sent:?}");
+        }
+        sim.sync(BOB);
+        let said = sim.said(BOB, "moot");
+        assert_eq!(said, ["alice: after the copy was made"][number..]);
+    }
 }
 
 /// Anybody who can look Bob up can invite him to anywhere, as often as he likes.

@@ -5,10 +5,10 @@ use folkmoot_protocol::Refusal;
 use folkmoot_protocol::call::Call;
 use folkmoot_protocol::delivery::{AppendRequest, Receipt};
 use folkmoot_protocol::ids::{EntryId, LogId};
-use folkmoot_protocol::log::Append;
+use folkmoot_protocol::log::{Append, SignedHead};
 use folkmoot_protocol::proof::Method;
 
-use super::rows::{self, ConversationRow};
+use super::rows::{self, ConversationRow, Wish};
 use super::session::{Asked, Task};
 use super::{Ask, Step, address};
 use crate::error::{BadService, Error};
@@ -23,14 +23,17 @@ impl Step<'_> {
         let damaged = || StoreError::DamagedRow(Table::Outbox.name());
         let attempt = self.attempt(row.log, entry)?.ok_or_else(damaged)?;
         // Of a message perhaps one that is over.
-        let epoch = Append::from_bytes(&attempt.append)
-            .map_err(|_| damaged())?
-            .epoch;
+        let append = Append::from_bytes(&attempt.append).map_err(|_| damaged())?;
+        let (epoch, is_commit) = (append.epoch, append.commit.is_some());
         let request = AppendRequest {
             append: attempt.append.into_vec(),
             fence_signature: self.fence_proof(row, epoch, Method::Append, entry.0.into())?,
             shared_part: attempt.shared_part.into_vec(),
             own_parts: attempt.own_parts.into_iter().map(Bytes::into_vec).collect(),
+            committer_signature: match is_commit {
+                true => self.committer_signature(row, entry)?,
+                false => Vec::new(),
+            },
             ..Default::default()
         };
         let to = address(&row.delivery);
@@ -56,6 +59,20 @@ impl Step<'_> {
             // Another process was first to hear, and to read on.
             return Ok(());
         };
+        if matches!(offered.wish, Wish::Contest) {
+            // It stands on a branch of its own, where the other commit stands on ours.
+            let signed = SignedHead::read(receipt, &row.delivery.key).ok();
+            let sequence = row.sequence.saturating_add(1);
+            let is_its = signed.is_some_and(|SignedHead { head, .. }| {
+                let chain = row.chain.next(log, sequence, head.entry_time, entry);
+                (head.log, head.branch, head.sequence, head.chain) == (log, entry, sequence, chain)
+            });
+            if !is_its {
+                return self.bad_service(log, BadService::Signature(log));
+            }
+            offered.receipt = Some(sequence);
+            return Ok(self.put_outbox(&offered)?);
+        }
         let held = self.hold(&row)?;
         let checked = self.check_head(&mut row, |_| None, receipt)?;
         let place = row.sequence;
@@ -89,6 +106,11 @@ impl Step<'_> {
             return Ok(());
         };
         match refusal {
+            Refusal::ContestsClosed | Refusal::Taken | Refusal::BadProof
+                if matches!(offered.wish, Wish::Contest) =>
+            {
+                self.contest_refused(log, entry)
+            }
             Refusal::Conflict(_, signed) => {
                 let held = self.hold(&row)?;
                 let checked = self.check_head(&mut row, |_| None, &Receipt::from(*signed))?;

@@ -1,6 +1,6 @@
 //! Commits, from the outbox to an entry that can be offered.
 
-use folkmoot_credential::{AcceptedKeys, DeviceCredential, Version};
+use folkmoot_credential::{AcceptedKeys, Committers, DeviceCredential, Version};
 use folkmoot_mls::codec::{Decode, Encode};
 use folkmoot_mls::error::Error as EngineError;
 use folkmoot_mls::extension::Extensions;
@@ -11,15 +11,17 @@ use folkmoot_mls::proposal::Proposal;
 use folkmoot_mls::tree_math::LeafIndex;
 use folkmoot_protocol::VERSION;
 use folkmoot_protocol::invitation::SealedWelcome;
+use folkmoot_protocol::keys::PublicKey;
+use folkmoot_protocol::limits;
 use folkmoot_protocol::log::{Append, CommitDeclaration, Pickup, part_hash};
 use folkmoot_protocol::sealed::suite;
 
 use super::groups::{context, derive_fence, members};
 use super::outbox::Built;
-use super::proposals::{Due, due};
+use super::proposals::{Due, due, is_at};
 use super::rows::{
-    self, AddWish, AttemptRow, CommitAttempt, ConversationRow, OutboxRow, RemoveWish, Replaces,
-    Seed, Target, TargetDevice, Wish,
+    self, AddWish, AttemptRow, CommitAttempt, Contested, ConversationRow, OutboxRow, RemoveWish,
+    Replaces, Seed, Target, TargetDevice, Wish,
 };
 use super::{COMMIT, Step};
 use crate::error::{BadPackage, Error};
@@ -36,6 +38,8 @@ pub(super) struct Plan<'a> {
     devices: Vec<&'a TargetDevice>,
     /// The group's extensions after the commit, if they change.
     extensions: Option<Extensions>,
+    /// Who may commit after it, if that changes.
+    committers: Option<Vec<PublicKey>>,
 }
 
 /// How a plan ends before it is one.
@@ -60,6 +64,10 @@ impl Step<'_> {
             Wish::Remove(wish) => plan_remove(&held.group, wish, next.tried),
             Wish::Link(wish) => self.plan_link(&held.group, row.log, wish)?,
             Wish::Proposals if row.cause == 0 => Err(Over::Done),
+            Wish::Contest => match &row.contested {
+                Some(contested) => Ok(plan_contest(&held.group, contested)),
+                None => Err(Over::Done),
+            },
             // A path renews our own keys, and every commit of ours has one.
             _ => Ok(Plan::default()),
         };
@@ -73,6 +81,12 @@ impl Step<'_> {
                 });
             }
         };
+        let mut plan = plan;
+        if !self.plan_committers(&row, &held.group, &due, &mut plan)? {
+            let title = row.title.0.clone();
+            self.keep(&mut row, held)?;
+            return Ok(Built::Failed(Error::NotCommitter(title)));
+        }
         let share = self.link_share(&held.group, row.log, plan.removes(&held.group, &due))?;
         let builder = plan.builder(&held.group, due);
         let builder = builder.group_info_extensions(Extensions::default().with(&share));
@@ -92,11 +106,16 @@ impl Step<'_> {
         let (next_fence, exported) = derive_fence(&mut next_keys)?;
         changes.append(exported);
 
+        let contests = matches!(wish, Wish::Contest);
         let mut declaration = CommitDeclaration {
             next_fence_key: next_fence.public(),
-            cut: !pending.effects.removed.is_empty() || self.rng.next_u32().is_multiple_of(CUT_IN),
+            cut: contests
+                || !pending.effects.removed.is_empty()
+                || self.rng.next_u32().is_multiple_of(CUT_IN),
             last_seen: row.sequence,
             commit_interval: None,
+            contest: contests,
+            committers: plan.committers.take(),
             shared_part: None,
             pickups: Vec::new(),
             pages: Vec::new(),
@@ -231,6 +250,17 @@ impl Step<'_> {
     }
 }
 
+/// Removes those who made what is not valid.
+fn plan_contest<'a>(group: &Group, contested: &Contested) -> Plan<'a> {
+    let mut plan = Plan::default();
+    let known = contested
+        .authors
+        .iter()
+        .filter(|author| is_at(group, author));
+    plan.removed.extend(known.map(|author| author.leaf));
+    plan
+}
+
 /// Removes every device that the users have at this time.
 fn plan_remove<'a>(group: &Group, wish: &RemoveWish, tried: bool) -> Result<Plan<'a>, Over> {
     let mut plan = Plan::default();
@@ -247,6 +277,43 @@ fn plan_remove<'a>(group: &Group, wish: &RemoveWish, tried: bool) -> Result<Plan
         Err(Over::Done)
     } else {
         Ok(plan)
+    }
+}
+
+impl Step<'_> {
+    /// Names who may commit after the plan: not who goes, but who offers to; in a large group ourselves, if
+    /// nobody else is named. Returns whether we may commit at all.
+    fn plan_committers(
+        &mut self,
+        row: &ConversationRow,
+        group: &Group,
+        due: &Due,
+        plan: &mut Plan<'_>,
+    ) -> Result<bool, Error> {
+        let before: Committers = group.extensions().get().ok().flatten().unwrap_or_default();
+        let mut next = before.clone();
+        let gone = due.removed(group, &plan.removed);
+        let stays = |leaf: u32| !gone.contains(&LeafIndex(leaf));
+        next.committers.retain(|committer| stays(committer.leaf));
+        let leaves = group.members().count() - gone.len() + plan.packages.len();
+        if before.committers.is_empty() {
+            if leaves > limits::LEAVES_WITHOUT_COMMITTERS {
+                next.committers.push(self.own_committer(row, group)?);
+            }
+        } else if !self.may_commit(row, group)? {
+            return Ok(false);
+        } else {
+            for offer in row.offers.iter().filter(|offer| stays(offer.leaf)) {
+                super::committers::take_in(&mut next, offer);
+            }
+        }
+        if next != before {
+            plan.committers = Some(next.keys());
+            let extensions = plan.extensions.take();
+            let extensions = extensions.unwrap_or_else(|| group.extensions().clone());
+            plan.extensions = Some(extensions.with(&next));
+        }
+        Ok(true)
     }
 }
 

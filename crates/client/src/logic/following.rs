@@ -32,6 +32,7 @@ impl Step<'_> {
         match row {
             Some(row)
                 if row.standing == Standing::Member
+                    && row.contested.is_none()
                     && self.session.following.contains_key(&log) =>
             {
                 self.ask_read(&row, Task::Follow(log)).map(Some)
@@ -76,7 +77,11 @@ impl Step<'_> {
         }
         let row = rows::conversation(self.tx, log)?;
         let is_free = self.session.is_free(&Task::Follow(log));
-        if is_free && row.standing == Standing::Member && row.epoch == cursor.epoch {
+        if is_free
+            && row.standing == Standing::Member
+            && row.contested.is_none()
+            && (row.branch, row.epoch) == (cursor.branch, cursor.epoch)
+        {
             let url = String::from_utf8_lossy(&row.delivery.url).into_owned();
             let reason = "the stream ended".to_owned();
             self.follow_broken(log, TransportError::Unreachable { url, reason });

@@ -264,9 +264,16 @@ impl Step<'_> {
             intent: IntentId::default(),
             leaving: Vec::new(),
             cause: 0,
+            contested: None,
+            offers: Vec::new(),
         };
         // Of an earlier membership nothing secret is left; its history and seen ids stay.
-        for table in [Table::Records, Table::Fences, Table::Attempts] {
+        for table in [
+            Table::Records,
+            Table::Fences,
+            Table::Attempts,
+            Table::CommitterKeys,
+        ] {
             self.tx.delete_prefix(table, log.as_ref())?;
         }
         self.tx.delete_prefix(Table::Barred, log.as_ref())?;

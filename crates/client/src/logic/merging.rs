@@ -1,18 +1,26 @@
 //! Commits, as they are read: ours are merged, those of others followed, and the group moves on.
 
-use folkmoot_credential::{AcceptedKeys, DeviceCredential, EXTENSION_TYPES, Policy, UserId};
+use std::collections::BTreeSet;
+
+use folkmoot_credential::{
+    AcceptedKeys, Committer, Committers, DeviceCredential, EXTENSION_TYPES, Policy, UserId,
+};
+use folkmoot_mls::error::Error as EngineError;
 use folkmoot_mls::extension::{ExtensionType, Extensions};
 use folkmoot_mls::framing::Sender;
 use folkmoot_mls::group::{CommitEffects, Group, Processed};
 use folkmoot_mls::leaf_node::LeafNode;
 use folkmoot_mls::proposal::Proposal;
 use folkmoot_mls::tree_math::LeafIndex;
+use folkmoot_protocol::limits;
 use folkmoot_protocol::log::{Append, CommitDeclaration};
 
 use super::chain::Place;
+use super::committers::still_offered;
+use super::contests::{Verdict, signer};
 use super::groups::{Held, context, derive_fence, member};
 use super::proposals::still_leaving;
-use super::reading::{Fault, Reader, blame, group_message};
+use super::reading::{Fault, Reader, group_message, restored};
 use super::rows::{self, AttemptRow, CommitAttempt, ConversationRow, Leaver};
 use super::{Standing, Step};
 use crate::error::Error;
@@ -72,7 +80,7 @@ impl Step<'_> {
         if let Err(error) = held.group.judge_again(&commit.effects, &mut ctx) {
             reader.held = Some(held);
             let reason = format!("our commit was no longer valid when it was ordered: {error}");
-            return Ok(Err(Fault::Stop(reason)));
+            return Ok(Err(Fault::Invalid(Verdict::all_see(reason, None))));
         }
         let changed = Changed::of(&held.group, &commit.effects, &reader.row.leaving);
         let log = reader.row.log;
@@ -113,7 +121,7 @@ impl Step<'_> {
             Sender::Member(leaf) => member(group, leaf).map(|(user, _)| user),
             _ => None,
         };
-        let result = match processed {
+        let verdict = match processed {
             Ok(Processed::Commit {
                 effects,
                 group,
@@ -126,13 +134,18 @@ impl Step<'_> {
                 let judged = check_declared(declared, &effects)
                     .and_then(|declared| check_fence(declared, &fence.public().0))
                     .and_then(|()| check_effects(&effects))
-                    .and_then(|()| check_rules(group.extensions()));
-                if let Err(reason) = judged {
-                    return self.give_back(reader, held, reason);
-                }
-                let changed = Changed::of(&held.group, &effects, &reader.row.leaving);
-                let Some(changed) = changed else {
-                    return self.give_back(reader, held, "its author has no name".into());
+                    .and_then(|()| check_rules(group.extensions()))
+                    .and_then(|()| check_committers(declared, held.group.extensions(), &group));
+                let changed = judged.and_then(|()| {
+                    Changed::of(&held.group, &effects, &reader.row.leaving)
+                        .ok_or_else(|| "its author has no name".to_owned())
+                });
+                let changed = match changed {
+                    Ok(changed) => changed,
+                    Err(reason) => {
+                        let author = author_of(&effects);
+                        return give_back(reader, held, Verdict::all_see(reason, author));
+                    }
                 };
                 let log = reader.row.log;
                 self.apply(log, &changes)?;
@@ -160,7 +173,8 @@ impl Step<'_> {
                     .and_then(|_| check_effects(&effects))
                     .and_then(|()| check_rules(&extensions));
                 if let Err(reason) = judged {
-                    return self.give_back(reader, held, reason);
+                    let author = author_of(&effects);
+                    return give_back(reader, held, Verdict::all_see(reason, author));
                 }
                 let user = self.account()?.user;
                 let row = &mut reader.row;
@@ -177,26 +191,16 @@ impl Step<'_> {
                     What::Removed(Change { by, user })
                 };
                 self.write_history_at(row, place, 0, what)?;
-                Ok(())
+                return Ok(Ok(()));
             }
-            Ok(_) => Err("it is no commit".to_owned()),
-            Err(error) => Err(blame(error)?),
+            Ok(_) => Verdict::all_see("it is no commit".to_owned(), signer(&held, append)),
+            Err(EngineError::OwnMessage) if self.is_restored(&held, append)? => {
+                reader.held = Some(held);
+                return Ok(Err(Fault::Stop(restored())));
+            }
+            Err(error) => Verdict::of(&held, append, error)?,
         };
-        match result {
-            Ok(()) => Ok(Ok(())),
-            Err(reason) => self.give_back(reader, held, reason),
-        }
-    }
-
-    /// The commit is invalid: the conversation stays where it was.
-    fn give_back(
-        &mut self,
-        reader: &mut Reader,
-        held: Held,
-        reason: String,
-    ) -> Result<Result<(), Fault>, Error> {
-        reader.held = Some(held);
-        Ok(Err(Fault::Stop(reason)))
+        give_back(reader, held, verdict)
     }
 
     /// The conversation is in a new epoch, whose records are written.
@@ -212,8 +216,9 @@ impl Step<'_> {
         row.epoch_authenticator = held.group.epoch_authenticator().as_slice().into();
         row.tip = place.id;
         still_leaving(&held.group, &mut row.leaving);
+        still_offered(&held.group, &mut row.offers);
         // A leave that was passed over makes the next commit due.
-        row.cause = if row.leaving.is_empty() {
+        row.cause = if row.leaving.is_empty() && row.offers.is_empty() {
             0
         } else {
             place.time
@@ -263,6 +268,24 @@ impl Step<'_> {
         }
         Ok(())
     }
+}
+
+/// Who made a commit that the engine could read.
+fn author_of(effects: &CommitEffects) -> Option<LeafIndex> {
+    match effects.sender {
+        Sender::Member(leaf) => Some(leaf),
+        _ => None,
+    }
+}
+
+/// The commit is not followed: the conversation stays where it was.
+fn give_back(
+    reader: &mut Reader,
+    held: Held,
+    verdict: Verdict,
+) -> Result<Result<(), Fault>, Error> {
+    reader.held = Some(held);
+    Ok(Err(Fault::Invalid(verdict)))
 }
 
 /// What every group of ours says about itself, and nothing else: rules that we know, and whom it trusts.
@@ -342,10 +365,54 @@ fn check_declared<'d>(
     };
     if !effects.removed.is_empty() && !declared.cut {
         Err("it removes somebody and is no cut".into())
+    } else if declared.contest && !effects.added.is_empty() {
+        Err("it adds somebody beside another commit".into())
     } else if !declared.pages.is_empty() {
         Err("it declares tree pages where there are none".into())
     } else {
         Ok(declared)
+    }
+}
+
+/// Who may commit, after a commit: the log is told when that changes; each is a member, and offered it; a large
+/// group has somebody.
+fn check_committers(
+    declared: Option<&CommitDeclaration>,
+    before: &Extensions,
+    after: &Group,
+) -> Result<(), String> {
+    let read = |extensions: &Extensions| extensions.get::<Committers>();
+    let (Ok(before), Ok(now)) = (read(before), read(after.extensions())) else {
+        return Err("its committers cannot be read".into());
+    };
+    let (before, now) = (before.unwrap_or_default(), now.unwrap_or_default());
+    let (keys, told) = (now.keys(), declared.and_then(|it| it.committers.as_ref()));
+    let right = match told {
+        Some(told) => *told == keys && keys != before.keys(),
+        None => keys == before.keys(),
+    };
+    if !right {
+        return Err("the committers that it declares are not those of the group".into());
+    }
+    if keys.is_empty() && after.members().count() > limits::LEAVES_WITHOUT_COMMITTERS {
+        return Err("it makes a large group without committers".into());
+    }
+    let place = |committer: &Committer| (committer.leaf, committer.device.0);
+    let places: BTreeSet<_> = now.committers.iter().map(place).collect();
+    let each_once: BTreeSet<_> = keys.iter().map(|key| key.0).collect();
+    let is_right = |committer: &Committer| {
+        let there = member(after, LeafIndex(committer.leaf));
+        there.is_some_and(|(_, device)| device == committer.device)
+            && (before.committers.contains(committer) || committer.verify(after.group_id()).is_ok())
+    };
+    if places.len() == keys.len()
+        && each_once.len() == keys.len()
+        && keys.len() <= limits::COMMITTERS
+        && now.committers.iter().all(is_right)
+    {
+        Ok(())
+    } else {
+        Err("somebody is named as a committer who is no member or did not offer it".into())
     }
 }
 

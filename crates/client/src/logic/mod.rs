@@ -14,7 +14,9 @@
 mod account;
 mod appending;
 mod chain;
+mod committers;
 mod committing;
+mod contests;
 pub(crate) mod doors;
 mod following;
 pub(crate) mod groups;
@@ -581,6 +583,9 @@ impl Step<'_> {
             }
             (Task::Conversation(log), Asked::Append(entry), Answer::Append(receipt)) => {
                 self.appended(log, entry, &receipt)
+            }
+            (Task::Conversation(log), Asked::Candidates(after), Answer::Candidates(answer)) => {
+                self.listed(log, after, &answer)
             }
             (Task::Conversation(log), Asked::Read(cursor), Answer::Read(answer)) => {
                 self.read(task, log, cursor, &answer)

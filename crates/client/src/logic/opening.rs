@@ -90,6 +90,8 @@ impl Step<'_> {
             intent,
             leaving: Vec::new(),
             cause: 0,
+            contested: None,
+            offers: Vec::new(),
         };
         self.keep(
             &mut row,

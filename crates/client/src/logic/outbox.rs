@@ -40,6 +40,9 @@ impl Step<'_> {
                     return Ok(None);
                 }
             }
+            if let Some(contested) = &row.contested {
+                return self.advance_contested(&row, contested);
+            }
             let reading = *self.session.reading(log);
             let outbox = self.outbox(log)?;
             let leaves = outbox.iter().any(OutboxRow::has_left);
@@ -60,7 +63,7 @@ impl Step<'_> {
                     self.advance_leaver(row)?;
                     return Ok(None);
                 }
-                if self.want_proposals(&row, false)? {
+                if self.want_proposals(&row, false)? || self.want_offer(&row)? {
                     continue;
                 }
                 return Ok(None);
@@ -164,10 +167,31 @@ impl Step<'_> {
 
     /// There is nothing to offer for a wish.
     fn give_up(&mut self, wish: &OutboxRow, result: Result<(), Error>) -> Result<(), Error> {
-        if !wish.wish.is_users() {
+        if matches!(wish.wish, Wish::Proposals) {
             self.nothing_due(wish.log)?;
         }
         self.settle(wish.log, wish.intent, result)
+    }
+
+    /// Makes the commit that is put in the place of what is not valid. Returns whether it can be
+    /// offered.
+    pub(super) fn build_contest(
+        &mut self,
+        row: ConversationRow,
+        mut ours: OutboxRow,
+    ) -> Result<bool, Error> {
+        let built = self.build_commit(row, &ours, &Wish::Contest)?;
+        let Built::Attempt(entry) = built else {
+            let failed = match built {
+                Built::Failed(error) => Err(error),
+                _ => Ok(()),
+            };
+            self.settle(ours.log, ours.intent, failed)?;
+            return Ok(false);
+        };
+        (ours.attempt, ours.receipt, ours.tried) = (Some(entry), None, true);
+        self.put_outbox(&ours)?;
+        Ok(true)
     }
 
     fn build(&mut self, row: ConversationRow, next: &OutboxRow) -> Result<Built, Error> {

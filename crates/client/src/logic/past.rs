@@ -110,7 +110,7 @@ impl Step<'_> {
     }
 
     /// Drops attempts that the log will not take any more. Their intents are tried anew.
-    fn drop_attempts(
+    pub(super) fn drop_attempts(
         &mut self,
         log: LogId,
         drop: impl Fn(&AttemptRow) -> bool,

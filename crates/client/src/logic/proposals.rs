@@ -12,7 +12,9 @@
 //! only its author could have sent; rules of the group change by value only. Those are passed over, as is
 //! whatever the engine finds invalid: nobody can make our commit invalid by proposing something.
 
-use folkmoot_credential::Version;
+use std::collections::BTreeSet;
+
+use folkmoot_credential::{Committers, Version};
 use folkmoot_mls::code_point::WireFormat;
 use folkmoot_mls::codec::Encode;
 use folkmoot_mls::framing::Sender;
@@ -43,6 +45,20 @@ pub(super) struct Due {
     pub references: Vec<ProposalRef>,
     /// Leaves that a commit passed over.
     pub leaves: Vec<LeafIndex>,
+}
+
+impl Due {
+    /// Who is no member any more after a commit that takes this in, and removes others by value.
+    pub(super) fn removed(&self, group: &Group, others: &[LeafIndex]) -> BTreeSet<LeafIndex> {
+        let pending = group.pending_proposals().into_iter();
+        let named = pending.filter(|(reference, _)| self.references.contains(*reference));
+        let removed = named.filter_map(|(_, pending)| match &pending.proposal {
+            Proposal::Remove(remove) => Some(remove.removed),
+            _ => None,
+        });
+        let by_value = self.leaves.iter().chain(others).copied();
+        removed.chain(by_value).collect()
+    }
 }
 
 /// What our next commit has to take in.
@@ -90,7 +106,8 @@ pub(super) fn concerns(group: &Group, proposal: &Proposal) -> bool {
     !matches!(proposal, Proposal::Remove(remove) if remove.removed == group.own_index())
 }
 
-fn is_at(group: &Group, leaver: &Leaver) -> bool {
+/// Whether the leaf is still theirs.
+pub(super) fn is_at(group: &Group, leaver: &Leaver) -> bool {
     group
         .member(leaver.leaf)
         .is_some_and(|node| *node.signature_key == *leaver.signature_key)
@@ -110,14 +127,32 @@ pub(super) fn all_leave(group: &Group, row: &ConversationRow) -> bool {
 }
 
 /// Our place in the order in which members act on the same cause: by the hash of group, epoch and leaf,
-/// among those who stay.
+/// among those who stay, and may commit.
 pub(super) fn rank(group: &Group, row: &ConversationRow) -> u64 {
+    let committers: Committers = group.extensions().get().ok().flatten().unwrap_or_default();
+    let named: BTreeSet<u32> = committers.committers.iter().map(|one| one.leaf).collect();
+    rank_among(group, row, |leaf| {
+        named.is_empty() || named.contains(&leaf.0)
+    })
+}
+
+/// The same among some of them.
+pub(super) fn rank_among(
+    group: &Group,
+    row: &ConversationRow,
+    is_one: impl Fn(LeafIndex) -> bool,
+) -> u64 {
+    let authors = row.contested.as_ref().map(|contested| &contested.authors);
+    let bad = |leaf: LeafIndex| {
+        authors.is_some_and(|authors| authors.iter().any(|author| author.leaf == leaf))
+    };
     let place = |leaf: LeafIndex| hash("rank", &(row.log, (group.epoch(), leaf)));
     let own = place(group.own_index());
     let goes = |leaf: LeafIndex| {
         row.leaving.iter().any(|leaver| leaver.leaf == leaf) || is_to_be_removed(group, leaf)
     };
-    let is_before = |leaf: LeafIndex| place(leaf) < own && !goes(leaf);
+    let is_before =
+        |leaf: LeafIndex| place(leaf) < own && !goes(leaf) && !bad(leaf) && is_one(leaf);
     let before = group.members().filter(|(leaf, _)| is_before(*leaf));
     before.count() as u64
 }
@@ -221,7 +256,10 @@ impl Step<'_> {
     /// Whether messages have to wait for others to commit our removal.
     pub(super) fn holds_messages(&mut self, row: &ConversationRow) -> Result<bool, Error> {
         let held = self.hold(row)?;
-        let holds = is_to_be_removed(&held.group, held.group.own_index());
+        // What is proposed comes before the next message; who may not commit it waits.
+        let waits = row.cause != 0 && due(&held.group, row) != Due::default();
+        let waits = waits && !self.may_commit(row, &held.group)?;
+        let holds = waits || is_to_be_removed(&held.group, held.group.own_index());
         self.session.held.insert(row.log, held);
         Ok(holds)
     }
@@ -234,6 +272,12 @@ impl Step<'_> {
         at_once: bool,
     ) -> Result<bool, Error> {
         if row.cause == 0 {
+            return Ok(false);
+        }
+        let held = self.hold(row)?;
+        let may = self.may_commit(row, &held.group)?;
+        self.session.held.insert(row.log, held);
+        if !may {
             return Ok(false);
         }
         if !at_once {
@@ -453,6 +497,8 @@ mod tests {
             intent: IntentId(1),
             leaving,
             cause: 0,
+            contested: None,
+            offers: Vec::new(),
         }
     }
 

@@ -13,6 +13,7 @@ use folkmoot_protocol::log::Append;
 use folkmoot_protocol::proof::Method;
 
 use super::chain::Place;
+use super::contests::Verdict;
 use super::groups::Held;
 use super::rows::{self, ConversationRow, Wish};
 use super::session::{Asked, Cursor, Task};
@@ -26,8 +27,10 @@ use crate::store::Table;
 pub(super) enum Fault {
     /// The DS broke the protocol: nothing of the entry is applied.
     Service(BadService),
-    /// The entry is one that no member may follow: the conversation stops before it.
+    /// We can follow no further, whatever comes: the conversation stops before the entry.
     Stop(String),
+    /// The entry is a commit that is not followed. Perhaps another one after its parent is.
+    Invalid(Verdict),
 }
 
 /// A conversation while its entries are applied.
@@ -61,6 +64,7 @@ impl Step<'_> {
             after: row.sequence,
         };
         let cursor = Cursor {
+            branch: row.branch,
             epoch: row.epoch,
             after: row.sequence,
         };
@@ -95,6 +99,11 @@ impl Step<'_> {
             self.hang_up(Task::Follow(log));
             return Ok(());
         }
+        // It is of a branch that we have left.
+        if row.contested.is_some() || row.branch != cursor.branch {
+            self.hang_up(Task::Follow(log));
+            return Ok(());
+        }
         let before = row.sequence;
         let verified = match self.verify(&mut row, task, cursor, answer)? {
             Ok(verified) => verified,
@@ -114,7 +123,7 @@ impl Step<'_> {
                 if matches!(found, Fault::Stop(_)) {
                     self.put_evidence(log, Some(entry), None, None, entry.sequence)?;
                 }
-                fault = Some(found);
+                fault = Some((found, entry, place));
                 break;
             }
             if reader.held.is_none() {
@@ -127,11 +136,17 @@ impl Step<'_> {
             return self.over(&row);
         };
         let fault = match fault {
-            Some(Fault::Stop(reason)) => {
+            Some((Fault::Stop(reason), ..)) => {
                 self.session.held.remove(&log);
                 return self.stop(row, reason);
             }
-            Some(Fault::Service(fault)) => {
+            Some((Fault::Invalid(verdict), entry, place)) => {
+                self.not_followed(&mut row, &held.group, entry, place, verdict)?;
+                // It may have used keys of the group in memory: that is loaded again.
+                drop(held);
+                return self.put_conversation(&mut row);
+            }
+            Some((Fault::Service(fault), ..)) => {
                 // The entry may have used keys of the group in memory: it is loaded again.
                 drop(held);
                 self.put_conversation(&mut row)?;
@@ -160,7 +175,12 @@ impl Step<'_> {
         let log = row.log;
         self.hang_up(Task::Follow(log));
         self.session.held.remove(&log);
-        for table in [Table::Records, Table::Fences, Table::Attempts] {
+        for table in [
+            Table::Records,
+            Table::Fences,
+            Table::Attempts,
+            Table::CommitterKeys,
+        ] {
             self.tx.delete_prefix(table, log.as_ref())?;
         }
         self.forget_doors(log)?;
@@ -329,7 +349,7 @@ impl Step<'_> {
     }
 
     /// Nobody may follow: the conversation stays at the last good entry, with the evidence.
-    fn stop(&mut self, mut row: ConversationRow, reason: String) -> Result<(), Error> {
+    pub(super) fn stop(&mut self, mut row: ConversationRow, reason: String) -> Result<(), Error> {
         self.hang_up(Task::Follow(row.log));
         row.standing = Standing::Stopped;
         row.stopped = Some(reason.clone().into());
@@ -359,7 +379,6 @@ pub(super) fn blame(error: EngineError) -> Result<String, Error> {
         EngineError::DamagedRecord(_)
         | EngineError::RecordVersion(_)
         | EngineError::UnsupportedCipherSuite(_) => Err(error.into()),
-        EngineError::OwnMessage => Ok(restored()),
         error => Ok(error.to_string()),
     }
 }

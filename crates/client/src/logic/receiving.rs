@@ -13,6 +13,8 @@ use folkmoot_protocol::log::Append;
 use folkmoot_protocol::plaintext::{MessageId, Plaintext, Position};
 
 use super::chain::Place;
+use super::committers::{hear_offer, is_offer, still_offered};
+use super::contests::{NOT_OURS, Whose, whose};
 use super::groups::{context, member};
 use super::proposals::{concerns, is_taken};
 use super::reading::{Fault, Reader, blame, group_message, restored};
@@ -42,6 +44,15 @@ impl Step<'_> {
                 ..
             }) = row.clone()
             {
+                if is_offer(&wish) {
+                    if let Some(held) = &reader.held {
+                        let offer = self.own_committer(&reader.row, &held.group)?;
+                        reader.row.offers.push(offer);
+                        still_offered(&held.group, &mut reader.row.offers);
+                    }
+                    self.settle(log, intent, Ok(()))?;
+                    return Ok(Ok(()));
+                }
                 let account = self.account()?;
                 let message = Message {
                     sender: account.user.clone(),
@@ -89,6 +100,11 @@ impl Step<'_> {
             }) if append.content_type == APPLICATION => {
                 let sender = member(&held.group, sender);
                 self.apply(log, &changes)?;
+                if let Ok(plaintext) = Plaintext::from_padded(&data)
+                    && hear_offer(&mut reader.row, &held.group, &plaintext, place.time)
+                {
+                    return Ok(Ok(()));
+                }
                 self.said(&reader.row, place, sender, &data)?;
             }
             Ok(Processed::Proposal {
@@ -118,7 +134,16 @@ impl Step<'_> {
             }
             // The DS compared the header with what is declared.
             Ok(_) => return Ok(Err(Fault::Service(BadService::Order(log)))),
-            Err(EngineError::OwnMessage) => return Ok(Err(Fault::Stop(restored()))),
+            Err(EngineError::OwnMessage) => {
+                let past = place.late.and_then(|epoch| held.past.get(&epoch));
+                let keys = past.unwrap_or(&held.keys);
+                if whose(keys, append) == Whose::Ours {
+                    return Ok(Err(Fault::Stop(restored())));
+                }
+                let reason = NOT_OURS.into();
+                let what = What::Unreadable(Unreadable { reason });
+                self.write_history_at(&reader.row, place, 0, what)?;
+            }
             Err(error) => {
                 let reason = blame(error)?.into();
                 self.write_history_at(

@@ -1,6 +1,8 @@
 //! The rows of the store: what each holds, and its key.
 
-use folkmoot_credential::{Binding, DeliveryAddress, DeviceCertificate, LinkMode, UserId, Version};
+use folkmoot_credential::{
+    Binding, Committer, DeliveryAddress, DeviceCertificate, LinkMode, UserId, Version,
+};
 use folkmoot_mls::codec::{Bytes, Decode, DecodeError, Encode, Reader};
 use folkmoot_mls::crypto::{HpkeKeyPair, Secret};
 use folkmoot_mls::group::CommitEffects;
@@ -217,6 +219,31 @@ tls_struct! {
         /// The DS's time, in milliseconds since 1970, of what makes a commit due in this epoch: what
         /// somebody proposed, or the commit that passed a leave over. 0 if nothing does.
         pub cause: u64,
+        /// What follows the tip and is not valid, while nothing valid was found there.
+        pub contested: Option<Contested>,
+        /// Members who offer to be committers, and are none yet.
+        pub offers: Vec<Committer>,
+    }
+}
+
+tls_struct! {
+    /// Commits after the tip that we did not follow, in the order of the log.
+    #[derive(Clone, PartialEq, Eq)]
+    pub(crate) struct Contested {
+        /// How many.
+        pub count: u32,
+        /// Over all of them.
+        pub chain: ChainHash,
+        /// Of the last one, milliseconds since 1970.
+        pub time: u64,
+        /// What is wrong with the last one.
+        pub reason: Text,
+        /// Who made them, as far as that is proven.
+        pub authors: Vec<Leaver>,
+        /// Whether others may have found one of them valid: then it is not for us to contest.
+        pub cut_off: bool,
+        /// Whether no further commit of ours is taken.
+        pub spent: bool,
     }
 }
 
@@ -317,6 +344,8 @@ tls_enum! {
         Leave(LeaveWish) = 5,
         /// To commit what others have proposed. No user asked for it.
         Proposals = 6,
+        /// To commit beside what is not valid. No user asked for it.
+        Contest = 16,
         /// A link, of another kind, or none.
         Link(LinkWish) = 7,
     }
@@ -325,7 +354,7 @@ tls_enum! {
 impl Wish {
     /// Whether a user asked for it.
     pub(crate) fn is_users(&self) -> bool {
-        !matches!(self, Self::Proposals)
+        !matches!(self, Self::Proposals | Self::Contest)
     }
 }
 
@@ -563,6 +592,10 @@ tls_struct! {
 
 pub(crate) fn history_key(log: LogId, position: HistoryPosition) -> Vec<u8> {
     (log, (position.sequence, position.part)).to_bytes()
+}
+
+pub(crate) fn evidence_key(log: LogId, sequence: u64, entry: EntryId) -> Vec<u8> {
+    (log, (sequence, entry)).to_bytes()
 }
 
 pub(crate) fn chain_key(log: LogId, sequence: u64) -> Vec<u8> {

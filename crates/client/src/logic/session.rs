@@ -54,6 +54,8 @@ pub(super) enum Asked {
     Open,
     Append(EntryId),
     Read(Cursor),
+    /// The commits after the tip, from this number on.
+    Candidates(u32),
     /// A read whose answer comes in parts and has no end of its own.
     Follow(Cursor),
     LookUp(UserId),
@@ -75,6 +77,7 @@ pub(super) enum Asked {
 /// What a read began with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Cursor {
+    pub branch: EntryId,
     /// Whose fence key signed.
     pub epoch: u64,
     /// The last entry that was read then.
@@ -193,7 +196,7 @@ impl Session {
         self.marks.states.remove(&task);
         self.marks.paid.remove(&id);
         // A log's nonce serves its next reads too; it tells the DS nothing that the log does not.
-        if !matches!(asked, Asked::Nonce | Asked::Read(_)) {
+        if !matches!(asked, Asked::Nonce | Asked::Read(_) | Asked::Candidates(_)) {
             self.marks.nonces.remove(&task);
         }
         Some((task, asked))
@@ -375,7 +378,7 @@ mod tests {
         let mut session = Session::default();
         let other = Task::Conversation(LogId([1; 32]));
         session.set(TASK, State::Blocked);
-        session.ask(other, Asked::Read(Cursor { epoch: 0, after: 0 }));
+        session.ask(other, Asked::LookUp("bob@here".parse().unwrap()));
         session.unblock();
         assert!(session.is_free(&TASK));
         assert!(!session.is_free(&other));

@@ -56,6 +56,8 @@ tables! {
     Records = "records", true;
     /// Fence keys: log id, then epoch.
     Fences = "fences", true;
+    /// Our keys as a committer: log id.
+    CommitterKeys = "committer_keys", true;
     /// Intents until they are settled, by number.
     Outbox = "outbox", true;
     /// What was offered to a log: log id, then entry id.

@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use folkmoot_mls::codec::Decode;
 use folkmoot_protocol::Refusal;
 use folkmoot_protocol::call::{Answer, Call};
 use folkmoot_protocol::delivery::doors_server::{Doors, DoorsServer};
@@ -14,11 +15,12 @@ use folkmoot_protocol::delivery::logs_server::{Logs, LogsServer};
 use folkmoot_protocol::delivery::mailboxes_server::{Mailboxes, MailboxesServer};
 use folkmoot_protocol::delivery::shelves_server::{Shelves, ShelvesServer};
 use folkmoot_protocol::delivery::{
-    AcknowledgeRequest, AcknowledgeResponse, AppendRequest, CloseDoorRequest, CloseDoorResponse,
-    CollectRequest, CollectResponse, CountRequest, CountResponse, CreateDoorRequest,
-    CreateMailboxRequest, CreateMailboxResponse, DiscardRequest, DiscardResponse, DropRequest,
-    DropResponse, NonceRequest, NonceResponse, OpenRequest, PickUpRequest, PickUpResponse,
-    ReadRequest, ReadResponse, Receipt, StockRequest, StockResponse, TakeRequest, TakeResponse,
+    AcknowledgeRequest, AcknowledgeResponse, AppendRequest, CandidatesRequest, CandidatesResponse,
+    CloseDoorRequest, CloseDoorResponse, CollectRequest, CollectResponse, CountRequest,
+    CountResponse, CreateDoorRequest, CreateMailboxRequest, CreateMailboxResponse, DiscardRequest,
+    DiscardResponse, DropRequest, DropResponse, NonceRequest, NonceResponse, OpenRequest,
+    PickUpRequest, PickUpResponse, ReadRequest, ReadResponse, Receipt, StockRequest, StockResponse,
+    TakeRequest, TakeResponse,
 };
 use folkmoot_protocol::limits;
 use folkmoot_protocol::rate::{Limiter, Rate, address};
@@ -193,6 +195,12 @@ fn one<T>(_request: &T) -> usize {
     1
 }
 
+/// Of appends, contests are paid for, and the commits that follow one.
+fn contests(append: &AppendRequest) -> usize {
+    let append = folkmoot_protocol::log::Append::from_bytes(&append.append);
+    usize::from(append.is_ok_and(|append| append.is_paid()))
+}
+
 fn payments(take: &TakeRequest) -> usize {
     take.price().tokens
 }
@@ -225,7 +233,8 @@ macro_rules! server {
 server! {
     Logs {
         open: Open(OpenRequest) -> Receipt, costs one;
-        append: Append(AppendRequest) -> Receipt;
+        append: Append(AppendRequest) -> Receipt, costs contests;
+        candidates: Candidates(CandidatesRequest) -> CandidatesResponse;
         nonce: LogNonce(NonceRequest) -> NonceResponse;
         pick_up: PickUp(PickUpRequest) -> PickUpResponse;
     }

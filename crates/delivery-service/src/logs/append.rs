@@ -9,18 +9,19 @@ use std::ops::ControlFlow;
 
 use folkmoot_mls::codec::{Bytes, Encode};
 use folkmoot_mls::framing::ContentType;
-use folkmoot_protocol::ids::{EntryId, LogId};
+use folkmoot_protocol::ids::{ChainHash, EntryId, LogId};
 use folkmoot_protocol::keys::PublicKey;
 use folkmoot_protocol::limits;
 use folkmoot_protocol::log::{CommitDeclaration, Head};
-use folkmoot_protocol::proof::{FenceProof, Method};
+use folkmoot_protocol::proof::{CommitterProof, FenceProof, Method};
 use folkmoot_protocol::{Conflict, Refusal, VERSION};
 
+use super::contest::{ContestView, Contested};
 use super::parse::Parsed;
 use super::quota;
 use super::records::{
-    BranchRecord, CutRecord, EntryRecord, EpochRecord, LogRecord, PickupRecord, PositionRecord,
-    ProposalRecord, SharedPartRecord, first_cut, numbered, visible_head,
+    BranchRecord, CommittersRecord, CutRecord, EntryRecord, EpochRecord, LogRecord, PickupRecord,
+    PositionRecord, ProposalRecord, SharedPartRecord, first_cut, numbered, visible_head,
 };
 use crate::decision::{Decision, Denial, Request};
 use crate::fields::ensure;
@@ -32,6 +33,8 @@ use crate::store::{Change, RECORD_VERSION, StoreError, View, get, scan};
 pub(crate) struct CheckView {
     known: Option<PositionRecord>,
     epoch: Option<EpochRecord>,
+    /// Who signs commits of the epoch, if that is named.
+    committers: Option<CommittersRecord>,
 }
 
 /// What the first step comes to.
@@ -51,9 +54,16 @@ impl Parsed {
     pub(crate) fn load(&self, records: &dyn View) -> Result<CheckView, StoreError> {
         let Self { append, id, .. } = self;
         let epoch_key = numbered(append.branch, append.epoch);
+        let epoch: Option<EpochRecord> = get(records, append.log, &epoch_key)?;
+        let named_by = epoch.as_ref().and_then(|epoch| epoch.committers);
+        let committers = match named_by {
+            Some(named_by) if append.commit.is_some() => get(records, append.log, &named_by.0)?,
+            _ => None,
+        };
         Ok(CheckView {
             known: get(records, append.log, &id.0)?,
-            epoch: get(records, append.log, &epoch_key)?,
+            epoch,
+            committers,
         })
     }
 
@@ -61,9 +71,10 @@ impl Parsed {
     ///
     /// # Errors
     /// `TooLarge`; `NotFound` for an unknown log, branch or epoch and for a signature by another
-    /// key, which all look alike; `HeaderMismatch`; `Malformed`.
+    /// key, which all look alike; `BadProof` if no committer signed where they are named;
+    /// `HeaderMismatch`; `Malformed`.
     pub(crate) fn check(
-        self,
+        mut self,
         view: CheckView,
         delivery_service: PublicKey,
         retention: Retention,
@@ -89,7 +100,26 @@ impl Parsed {
         proof
             .verify(&epoch.fence_key, &self.fence_signature)
             .map_err(|_| Refusal::NotFound)?;
+        self.committer = match &view.committers {
+            Some(committers) if stands(Guard::Committers) => {
+                let proof = CommitterProof {
+                    version: VERSION,
+                    delivery_service,
+                    log: append.log,
+                    commit: self.id,
+                };
+                let signed = proof.verify(&self.committer_signature);
+                let named = signed.ok().filter(|key| committers.keys.contains(key));
+                Some(named.ok_or(Refusal::BadProof)?)
+            }
+            _ => None,
+        };
+        // What nobody checked is not handed on.
+        if self.committer.is_none() {
+            self.committer_signature = Bytes::default();
+        }
         self.header()?;
+        let append = &self.append;
         // On one branch an epoch is made by one commit, so who names another one errs.
         ensure(append.parent == epoch.commit, "parent")?;
         Ok(Check::New(Box::new(Checked(self, retention, now))))
@@ -111,6 +141,12 @@ pub(crate) struct AppendView {
     current: Option<EpochRecord>,
     /// What stands for the log, where that is to be written anew.
     opened: Option<LogRecord>,
+    /// The epoch that the append is of.
+    epoch: Option<EpochRecord>,
+    /// Of a contest.
+    contest: Option<ContestView>,
+    /// Who signs commits, where that is to be written anew.
+    committers: Option<(EntryId, CommittersRecord)>,
 }
 
 impl Request for Checked {
@@ -149,7 +185,7 @@ impl Request for Checked {
             }
         }
         let at: Option<BranchRecord> = get(records, log, &branch.0)?;
-        let (mut current, mut opened) = (None, None);
+        let (mut current, mut opened, mut committers) = (None, None, None);
         if let Some(at) = &at {
             let renews = Retention::renews(at.time, self.2);
             if renews || self.0.content_type == ContentType::Commit {
@@ -157,6 +193,11 @@ impl Request for Checked {
             }
             if renews {
                 opened = get(records, log, &[])?;
+                let named_by = current.as_ref().and_then(|at: &EpochRecord| at.committers);
+                if let Some(named_by) = named_by {
+                    let named: Option<CommittersRecord> = get(records, log, &named_by.0)?;
+                    committers = named.map(|named| (named_by, named));
+                }
             }
         }
         Ok(AppendView {
@@ -164,10 +205,16 @@ impl Request for Checked {
             branch: at,
             current,
             opened,
+            committers,
             cut: first_cut(records, log, branch, append.epoch)?,
             ended,
             proposals,
             address_taken,
+            epoch: get(records, log, &numbered(branch, append.epoch))?,
+            contest: match append.is_contest() {
+                true => Some(ContestView::load(&self.0, records)?),
+                false => None,
+            },
         })
     }
 
@@ -179,6 +226,11 @@ impl Request for Checked {
             return Ok(Decision::unchanged(position.receipt(append.log)));
         }
         let at = view.branch.as_ref().ok_or(Refusal::NotFound)?;
+        let epoch = view.epoch.as_ref().ok_or(Refusal::NotFound)?;
+        if let (Some(contest), Some(commit)) = (&view.contest, &append.commit) {
+            let contested = contest.decide(&self.0, commit, self.1, now)?;
+            return Ok(Next::contest(contested, commit, &self.0, self.1));
+        }
         // The service's clock, which on a log never runs back.
         let now = now.max(at.time);
         let conflict = |kind| {
@@ -203,7 +255,7 @@ impl Request for Checked {
             if unseen {
                 return conflict(Conflict::UnseenProposals);
             }
-            let interval = u64::from(at.commit_interval) * 1000;
+            let interval = u64::from(epoch.commit_interval) * 1000;
             let passed = now - at.tip_time;
             if passed < interval {
                 return Err(Refusal::CommitInterval(interval - passed).into());
@@ -224,11 +276,12 @@ impl Request for Checked {
         next.at.filled = filled;
         next.renew(append.branch, &view);
         if let Some(commit) = commit {
-            next.commit(commit, &self.0, &view);
+            let inherited = (epoch.commit_interval, epoch.committers);
+            next.commit(commit, &self.0, &view, inherited);
         } else if self.0.content_type == ContentType::Proposal {
             next.proposal(append.branch);
         }
-        Ok(next.finish(at, &self.0))
+        Ok(next.finish(Some(at), &self.0))
     }
 }
 
@@ -290,12 +343,76 @@ impl Next {
                 let key = numbered(branch, self.at.epoch);
                 self.change.put_until(&key, current, stays);
             }
+            if let Some((named_by, committers)) = &view.committers {
+                self.change.put_until(&named_by.0, committers, stays);
+            }
         }
+    }
+
+    /// A branch that begins with a commit after a parent that another one follows.
+    fn contest(
+        contested: Contested,
+        commit: &CommitDeclaration,
+        parsed: &Parsed,
+        retention: Retention,
+    ) -> Decision<Head> {
+        let Contested {
+            change,
+            at,
+            before,
+            commit_interval,
+            committers,
+        } = contested;
+        let entry = parsed.id;
+        let mut next = Self {
+            change,
+            at,
+            entry,
+            retention,
+        };
+        next.epoch(commit, entry, before, (commit_interval, committers));
+        next.finish(None, parsed)
+    }
+
+    /// The epoch that a commit makes: its fence key, who signs commits, and how often.
+    fn epoch(
+        &mut self,
+        commit: &CommitDeclaration,
+        branch: EntryId,
+        before: ChainHash,
+        (commit_interval, committers): (u32, Option<EntryId>),
+    ) {
+        let (version, stays) = (RECORD_VERSION, Some(self.retention.log(self.at.time)));
+        if let Some(keys) = &commit.committers {
+            let named = CommittersRecord {
+                version,
+                keys: keys.clone(),
+            };
+            self.change.put_until(&self.entry.0, &named, stays);
+        }
+        let named = commit.committers.as_ref().map(|_| self.entry);
+        let epoch = EpochRecord {
+            version,
+            fence_key: commit.next_fence_key,
+            commit: self.entry,
+            start: self.at.sequence,
+            before,
+            commit_interval: commit.commit_interval.unwrap_or(commit_interval),
+            committers: named.or(committers),
+        };
+        self.change
+            .put_until(&numbered(branch, self.at.epoch), &epoch, stays);
     }
 
     /// A new epoch: its fence key, the cut, the parts of the Welcome. The key of the last one, and
     /// all that belongs to the commit, is kept for a while.
-    fn commit(&mut self, commit: &CommitDeclaration, parsed: &Parsed, view: &AppendView) {
+    fn commit(
+        &mut self,
+        commit: &CommitDeclaration,
+        parsed: &Parsed,
+        view: &AppendView,
+        inherited: (u32, Option<EntryId>),
+    ) {
         let (version, branch, at) = (RECORD_VERSION, parsed.append.branch, &mut self.at);
         let goes = Some(self.retention.entry(at.time));
         if let Some(past) = &view.current {
@@ -322,16 +439,8 @@ impl Next {
         at.tip_time = at.time;
         at.epoch += 1;
         at.proposals = 0;
-        at.commit_interval = commit.commit_interval.unwrap_or(at.commit_interval);
-        let epoch = EpochRecord {
-            version,
-            fence_key: commit.next_fence_key,
-            commit: self.entry,
-            start: at.sequence,
-        };
-        let stays = Some(self.retention.log(at.time));
-        self.change
-            .put_until(&numbered(branch, at.epoch), &epoch, stays);
+        let before = view.branch.as_ref().map_or(ChainHash::START, |at| at.chain);
+        self.epoch(commit, branch, before, inherited);
         if commit.shared_part.is_some() {
             let part = parsed.shared_part.clone();
             let shared = SharedPartRecord { version, part };
@@ -360,12 +469,13 @@ impl Next {
             .put_until(&numbered(branch, at.sequence), &proposal, goes);
     }
 
-    /// The entry itself, if the branch still stands where it stood.
-    fn finish(mut self, before: &BranchRecord, parsed: &Parsed) -> Decision<Head> {
+    /// The entry itself, if the branch still stands where it stood, or does not exist yet.
+    fn finish(mut self, before: Option<&BranchRecord>, parsed: &Parsed) -> Decision<Head> {
         let (version, append, at) = (RECORD_VERSION, &parsed.append, &self.at);
+        let branch = append.stands_on();
         let position = PositionRecord {
             version,
-            branch: append.branch,
+            branch,
             sequence: at.sequence,
             chain: at.chain,
             time: at.time,
@@ -377,15 +487,15 @@ impl Next {
             chain: at.chain,
             content: append.to_bytes().into(),
             fence_signature: parsed.fence_signature.clone(),
-            committer_signature: Bytes::default(),
+            committer_signature: parsed.committer_signature.clone(),
         };
-        self.change.require(&append.branch.0, Some(before));
+        self.change.require(&branch.0, before);
         let goes = Some(self.retention.entry(at.time));
         let head = Some(self.retention.head(at.time));
-        self.change.put_until(&append.branch.0, at, head);
+        self.change.put_until(&branch.0, at, head);
         self.change.put_until(&self.entry.0, &position, goes);
         self.change
-            .put_until(&numbered(append.branch, at.sequence), &entry, goes);
+            .put_until(&numbered(branch, at.sequence), &entry, goes);
         Decision {
             change: Some(self.change),
             outcome: position.receipt(append.log),

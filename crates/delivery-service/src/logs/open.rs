@@ -99,7 +99,6 @@ impl Request for SignedOpen {
             tip_time: now,
             epoch: 0,
             proposals: 0,
-            commit_interval: 0,
             filled: 0,
         };
         let epoch = EpochRecord {
@@ -107,6 +106,9 @@ impl Request for SignedOpen {
             fence_key: self.open.fence_key,
             commit: id,
             start: 0,
+            before: ChainHash::START,
+            commit_interval: 0,
+            committers: None,
         };
         let entry = EntryRecord {
             version,

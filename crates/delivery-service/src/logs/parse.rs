@@ -7,6 +7,7 @@ use folkmoot_mls::message::MessageHeader;
 use folkmoot_protocol::Refusal;
 use folkmoot_protocol::delivery::AppendRequest;
 use folkmoot_protocol::ids::{EntryId, PickupAddress};
+use folkmoot_protocol::keys::PublicKey;
 use folkmoot_protocol::limits;
 use folkmoot_protocol::log::{Append, CommitDeclaration, part_hash};
 
@@ -18,6 +19,9 @@ pub(crate) struct Parsed {
     pub(super) id: EntryId,
     pub(super) content_type: ContentType,
     pub(super) fence_signature: Bytes,
+    pub(super) committer_signature: Bytes,
+    /// The committer that signed, once that is checked.
+    pub(super) committer: Option<PublicKey>,
     pub(super) shared_part: Bytes,
     pub(super) own_parts: Vec<Bytes>,
     /// Bytes of the encoded append.
@@ -40,7 +44,7 @@ impl Parsed {
             "commit",
         )?;
         ensure(
-            request.committer_signature.is_empty(),
+            append.commit.is_some() || request.committer_signature.is_empty(),
             "committer_signature",
         )?;
         ensure(request.pages.is_empty(), "pages")?;
@@ -58,6 +62,8 @@ impl Parsed {
             length: request.append.len(),
             content_type,
             fence_signature: request.fence_signature.into(),
+            committer_signature: request.committer_signature.into(),
+            committer: None,
             shared_part: request.shared_part.into(),
             own_parts: request.own_parts.into_iter().map(Bytes::from).collect(),
             size,
@@ -135,6 +141,18 @@ fn declared_parts(commit: &CommitDeclaration, request: &AppendRequest) -> Result
         commit.shared_part.is_some() != commit.pickups.is_empty(),
         "pickups",
     )?;
+    if commit.contest {
+        ensure(commit.cut, "cut")?;
+        ensure(commit.pickups.is_empty(), "pickups")?;
+        ensure(commit.commit_interval.is_none(), "commit_interval")?;
+    }
+    if let Some(keys) = &commit.committers {
+        let bounded = !keys.is_empty() && keys.len() <= limits::COMMITTERS;
+        ensure(bounded, "committers")?;
+        let mut keys: Vec<_> = keys.iter().map(|key| key.0).collect();
+        keys.sort_unstable();
+        ensure(keys.windows(2).all(|two| two[0] != two[1]), "committers")?;
+    }
     let mut addresses: Vec<_> = commit.pickups.iter().map(|pickup| pickup.address).collect();
     addresses.sort_unstable();
     ensure(addresses.windows(2).all(|two| two[0] != two[1]), "pickups")

@@ -32,8 +32,6 @@ record! {
         epoch: u64,
         /// Proposals in this epoch.
         proposals: u32,
-        /// Seconds between commits.
-        commit_interval: u32,
         /// Microseconds since 1970 until which it counts as not empty: what each entry takes of what a
         /// branch may hold, as a share of the time for which entries are kept.
         filled: u64,
@@ -70,6 +68,42 @@ record! {
         commit: EntryId,
         /// That commit's sequence number.
         start: u64,
+        /// The log's hash before that commit, from which all commits after its parent fork off.
+        before: ChainHash,
+        /// Seconds between commits, while this epoch lasts.
+        commit_interval: u32,
+        /// The commit that named the committers of this epoch, if any are named.
+        committers: Option<EntryId>,
+    }
+}
+
+record! {
+    /// The commits after one parent but the first.
+    ContestsRecord in Contests {
+        count: u32,
+        /// Over all of them and the first.
+        chain: ChainHash,
+        /// Of the last one.
+        time: u64,
+        /// Committer keys that have offered one, the first one's included.
+        used: Vec<PublicKey>,
+    }
+}
+
+record! {
+    /// A commit beside the first one after its parent.
+    CandidateRecord in Candidates {
+        /// Names it and its branch.
+        commit: EntryId,
+        /// Over all until it.
+        chain: ChainHash,
+    }
+}
+
+record! {
+    /// Who signs commits, beside the fence.
+    CommittersRecord in Committers {
+        keys: Vec<PublicKey>,
     }
 }
 
@@ -104,9 +138,15 @@ record! {
     }
 }
 
-/// The key of a thing with a number on a branch: entries, epochs, cuts, proposals.
+/// The key of a thing with a number on a branch: entries, epochs, cuts, proposals; and of a commit
+/// beside the first one after its parent.
 pub(super) fn numbered(branch: EntryId, number: u64) -> Vec<u8> {
     [&branch.0[..], &number.to_be_bytes()].concat()
+}
+
+/// The key of a commit beside the first one after `parent`.
+pub(super) fn candidate(parent: EntryId, number: u32) -> Vec<u8> {
+    numbered(parent, number.into())
 }
 
 impl PositionRecord {

@@ -142,6 +142,12 @@ tables! {
     Positions = "positions", small, [Id];
     /// log, branch and epoch: the epoch's fence key and start.
     Epochs = "epochs", small, [Id, Number];
+    /// log, parent: how many commits beside the first follow it.
+    Contests = "contests", small, [Id];
+    /// log, parent and number: a commit beside the first one after the parent.
+    Candidates = "candidates", small, [Id, Number];
+    /// log, commit: the committer keys that it named.
+    Committers = "committers", small, [Id];
     /// log, branch and epoch of the commit: a cut.
     Cuts = "cuts", small, [Id, Number];
     /// log, branch and sequence: a proposal of the current epoch.

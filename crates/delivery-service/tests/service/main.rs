@@ -6,6 +6,7 @@ mod at_rest;
 mod blobs;
 mod concurrency;
 mod conformance;
+mod contests;
 mod doors;
 mod durability;
 mod following;

@@ -299,6 +299,8 @@ impl Group {
             cut,
             last_seen,
             commit_interval: None,
+            contest: false,
+            committers: None,
             shared_part: None,
             pickups: Vec::new(),
             pages: Vec::new(),

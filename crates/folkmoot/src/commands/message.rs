@@ -187,6 +187,9 @@ fn told(event: ClientEvent, own: &UserId) -> Option<Event> {
                     found.sequence
                 ),
             },
+            ClientWhat::Invalid(invalid) => Event::Failed {
+                what: format!("'{group}': {}", not_followed(&invalid)),
+            },
             ClientWhat::Removed(change) if change.user == *own => Event::Removed {
                 group,
                 by: change.by.to_string(),
@@ -218,6 +221,23 @@ fn told(event: ClientEvent, own: &UserId) -> Option<Event> {
         },
         _ => return None,
     })
+}
+
+/// What is said of a commit that is not followed.
+fn not_followed(invalid: &folkmoot_client::Invalid) -> String {
+    let who = invalid.by.as_ref().map_or_else(
+        || "nobody can prove whose it was".to_owned(),
+        |by| format!("{by} made it"),
+    );
+    let then = if invalid.cut_off {
+        "others may be able to follow it: ask a member to add you again"
+    } else {
+        "another one takes its place"
+    };
+    format!(
+        "a commit is not followed ({}); {who}; {then}",
+        invalid.reason
+    )
 }
 
 fn shown(entry: HistoryEntry) -> Entry {
@@ -277,6 +297,15 @@ fn shown(entry: HistoryEntry) -> Entry {
             String::new(),
             What::TwoLogs {
                 sequence: found.sequence,
+            },
+        ),
+        ClientWhat::Invalid(invalid) => (
+            invalid
+                .by
+                .as_ref()
+                .map_or_else(String::new, ToString::to_string),
+            What::Unreadable {
+                reason: not_followed(&invalid),
             },
         ),
         _ => (

@@ -274,20 +274,38 @@ impl MessageKeys {
     /// - [`Error::InvalidMessage`], [`Error::Crypto`], [`Error::Decode`]: the sender's.
     pub fn open(&self, message: &PrivateMessage) -> Result<Opened, Error> {
         let sender_data = self.sender(message)?;
+        if sender_data.leaf_index == self.own {
+            return Err(Error::OwnMessage);
+        }
+        self.open_of(message, &sender_data)
+    }
+
+    /// Decrypts a message that says it is our own, and verifies our signature. Uses nothing up. So who has
+    /// lost the memory of what it sent is told from who is named by somebody else as the sender.
+    ///
+    /// # Errors
+    /// As [`Self::open`], but [`InvalidMessage::UnknownSender`] if it says that it is another's;
+    /// [`Error::KeyGone`] also if its key was used for something else.
+    pub fn open_own(&self, message: &PrivateMessage) -> Result<AuthenticatedContent, Error> {
+        let sender_data = self.sender(message)?;
+        if sender_data.leaf_index != self.own {
+            return Err(InvalidMessage::UnknownSender.into());
+        }
+        Ok(self.open_of(message, &sender_data)?.content)
+    }
+
+    fn open_of(&self, message: &PrivateMessage, sender_data: &SenderData) -> Result<Opened, Error> {
         let SenderData {
             leaf_index: sender,
             generation,
             ..
-        } = sender_data;
-        if sender == self.own {
-            return Err(Error::OwnMessage);
-        }
+        } = *sender_data;
         let public_key = self
             .signature_keys
             .signature_key(sender)
             .ok_or(InvalidMessage::UnknownSender)?;
         let (key, held) = self.key(sender, message.content_type.into(), generation)?;
-        let content = message.unprotect(self.suite, &key, &sender_data)?;
+        let content = message.unprotect(self.suite, &key, sender_data)?;
         content.verify(self.suite, &public_key, &self.context)?;
         safe_aad::check(self.safe_aad, &content.content.authenticated_data)?;
         Ok(Opened {

@@ -2,14 +2,17 @@
 //! spent by recording the hash of the request that it pays for, so that the same request can be
 //! repeated, and no other is paid for by it.
 
-use folkmoot_mls::codec::{Bytes, Encode};
+use folkmoot_mls::codec::{Bytes, Decode, Encode};
 use folkmoot_mls::tls_struct;
 
 use super::TokenPurpose;
 use crate::VERSION;
 use crate::call::Call;
-use crate::delivery::{CreateBlobRequest, CreateMailboxRequest, OpenRequest, Payment, TakeRequest};
+use crate::delivery::{
+    AppendRequest, CreateBlobRequest, CreateMailboxRequest, OpenRequest, Payment, TakeRequest,
+};
 use crate::keys::hash;
+use crate::log::Append;
 
 /// Mailboxes that one token takes packages from.
 pub const MAILBOXES_PER_TOKEN: usize = 64;
@@ -102,6 +105,17 @@ impl Priced for TakeRequest {
     }
 }
 
+/// Of appends only contests are paid for, and the commits that follow one.
+impl Priced for AppendRequest {
+    fn price(&self) -> Price {
+        Price::of(TokenPurpose::Contest, 1, &self.append)
+    }
+
+    fn payment(&mut self) -> &mut Option<Payment> {
+        &mut self.payment
+    }
+}
+
 impl Priced for CreateBlobRequest {
     fn price(&self) -> Price {
         let [blob, write] = [&self.blob, &self.write_hash].map(|id| Bytes::from(id.as_slice()));
@@ -116,6 +130,12 @@ impl Priced for CreateBlobRequest {
     }
 }
 
+/// Whether an append is one that is paid for ([`Append::is_paid`]).
+#[must_use]
+pub fn is_paid(request: &AppendRequest) -> bool {
+    Append::from_bytes(&request.append).is_ok_and(|append| append.is_paid())
+}
+
 impl Call {
     /// The request inside, if it is one that is paid for.
     #[must_use]
@@ -124,6 +144,7 @@ impl Call {
             Self::Open(request) => Some(request),
             Self::CreateMailbox(request) => Some(request),
             Self::Take(request) => Some(request),
+            Self::Append(request) if is_paid(request) => Some(request),
             Self::CreateBlob(request) => Some(request),
             _ => None,
         }
