@@ -310,7 +310,7 @@ fn plan_contest(group: &Group, contested: &Contested) -> Plan {
 /// The pause between commits that a commit has to ask for: when the group has become large, or is no
 /// longer.
 pub(super) fn interval_after(before: &Group, after: &Group) -> Option<u32> {
-    let is_large = |group: &Group| group.members().count() > limits::MEMBERS_WITHOUT_INTERVAL;
+    let is_large = |group: &Group| group.member_count() as usize > limits::MEMBERS_WITHOUT_INTERVAL;
     match (is_large(before), is_large(after)) {
         (false, true) => Some(limits::LARGE_INTERVAL_SECONDS),
         (true, false) => Some(0),
