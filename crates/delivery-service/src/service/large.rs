@@ -10,6 +10,7 @@ use folkmoot_protocol::delivery::{
 use folkmoot_protocol::token::price::Priced;
 
 use super::DeliveryService;
+use crate::decision::Request;
 use crate::fields::ensure;
 use crate::logs::pages::{PutPages, Wanted};
 use crate::logs::parse::Parsed;

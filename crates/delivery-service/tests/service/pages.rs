@@ -187,4 +187,19 @@ fn members_put_back_what_is_missing<S: Store>(mut world: World<S>) {
     let refused = put(&mut world, &later, 0, b"lost");
     assert_eq!(refused, Err(Refusal::NotFound));
     assert!(put(&mut world, &later, 1, b"lost").is_ok());
+    // So many, and so large.
+    for pages in [
+        vec![vec![1]; limits::PAGES_PER_CALL + 1],
+        vec![vec![1; limits::PAGES_BYTES / 2]; 3],
+    ] {
+        let request = PutPagesRequest {
+            log: later.log.into(),
+            branch: later.branch.into(),
+            epoch: 1,
+            pages,
+            fence_signature: Vec::new(),
+        };
+        let refused = world.ask(Call::PutPages(request));
+        assert_eq!(refused.map(drop), Err(Refusal::TooLarge));
+    }
 }
