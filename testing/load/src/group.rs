@@ -403,13 +403,18 @@ impl Run {
     }
 
     fn page(&self, devices: usize, live: usize) -> String {
+        let build = match cfg!(debug_assertions) {
+            true => "a development build",
+            false => "a release build",
+        };
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let paid = match self.paid {
             true => "Everything is paid for with tokens.",
             false => "Nothing is paid for (`--no-tokens`).",
         };
         let mut page = format!(
             "# A group of {devices} devices through the real services\n\n\
-             Made by `cargo run --release -p folkmoot-load -- group`. {live} devices live, the others \
+             Made by `folkmoot-load group`, {build}, on {cores} cores. {live} devices live, the others \
              have registered and were added. Server, founder and one joiner are processes of their own. \
              Bytes are those of calls and answers, without what gRPC and TLS add; of memory, the most that \
              the process has had until then. {paid}\n\n\
