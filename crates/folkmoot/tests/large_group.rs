@@ -93,7 +93,7 @@ fn a_group_of_three_hundred_devices() {
     assert_eq!(members["epoch"], 1);
 
     // Those who live join by the pages of the tree, and see the same.
-    // In a group of that size they offer to be committers, each in its turn.
+    // In a group of that size they offer to be committers, one after another: one at least within a minute.
     std::thread::scope(|scope| {
         for person in [&bob, &charlie, &dora, &emil] {
             scope.spawn(|| person.ok(&["sync"]));
@@ -105,9 +105,10 @@ fn a_group_of_three_hundred_devices() {
             members_of(&members, person)
         );
     }
-    // Alice names them, and then others may commit.
+    // Alice names whoever has offered, who may commit then.
     alice.ok(&["update", "folk"]);
-    bob.ok(&["update", "folk"]);
+    let mut live = [&bob, &charlie, &dora, &emil].into_iter();
+    assert!(live.any(|person| person.run(&["update", "folk"]).status.success()));
     alice.ok(&["send", "folk", "Hello, folk"]);
     for person in [&bob, &charlie, &dora, &emil] {
         let history = person.ok(&["read", "folk"]);
@@ -115,8 +116,8 @@ fn a_group_of_three_hundred_devices() {
         assert_eq!(of_kind(&history, "updated").len(), 2);
     }
     emil.ok(&["leave", "folk"]);
-    charlie.ok(&["send", "folk", "Farewell"]);
-    for person in [&alice, &bob, &dora] {
+    alice.ok(&["send", "folk", "Farewell"]);
+    for person in [&alice, &bob, &charlie, &dora] {
         assert_eq!(
             texts(&person.ok(&["read", "folk"])),
             ["Hello, folk", "Farewell"]

@@ -269,6 +269,17 @@ impl Run {
             let took = founder.ask("update")?;
             self.note("the founder names them committers", took);
             for (device, share) in here.iter_mut().zip(&shares[1..]) {
+                // They offer one after another: a minute each.
+                for _ in 1..founders {
+                    match device.update(TITLE).await {
+                        Ok(()) => break,
+                        Err(folkmoot_client::Error::NotCommitter(_)) => {}
+                        Err(error) => return Err(error.into()),
+                    }
+                    device.sync().await?;
+                    founder.ask("update")?;
+                }
+                transport.bytes.take();
                 let begun = Instant::now();
                 device.add(TITLE, share).await?;
                 let took = took_here(begun, &transport);

@@ -110,7 +110,11 @@ fn a_group_with_pages_is_made_joined_and_left() {
         |sim: &mut Sim, who| sim.conversation(who, TITLE).epoch_authenticator.clone();
     assert_eq!(authenticator(&mut sim, BOB), authenticator(&mut sim, ALICE));
 
-    // The group is large now: nobody but committers commits, and one a second.
+    // The group is large now: nobody but committers commits, and nothing is taken in vain.
+    let bobs = sim.ask(BOB, add(log, &["m3"]));
+    assert_eq!(bobs, Err(Error::NotCommitter(TITLE.to_owned())));
+    assert_eq!(count(&sim, |call| matches!(call, Call::Take(_))), 1);
+    // They commit once a second.
     settle(&mut sim, &[BOB, CHARLIE, ALICE, BOB, CHARLIE]);
     let begun = sim.now();
     for who in [ALICE, ALICE, ALICE] {

@@ -112,8 +112,8 @@ impl Step<'_> {
                 return Ok(None);
             }
             if !wish.checked {
-                if let Some(user) = self.member_among(&conversation, intent, wish.targets)? {
-                    self.settle(log, intent, Err(Error::AlreadyMember(user)))?;
+                if let Some(error) = self.in_vain(&conversation, intent, wish.targets)? {
+                    self.settle(log, intent, Err(error))?;
                     return Ok(None);
                 }
                 wish.checked = true;
@@ -146,22 +146,26 @@ impl Step<'_> {
         Ok(None)
     }
 
-    /// One of those to be added who is a member already.
-    fn member_among(
+    /// Why nobody of those can be added: one of them is a member already, or we may not commit.
+    fn in_vain(
         &mut self,
         row: &ConversationRow,
         intent: IntentId,
         targets: u32,
-    ) -> Result<Option<UserId>, Error> {
+    ) -> Result<Option<Error>, Error> {
         let held = self.hold(row)?;
+        let may = self.may_commit(row, &held.group)?;
         let users: HashSet<String> = members(&held.group)
             .map(|(_, member)| member.user.to_string())
             .collect();
         self.session.held.insert(row.log, held);
+        if !may {
+            return Ok(Some(Error::NotCommitter(row.title.0.clone())));
+        }
         for number in 0..targets {
             let user = self.target(row.log, intent, number)?.user;
             if users.contains(&user.to_string()) {
-                return Ok(Some(user));
+                return Ok(Some(Error::AlreadyMember(user)));
             }
         }
         Ok(None)
