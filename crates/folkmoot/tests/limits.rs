@@ -390,7 +390,7 @@ fn large_requests_of_one_address_leave_room_for_others() {
             ("/folkmoot.delivery.v1.Logs/Nonce", limits::REQUEST),
             (
                 "/folkmoot.delivery.v1.Mailboxes/Drop",
-                limits::ENVELOPE + 1024,
+                limits::DROPS_BYTES + 128 * limits::DROPS_PER_CALL,
             ),
         ] {
             let status = post(&mut vandal, path, framed(&vec![0x3a; most + 1])).await;
