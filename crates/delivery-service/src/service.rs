@@ -514,7 +514,8 @@ impl<S: Store> DeliveryService<S> {
         blobs::place(&found, request.offset, chunk)
     }
 
-    /// A chunk's bytes, so many, are where they belong, and durable. Returns how many bytes there are now.
+    /// A chunk's bytes, so many, are where they belong, and durable. Returns how many bytes there are now,
+    /// and whether this chunk has made them more.
     ///
     /// # Errors
     /// `NotFound`, if the blob has gone in the meantime.
@@ -523,7 +524,7 @@ impl<S: Store> DeliveryService<S> {
         request: &PutBlobRequest,
         length: u64,
         now: u64,
-    ) -> Result<u64, Refusal> {
+    ) -> Result<(u64, bool), Refusal> {
         let claim = blobs::Claim::read(&request.blob, &request.write)?;
         let offset = request.offset;
         let grow = blobs::Grow {
@@ -548,7 +549,7 @@ impl<S: Store> DeliveryService<S> {
         get.begin(found.as_ref())
     }
 
-    /// Deletes a blob for whoever may write it, and says which bytes are to follow.
+    /// Deletes a blob for whoever may write it, and says which bytes are to follow, if any.
     ///
     /// # Errors
     /// `Malformed`; `NotFound`, also for a wrong capability.
@@ -556,7 +557,7 @@ impl<S: Store> DeliveryService<S> {
         &self,
         request: &DeleteBlobRequest,
         now: u64,
-    ) -> Result<blobs::Bytes, Refusal> {
+    ) -> Result<Option<blobs::Bytes>, Refusal> {
         let claim = blobs::Claim::read(&request.blob, &request.write)?;
         self.commit(blobs::Delete { claim }, now)
     }
