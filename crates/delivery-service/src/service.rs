@@ -43,6 +43,7 @@ use crate::nonce::NonceKey;
 use crate::payment::{Trust, TrustedIssuer};
 use crate::rates::{Asked, Rates};
 use crate::retention::Retention;
+use crate::sabotage::{Guard, stands};
 use crate::shelves::count;
 use crate::shelves::discard::{self, Discard};
 use crate::shelves::stock::{self, ClaimPackage, Stock};

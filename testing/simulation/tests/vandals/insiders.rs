@@ -49,7 +49,7 @@ impl Client {
         let store = &mut sim.person(who).store;
         let mut changes = Changes::default();
         for (key, value) in store.rows(Table::Records).unwrap() {
-            if let Some(key) = key.strip_prefix(log.as_ref()) {
+            if let Some(key) = key.strip_prefix(&log.0[..]) {
                 let key = RecordKey::from_bytes(&Bytes::from(key).to_bytes()).unwrap();
                 changes.put(key, value.to_vec());
             }

