@@ -319,7 +319,5 @@ impl Step<'_> {
 
 /// Whether we are in a conversation, and can go on in it.
 fn is_in(row: &ConversationRow) -> bool {
-    let contested = row.contested.as_ref();
-    let cut_off = contested.is_some_and(|contested| contested.cut_off);
-    matches!(row.standing, Standing::Member | Standing::Opening) && !cut_off
+    row.standing == Standing::Opening || row.goes_on()
 }

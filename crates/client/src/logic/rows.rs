@@ -228,6 +228,15 @@ tls_struct! {
     }
 }
 
+impl ConversationRow {
+    /// Whether we are a member, and not cut off.
+    pub(crate) fn goes_on(&self) -> bool {
+        let contested = self.contested.as_ref();
+        let cut_off = contested.is_some_and(|contested| contested.cut_off);
+        self.standing == Standing::Member && !cut_off
+    }
+}
+
 tls_struct! {
     /// Commits after the tip that we did not follow, in the order of the log.
     #[derive(Clone, PartialEq, Eq)]
