@@ -32,7 +32,7 @@ use super::rows::{
     self, BarredRow, ConversationRow, DoorRow, DoorStage, Key, KnockRow, Knocking, LinkWish,
 };
 use super::session::{Asked, Task};
-use super::{Ask, Event, Standing, Step, address};
+use super::{Ask, Event, Step, address};
 use crate::error::{BadService, Error};
 use crate::store::{StoreError, Table};
 
