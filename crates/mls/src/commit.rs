@@ -1,6 +1,8 @@
 //! Commits and the path of new keys that they carry (RFC 9420, sections 7.6 and 12.4).
 
-use crate::codec::{Bytes, Decode, DecodeError, Encode, Reader, encode_bytes};
+use crate::codec::{
+    Bytes, Decode, DecodeError, Encode, Reader, encode_bytes, encode_prefixed_about,
+};
 use crate::crypto::HpkePublicKey;
 use crate::leaf_node::LeafNode;
 use crate::proposal::ProposalOrRef;
@@ -121,14 +123,40 @@ crate::tls_struct! {
     }
 }
 
-crate::tls_struct! {
-    /// New keys from the committer's leaf to the root.
-    #[derive(Clone, Debug, PartialEq, Eq)]
-    pub struct UpdatePath {
-        /// The committer's new leaf.
-        pub leaf_node: LeafNode,
-        /// The filtered direct path, from below.
-        pub nodes: Vec<UpdatePathNode>,
+/// New keys from the committer's leaf to the root.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpdatePath {
+    /// The committer's new leaf.
+    pub leaf_node: LeafNode,
+    /// The filtered direct path, from below.
+    pub nodes: Vec<UpdatePathNode>,
+}
+
+impl UpdatePath {
+    /// About how many bytes the encoding of `nodes` takes.
+    fn nodes_capacity(&self) -> usize {
+        let nodes = self.nodes.iter();
+        nodes
+            .map(|node| node.encryption_key.len() + node.encrypted_path_secret.encoded.len() + 8)
+            .sum()
+    }
+}
+
+impl Encode for UpdatePath {
+    fn encode(&self, out: &mut Vec<u8>) {
+        self.leaf_node.encode(out);
+        encode_prefixed_about(self.nodes_capacity(), out, |out| {
+            self.nodes.iter().for_each(|node| node.encode(out));
+        });
+    }
+}
+
+impl Decode for UpdatePath {
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            leaf_node: LeafNode::decode(reader)?,
+            nodes: Vec::decode(reader)?,
+        })
     }
 }
 
@@ -140,5 +168,12 @@ crate::tls_struct! {
         pub proposals: Vec<ProposalOrRef>,
         /// New keys, needed unless only Adds and PSKs are applied.
         pub path: Option<UpdatePath>,
+    }
+}
+
+impl Commit {
+    /// About how many bytes the encoding takes; more for proposals by value.
+    pub(crate) fn encoded_capacity(&self) -> usize {
+        self.path.as_ref().map_or(0, UpdatePath::nodes_capacity) + 1024
     }
 }

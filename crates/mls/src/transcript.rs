@@ -12,7 +12,9 @@ pub fn confirmed_transcript_hash(
     interim_transcript_hash: &[u8],
     commit: &AuthenticatedContent,
 ) -> Hash {
-    let mut input = Vec::new();
+    let content = &commit.content;
+    let capacity = content.content.encoded_capacity() + content.authenticated_data.len() + 512;
+    let mut input = Vec::with_capacity(capacity);
     commit.wire_format.encode(&mut input);
     commit.content.encode(&mut input);
     commit.auth.signature.encode(&mut input);

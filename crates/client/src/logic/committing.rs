@@ -296,7 +296,7 @@ impl Step<'_> {
         let gone = due.removed(group, &plan.removed);
         let stays = |leaf: u32| !gone.contains(&LeafIndex(leaf));
         next.committers.retain(|committer| stays(committer.leaf));
-        let leaves = group.members().count() - gone.len() + plan.packages.len();
+        let leaves = group.member_count() as usize - gone.len() + plan.packages.len();
         if before.committers.is_empty() {
             if leaves > limits::LEAVES_WITHOUT_COMMITTERS {
                 next.committers.push(self.own_committer(row, group)?);

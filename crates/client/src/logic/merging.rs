@@ -398,7 +398,7 @@ fn check_committers(
     if !right && stands(Guard::Committers) {
         return Err("the committers that it declares are not those of the group".into());
     }
-    if keys.is_empty() && after.members().count() > limits::LEAVES_WITHOUT_COMMITTERS {
+    if keys.is_empty() && after.member_count() as usize > limits::LEAVES_WITHOUT_COMMITTERS {
         return Err("it makes a large group without committers".into());
     }
     let place = |committer: &Committer| (committer.leaf, committer.device.0);

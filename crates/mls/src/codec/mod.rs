@@ -303,14 +303,20 @@ pub fn encode_bytes(bytes: &[u8], out: &mut Vec<u8>) {
 
 /// Appends whatever `body` writes, with its length in front.
 pub fn encode_prefixed(out: &mut Vec<u8>, body: impl FnOnce(&mut Vec<u8>)) {
-    // A length of one byte is the common case; longer ones shift the body once.
+    // A length of one byte is the common case.
+    encode_prefixed_about(0, out, body);
+}
+
+/// The same for a body of `about` so many bytes, which are not moved again if their length takes as many
+/// bytes as was thought.
+pub fn encode_prefixed_about(about: usize, out: &mut Vec<u8>, body: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
-    out.push(0);
+    encode_length(about.min(MAX_LENGTH), out);
+    let body_start = out.len();
     body(out);
-    let length = out.len() - start - 1;
     let mut prefix = Vec::with_capacity(4);
-    encode_length(length, &mut prefix);
-    out.splice(start..=start, prefix);
+    encode_length(out.len() - body_start, &mut prefix);
+    out.splice(start..body_start, prefix);
 }
 
 #[cfg(test)]
@@ -328,6 +334,18 @@ mod tests {
         let long = Bytes::from(vec![7; 100]);
         assert_eq!(long.to_bytes()[..2], [0x40, 100]);
         assert_eq!(Bytes::from_bytes(&long.to_bytes()).unwrap(), long);
+    }
+
+    #[test]
+    fn a_length_is_right_whatever_was_thought_of_it() {
+        for length in [0, 0x3f, 0x40, 0x3fff, 0x4000, 70_000] {
+            let body = vec![7; length];
+            for about in [0, 0x40, 0x4000, usize::MAX] {
+                let mut out = vec![1];
+                encode_prefixed_about(about, &mut out, |out| out.extend_from_slice(&body));
+                assert_eq!(out[1..], Bytes::from(body.clone()).to_bytes());
+            }
+        }
     }
 
     #[test]

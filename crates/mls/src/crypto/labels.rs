@@ -6,7 +6,7 @@ use subtle::ConstantTimeEq;
 
 use super::hpke::HpkeInfo;
 use super::{CryptoError, Hash, HpkeKeyPair, Secret, SignatureKeyPair, Suite};
-use crate::codec::{Bytes, Encode, encode_bytes, encode_length};
+use crate::codec::{Bytes, Encode, encode_bytes, encode_length, encode_prefixed_about};
 use crate::commit::HpkeCiphertext;
 
 /// In front of every label.
@@ -159,9 +159,19 @@ impl dyn Suite + '_ {
 /// `SignContent`: what is really signed.
 #[must_use]
 pub fn signed_data(label: &(impl AsRef<[u8]> + ?Sized), content: &[u8]) -> Vec<u8> {
-    let mut data = Vec::with_capacity(content.len() + label.as_ref().len() + 16);
+    signed_data_of(label, content.len(), |out| out.extend_from_slice(content))
+}
+
+/// `SignContent` of what `content` writes, about `capacity` bytes.
+#[must_use]
+pub fn signed_data_of(
+    label: &(impl AsRef<[u8]> + ?Sized),
+    capacity: usize,
+    content: impl FnOnce(&mut Vec<u8>),
+) -> Vec<u8> {
+    let mut data = Vec::with_capacity(capacity + label.as_ref().len() + 16);
     encode_label(label, &mut data);
-    encode_bytes(content, &mut data);
+    encode_prefixed_about(capacity, &mut data, content);
     data
 }
 

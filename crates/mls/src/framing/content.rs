@@ -3,6 +3,7 @@
 use crate::code_point::WireFormat;
 use crate::codec::{Bytes, Decode, DecodeError, Encode, Reader};
 use crate::commit::Commit;
+use crate::crypto::labels::signed_data_of;
 use crate::crypto::{CryptoError, Hash, SignatureKeyPair, Suite};
 use crate::error::{Error, InvalidMessage};
 use crate::group_context::GroupContext;
@@ -64,6 +65,15 @@ impl Content {
             Self::Application(_) => ContentType::Application,
             Self::Proposal(_) => ContentType::Proposal,
             Self::Commit(_) => ContentType::Commit,
+        }
+    }
+
+    /// About how many bytes the encoding takes.
+    pub(crate) fn encoded_capacity(&self) -> usize {
+        match self {
+            Self::Application(data) => data.len() + 8,
+            Self::Proposal(_) => 1024,
+            Self::Commit(commit) => commit.encoded_capacity(),
         }
     }
 
@@ -193,8 +203,7 @@ impl AuthenticatedContent {
         content: FramedContent,
         context: &GroupContext,
     ) -> Result<Self, CryptoError> {
-        let tbs = tbs(wire_format, &content, context);
-        let signature = suite.sign_with_label(key_pair, FRAMED_CONTENT_TBS, &tbs)?;
+        let signature = suite.sign(key_pair, &signed(wire_format, &content, context))?;
         let auth = FramedContentAuthData {
             signature,
             confirmation_tag: None,
@@ -216,14 +225,16 @@ impl AuthenticatedContent {
         public_key: &[u8],
         context: &GroupContext,
     ) -> Result<(), CryptoError> {
-        let tbs = self.tbs(context);
-        suite.verify_with_label(public_key, FRAMED_CONTENT_TBS, &tbs, &self.auth.signature)
+        let signed = signed(self.wire_format, &self.content, context);
+        suite.verify(public_key, &signed, &self.auth.signature)
     }
 
     /// `FramedContentTBS`.
     #[must_use]
     pub fn tbs(&self, context: &GroupContext) -> Vec<u8> {
-        tbs(self.wire_format, &self.content, context)
+        let mut tbs = Vec::with_capacity(tbs_capacity(&self.content));
+        encode_tbs(self.wire_format, &self.content, context, &mut tbs);
+        tbs
     }
 
     /// Checks that this content was made to travel so, since its signature says how.
@@ -263,14 +274,29 @@ impl Decode for AuthenticatedContent {
     }
 }
 
-fn tbs(wire_format: WireFormat, content: &FramedContent, context: &GroupContext) -> Vec<u8> {
-    let mut tbs = Vec::with_capacity(512);
-    context.version.encode(&mut tbs);
-    wire_format.encode(&mut tbs);
-    content.encode(&mut tbs);
+/// What is really signed: the label and `FramedContentTBS`, written once, since commits may be large.
+fn signed(wire_format: WireFormat, content: &FramedContent, context: &GroupContext) -> Vec<u8> {
+    signed_data_of(FRAMED_CONTENT_TBS, tbs_capacity(content), |out| {
+        encode_tbs(wire_format, content, context, out);
+    })
+}
+
+/// About how many bytes `FramedContentTBS` takes.
+fn tbs_capacity(content: &FramedContent) -> usize {
+    content.content.encoded_capacity() + content.authenticated_data.len() + 512
+}
+
+fn encode_tbs(
+    wire_format: WireFormat,
+    content: &FramedContent,
+    context: &GroupContext,
+    out: &mut Vec<u8>,
+) {
+    context.version.encode(out);
+    wire_format.encode(out);
+    content.encode(out);
     match content.sender {
-        Sender::Member(_) | Sender::NewMemberCommit => context.encode(&mut tbs),
+        Sender::Member(_) | Sender::NewMemberCommit => context.encode(out),
         Sender::External(_) | Sender::NewMemberProposal => {}
     }
-    tbs
 }

@@ -172,12 +172,10 @@ fn private_message_content(
     authenticated: &AuthenticatedContent,
     padding: usize,
 ) -> Zeroizing<Vec<u8>> {
-    let data = match &authenticated.content.content {
-        Content::Application(data) => data.len(),
-        Content::Proposal(_) | Content::Commit(_) => 1024,
-    };
-    let mut plaintext = Zeroizing::new(Vec::with_capacity(data + 256 + padding));
-    authenticated.content.content.encode_body(&mut plaintext);
+    let content = &authenticated.content.content;
+    let capacity = content.encoded_capacity() + 256 + padding;
+    let mut plaintext = Zeroizing::new(Vec::with_capacity(capacity));
+    content.encode_body(&mut plaintext);
     authenticated.auth.encode(&mut plaintext);
     let length = plaintext.len() + padding;
     plaintext.resize(length, 0);

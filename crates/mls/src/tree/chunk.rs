@@ -1,5 +1,6 @@
 //! One chunk of the trie, and the tree hashes kept in it (RFC 9420, section 7.8).
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::node::{LEAF, Leaf, Node, PARENT};
@@ -222,6 +223,37 @@ impl Chunk {
                 Some(hash) => hash,
                 None => Arc::make_mut(chunk).hash(child_id, 0, hasher),
             },
+        }
+    }
+
+    /// Shows the resolution of the node at `slot`, until `visit` has seen enough.
+    pub(super) fn resolve<B>(
+        &self,
+        id: ChunkId,
+        slot: usize,
+        visit: &mut impl FnMut(NodeIndex) -> ControlFlow<B>,
+    ) -> ControlFlow<B> {
+        match &self.nodes[slot] {
+            Some(Node::Leaf(_)) => visit(id.node(slot)),
+            Some(Node::Parent(parent)) => {
+                visit(id.node(slot))?;
+                let mut unmerged = parent.unmerged_leaves.iter();
+                unmerged
+                    .try_for_each(|leaf| leaf.node().map_or(ControlFlow::Continue(()), &mut *visit))
+            }
+            None if slot < (NODES - 1) / 2 => {
+                self.resolve(id, 2 * slot + 1, visit)?;
+                self.resolve(id, 2 * slot + 2, visit)
+            }
+            None => {
+                let first = 2 * (slot - (NODES - 1) / 2);
+                [first, first + 1]
+                    .into_iter()
+                    .try_for_each(|number| match self.child(number) {
+                        Some(chunk) => chunk.resolve(id.child(number), 0, visit),
+                        None => ControlFlow::Continue(()),
+                    })
+            }
         }
     }
 

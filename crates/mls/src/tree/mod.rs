@@ -43,6 +43,7 @@ pub use own_keys::OwnKeys;
 pub use proof::{LeafProof, ProofStep};
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::{Arc, OnceLock};
 
 use crate::codec::DecodeError;
@@ -238,28 +239,12 @@ impl Tree {
     #[must_use]
     pub fn resolution(&self, node: NodeIndex) -> Vec<NodeIndex> {
         let mut found = Vec::new();
-        self.resolve(node, usize::MAX, &mut found);
+        let all = self.trie.resolve(node, &mut |node| {
+            found.push(node);
+            ControlFlow::<()>::Continue(())
+        });
+        debug_assert!(all.is_continue());
         found
-    }
-
-    /// Adds to `found` until it holds more than `limit`.
-    fn resolve(&self, node: NodeIndex, limit: usize, found: &mut Vec<NodeIndex>) {
-        if found.len() > limit {
-            return;
-        }
-        match self.node(node) {
-            Some(Node::Leaf(_)) => found.push(node),
-            Some(Node::Parent(parent)) => {
-                found.push(node);
-                found.extend(parent.unmerged_leaves.iter().filter_map(|leaf| leaf.node()));
-            }
-            None if self.trie.leaves_below(node) > 0 => {
-                for child in [node.left(), node.right()].into_iter().flatten() {
-                    self.resolve(child, limit, found);
-                }
-            }
-            None => {}
-        }
     }
 
     /// Applies the changes of a list of proposals in the order that RFC 9420, section 12.3, asks

@@ -2,6 +2,7 @@
 //! them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::path::{PathError, Step, UPDATE_PATH_NODE, node_key_pair};
@@ -129,12 +130,17 @@ impl OwnKeys {
             .get(position)
             .ok_or(PathError::NoKey)?
             .encrypted_path_secret;
-        let (place, key_pair) = tree
-            .recipients(step.copath, new_members)
-            .into_iter()
-            .enumerate()
-            .find_map(|(place, node)| Some((place, self.keys.get(&node)?)))
-            .ok_or(PathError::NoKey)?;
+        let mut place = 0;
+        let found = tree.visit_recipients(step.copath, new_members, |node| {
+            if node.covers(own)
+                && let Some(key_pair) = self.keys.get(&node)
+            {
+                return ControlFlow::Break(key_pair);
+            }
+            place += 1;
+            ControlFlow::Continue(())
+        });
+        let key_pair = found.break_value().ok_or(PathError::NoKey)?;
         let ciphertext = ciphertexts.get(place).ok_or(PathError::NoKey)?;
         let path_secret = suite
             .decrypt_with_label(key_pair, UPDATE_PATH_NODE, context, &ciphertext)

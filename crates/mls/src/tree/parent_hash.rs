@@ -1,6 +1,8 @@
 //! Parent hashes (RFC 9420, section 7.9): they tie the keys that one commit put on its path to
 //! each other and to the leaf that signed, so that a joiner knows that members chose them.
 
+use std::ops::ControlFlow;
+
 use super::chunk::Hasher;
 use super::node::Node;
 use super::{Tree, TreeError};
@@ -107,9 +109,16 @@ impl Tree {
     ) -> bool {
         let unmerged_below = below(&parent.unmerged_leaves, child);
         // The resolution without D must be the unmerged leaves, so D is what is left.
+        let expected = unmerged_below.len() + 1;
         let mut resolution = Vec::new();
-        self.resolve(child, unmerged_below.len() + 1, &mut resolution);
-        if resolution.len() != unmerged_below.len() + 1 {
+        let more = self.trie.resolve(child, &mut |node| {
+            if resolution.len() == expected {
+                return ControlFlow::Break(());
+            }
+            resolution.push(node);
+            ControlFlow::Continue(())
+        });
+        if more.is_break() || resolution.len() != expected {
             return false;
         }
         let mut others = resolution.iter().filter(|node| {

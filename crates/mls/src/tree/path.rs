@@ -6,6 +6,7 @@
 //! GroupContext, [`OwnKeys::open_path`](super::OwnKeys::open_path).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use rand_core::CryptoRng;
@@ -220,7 +221,11 @@ impl Tree {
             }
         }
         for (step, node) in steps.iter().zip(&path.nodes) {
-            let expected = self.recipients(step.copath, new_members).len();
+            let mut expected = 0;
+            let _: ControlFlow<()> = self.visit_recipients(step.copath, new_members, |_| {
+                expected += 1;
+                ControlFlow::Continue(())
+            });
             let found = node.encrypted_path_secret.len();
             if expected != found {
                 return Err(PathError::Ciphertexts {
@@ -253,9 +258,29 @@ impl Tree {
         copath: NodeIndex,
         new_members: &BTreeSet<LeafIndex>,
     ) -> Vec<NodeIndex> {
-        let mut resolution = self.resolution(copath);
-        resolution.retain(|node| node.leaf().is_none_or(|leaf| !new_members.contains(&leaf)));
-        resolution
+        let mut recipients = Vec::new();
+        let _: ControlFlow<()> = self.visit_recipients(copath, new_members, |node| {
+            recipients.push(node);
+            ControlFlow::Continue(())
+        });
+        recipients
+    }
+
+    /// Shows them in their order, without writing them down, until `visit` has seen enough.
+    pub(super) fn visit_recipients<B>(
+        &self,
+        copath: NodeIndex,
+        new_members: &BTreeSet<LeafIndex>,
+        mut visit: impl FnMut(NodeIndex) -> ControlFlow<B>,
+    ) -> ControlFlow<B> {
+        self.trie.resolve(copath, &mut |node| {
+            let is_new = node.leaf().is_some_and(|leaf| new_members.contains(&leaf));
+            if is_new {
+                ControlFlow::Continue(())
+            } else {
+                visit(node)
+            }
+        })
     }
 
     /// Blanks the direct path and puts the keys on the filtered one, with parent hashes from the

@@ -16,6 +16,7 @@
 //! Tree hashes (RFC 9420, section 7.8) are kept beside the nodes. A change forgets those above it;
 //! [`Trie::hash_all`] computes what is missing, and nothing else.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::chunk::{CHILDREN, Child, Chunk, ChunkId, Hasher, LEVELS, NODES, place};
@@ -149,6 +150,20 @@ impl Trie {
         let (id, slot) = place(node);
         self.chunk(id)
             .map_or(0, |chunk| chunk.leaves_below(slot, id.tier))
+    }
+
+    /// Shows the resolution of a node (RFC 9420, section 4.1.1) from left to right, until `visit` has
+    /// seen enough.
+    pub(super) fn resolve<B>(
+        &self,
+        node: NodeIndex,
+        visit: &mut impl FnMut(NodeIndex) -> ControlFlow<B>,
+    ) -> ControlFlow<B> {
+        let (id, slot) = place(node);
+        match self.chunk(id) {
+            Some(chunk) if self.root().covers(node) => chunk.resolve(id, slot, visit),
+            _ => ControlFlow::Continue(()),
+        }
     }
 
     /// Whether there is nothing but blanks at and below a node, as far as chunks tell.
