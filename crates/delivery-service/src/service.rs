@@ -43,6 +43,7 @@ use crate::nonce::NonceKey;
 use crate::payment::{Trust, TrustedIssuer};
 use crate::rates::{Asked, Rates};
 use crate::retention::Retention;
+use crate::sabotage::{Guard, stands};
 use crate::shelves::count;
 use crate::shelves::discard::{self, Discard};
 use crate::shelves::stock::{self, ClaimPackage, Stock};
@@ -309,7 +310,8 @@ impl<S: Store> DeliveryService<S> {
         now: u64,
     ) -> Vec<Result<Receipt, Refusal>> {
         let check = |mut request: AppendRequest| -> Result<Check, Refusal> {
-            let price = is_paid(&request).then(|| (request.price(), request.payment.take()));
+            let is_paid = is_paid(&request) && stands(Guard::ContestPaid);
+            let price = is_paid.then(|| (request.price(), request.payment.take()));
             let parsed = Parsed::read(request)?;
             let view = self.look(|records| parsed.load(records))?;
             let checked = parsed.check(view, self.public_key, self.retention, now)?;

@@ -198,6 +198,11 @@ impl Step<'_> {
         {
             return Ok(Ok(()));
         }
+        // What to tell the others, if it is from a commit that we could not open that we come back.
+        let unopened = before.as_ref().and_then(|before| {
+            let commit = before.contested.as_ref()?.unopened?;
+            Some((before.epoch.saturating_add(1), commit))
+        });
         let mut ctx = context(head.entry_time / 1000, self.rng);
         let joined = match Group::join(&mut ctx, welcome, &package.bundle, None) {
             Ok(joined) => joined,
@@ -266,6 +271,7 @@ impl Step<'_> {
             cause: 0,
             contested: None,
             offers: Vec::new(),
+            expelled: Vec::new(),
         };
         // Of an earlier membership nothing secret is left; its history and seen ids stay.
         for table in [
@@ -273,6 +279,7 @@ impl Step<'_> {
             Table::Fences,
             Table::Attempts,
             Table::CommitterKeys,
+            Table::Followed,
         ] {
             self.tx.delete_prefix(table, log.as_ref())?;
         }
@@ -291,6 +298,9 @@ impl Step<'_> {
                 past: Default::default(),
             },
         )?;
+        if let Some(unopened) = unopened {
+            self.report(log, unopened)?;
+        }
         self.session.reading(log).wanted = true;
         self.session.reading(log).at_head = false;
         self.wake.push(Task::Conversation(log));
@@ -307,7 +317,7 @@ impl Step<'_> {
     }
 }
 
-/// Whether we are in a conversation.
+/// Whether we are in a conversation, and can go on in it.
 fn is_in(row: &ConversationRow) -> bool {
-    matches!(row.standing, Standing::Member | Standing::Opening)
+    row.standing == Standing::Opening || row.goes_on()
 }

@@ -180,6 +180,7 @@ impl Step<'_> {
             Table::Fences,
             Table::Attempts,
             Table::CommitterKeys,
+            Table::Followed,
         ] {
             self.tx.delete_prefix(table, log.as_ref())?;
         }

@@ -12,6 +12,7 @@ use folkmoot_protocol::limits;
 use folkmoot_protocol::log::{Append, CommitDeclaration, part_hash};
 
 use crate::fields::{bound, ensure, malformed, statement};
+use crate::sabotage::{Guard, stands};
 
 /// An append of the right form, its sizes within bounds.
 pub(crate) struct Parsed {
@@ -141,7 +142,7 @@ fn declared_parts(commit: &CommitDeclaration, request: &AppendRequest) -> Result
         commit.shared_part.is_some() != commit.pickups.is_empty(),
         "pickups",
     )?;
-    if commit.contest {
+    if commit.contest && stands(Guard::ContestForm) {
         ensure(commit.cut, "cut")?;
         ensure(commit.pickups.is_empty(), "pickups")?;
         ensure(commit.commit_interval.is_none(), "commit_interval")?;
