@@ -76,6 +76,8 @@ tls_enum! {
         TwoLogs(TwoLogs) = 11,
         /// A commit that cannot be followed. It is kept as evidence.
         Invalid(Invalid) = 16,
+        /// Somebody could not open a commit that the others followed, and was added again.
+        Unopened(Unopened) = 17,
         /// A device of somebody's took the place of what was there of them.
         Replaced(Change) = 12,
     }
@@ -172,6 +174,18 @@ tls_struct! {
         pub reason: Text,
         /// Whether others may be able to follow it.
         pub cut_off: bool,
+    }
+}
+
+tls_struct! {
+    /// A report of a commit that did not open. When two people say it of one commit, whoever made it is
+    /// removed.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct Unopened {
+        /// Who says so.
+        pub user: UserId,
+        /// Who made the commit, if that is known here, and they are still a member.
+        pub by: Option<UserId>,
     }
 }
 

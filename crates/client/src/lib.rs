@@ -65,7 +65,7 @@ pub use client::Client;
 pub use error::{BadPackage, BadService, Error};
 pub use history::{
     Change, Contradiction, Epoch, Founded, HistoryEntry, HistoryPosition, Invalid, Message,
-    TwoLogs, Unreadable, Update, What,
+    TwoLogs, Unopened, Unreadable, Update, What,
 };
 pub use logic::{Doing, Event, Standing};
 pub use text::Text;

@@ -54,6 +54,24 @@ pub fn become_another_device(
 pub enum Guard {
     /// A group in memory is used only if no other process has changed it since.
     HeldGroup,
+    /// What a commit declares to the Delivery Service is what it does.
+    Declared,
+    /// The committers that the Delivery Service is told are those of the group.
+    Committers,
+    /// Only who is proven to have made a bad commit is removed for it.
+    Proven,
+    /// Nobody is removed for a commit that came too late.
+    Untimely,
+    /// Whoever made a bad commit is removed by the one in its place.
+    Removes,
+    /// Who alone cannot open a commit does not contest it.
+    CutOff,
+    /// One report of a commit that did not open is not enough.
+    TwoReports,
+    /// A message that says it is ours is ours only if we signed it.
+    OwnMessages,
+    /// The Delivery Service's list of commits after a parent is the one that it has signed.
+    List,
 }
 
 #[cfg(feature = "sabotage")]

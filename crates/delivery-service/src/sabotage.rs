@@ -15,6 +15,16 @@ pub enum Guard {
     OneCandidate,
     /// A commit is signed by a committer, where they are named.
     Committers,
+    /// A contest is of a form: a cut that adds nobody.
+    ContestForm,
+    /// A contest, and the commit after it, is paid for.
+    ContestPaid,
+    /// A contest is taken only as long as its epoch can be read.
+    ContestsClosed,
+    /// So many contests may stand behind a parent, and come so fast.
+    ContestsBounded,
+    /// An append is signed by the fence key of its epoch.
+    Fence,
     /// Of requests that share a transaction a later one sees what the earlier ones did.
     OneAfterAnother,
 }

@@ -45,6 +45,7 @@ use crate::nonce::NonceKey;
 use crate::payment::{Trust, TrustedIssuer};
 use crate::rates::{Asked, Rates};
 use crate::retention::Retention;
+use crate::sabotage::{Guard, stands};
 use crate::shelves::count;
 use crate::shelves::discard::{self, Discard};
 use crate::shelves::stock::{self, ClaimPackage, Stock};
@@ -331,6 +332,7 @@ impl<S: Store> DeliveryService<S> {
         let check = |parsed: Result<Parsed, Refusal>| -> Result<Check, Refusal> {
             let mut parsed = parsed?;
             let paid = parsed.take_payment();
+            let paid = paid.filter(|_| stands(Guard::ContestPaid));
             let view = self.look(|records| parsed.load(records))?;
             let checked = parsed.check(view, self.public_key, self.retention, now)?;
             if let (Check::New(_), Some((price, payment))) = (&checked, paid) {
@@ -559,7 +561,8 @@ impl<S: Store> DeliveryService<S> {
         blobs::place(&found, request.offset, chunk)
     }
 
-    /// A chunk's bytes, so many, are where they belong, and durable. Returns how many bytes there are now.
+    /// A chunk's bytes, so many, are where they belong, and durable. Returns how many bytes there are now,
+    /// and whether this chunk has made them more.
     ///
     /// # Errors
     /// `NotFound`, if the blob has gone in the meantime.
@@ -568,7 +571,7 @@ impl<S: Store> DeliveryService<S> {
         request: &PutBlobRequest,
         length: u64,
         now: u64,
-    ) -> Result<u64, Refusal> {
+    ) -> Result<(u64, bool), Refusal> {
         let claim = blobs::Claim::read(&request.blob, &request.write)?;
         let offset = request.offset;
         let grow = blobs::Grow {
@@ -593,7 +596,7 @@ impl<S: Store> DeliveryService<S> {
         get.begin(found.as_ref())
     }
 
-    /// Deletes a blob for whoever may write it, and says which bytes are to follow.
+    /// Deletes a blob for whoever may write it, and says which bytes are to follow, if any.
     ///
     /// # Errors
     /// `Malformed`; `NotFound`, also for a wrong capability.
@@ -601,7 +604,7 @@ impl<S: Store> DeliveryService<S> {
         &self,
         request: &DeleteBlobRequest,
         now: u64,
-    ) -> Result<blobs::Bytes, Refusal> {
+    ) -> Result<Option<blobs::Bytes>, Refusal> {
         let claim = blobs::Claim::read(&request.blob, &request.write)?;
         self.commit(blobs::Delete { claim }, now)
     }

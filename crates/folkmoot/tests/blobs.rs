@@ -1,10 +1,13 @@
 //! Attachments' bytes at a real server that is killed, with `kill -9`, while they come: what was
 //! acknowledged is there when it is back, and the upload goes on from there.
 
+#[path = "../../delivery-service/tests/service/bucket.rs"]
+mod bucket;
 mod common;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use bucket::Bucket;
 use common::wire::{delivery_key, run};
 use common::{Server, folkmoot, scale};
 use folkmoot_client::blobs::{Blob, delete, download, upload};
@@ -94,6 +97,67 @@ fn an_upload_survives_kills() {
 }
 
 #[test]
+fn attachments_in_a_bucket_outlive_the_server() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("server");
+    let bucket = Bucket::start();
+    let start = |listen: &str| {
+        let mut serve = folkmoot();
+        serve.env("AWS_ENDPOINT", bucket.endpoint());
+        serve.env("AWS_ALLOW_HTTP", "true");
+        serve.env("AWS_REGION", "us-east-1");
+        serve.env("AWS_ACCESS_KEY_ID", Bucket::KEY);
+        serve.env("AWS_SECRET_ACCESS_KEY", Bucket::SECRET);
+        let place = format!("s3://{}/of/a/server", Bucket::NAME);
+        Server::started_with(serve, &data, listen, &["--no-tokens", "--blobs", &place])
+    };
+    let mut rng = rand::rng();
+    let mut bytes = vec![0; (2 << 20) + 12_345];
+    rng.fill_bytes(&mut bytes);
+    let (blob, gone) = (Blob::generate(&mut rng), Blob::generate(&mut rng));
+    let chunks = || {
+        let days = std::fs::read_dir(bucket.folder().join("of/a/server")).unwrap();
+        let blobs = days.flat_map(|day| std::fs::read_dir(day.unwrap().path()).unwrap());
+        let chunks = blobs.flat_map(|blob| std::fs::read_dir(blob.unwrap().path()).unwrap());
+        // What the server of S3 notes for itself begins with a dot.
+        let names = chunks.map(|chunk| chunk.unwrap().file_name());
+        names
+            .filter(|name| !name.as_encoded_bytes().starts_with(b"."))
+            .count()
+    };
+    run(async {
+        let server = start("127.0.0.1:0");
+        let (listen, to) = (server.listen(), address(&server).await);
+        let transport = Grpc::new();
+        for blob in [&blob, &gone] {
+            let uploaded = upload(&transport, &to, blob, &bytes, 0, None).await;
+            uploaded.unwrap();
+        }
+        assert_eq!(chunks(), 6);
+        let all = download(&transport, &to, &blob.read, 0..u64::MAX).await;
+        assert!(all.unwrap() == bytes);
+        server.stop();
+
+        let server = start(&listen);
+        let transport = Grpc::new();
+        let all = download(&transport, &to, &blob.read, 0..u64::MAX).await;
+        assert!(all.unwrap() == bytes);
+        let some = download(&transport, &to, &blob.read, 1_048_570..1_048_590).await;
+        assert_eq!(some.unwrap(), bytes[1_048_570..1_048_590]);
+        delete(&transport, &to, &gone).await.unwrap();
+        let begun = Instant::now();
+        while chunks() > 3 {
+            assert!(begun.elapsed() < Duration::from_secs(60), "they stay");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let all = download(&transport, &to, &blob.read, 0..u64::MAX).await;
+        assert!(all.unwrap() == bytes);
+        assert!(!data.join("blobs").exists());
+        server.stop();
+    });
+}
+
+#[test]
 fn a_large_blob_passes_in_bounded_memory() {
     let folder = tempfile::tempdir().unwrap();
     let server = start(&folder.path().join("server"));
@@ -130,6 +194,6 @@ fn a_place_that_is_none_is_told_in_one_line() {
     serve.args(["serve", "--listen", "127.0.0.1:0", "--data"]);
     serve.arg(folder.path().join("server"));
     serve.arg("--blobs").arg(file.join("blobs"));
-    let line = common::one_line(&serve.output().unwrap());
+    let line = common::one_line(&common::output(&mut serve));
     assert!(line.contains("--blobs"), "{line}");
 }

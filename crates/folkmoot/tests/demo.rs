@@ -4,11 +4,11 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::folkmoot;
+use common::{ended, folkmoot, output};
 
 fn demo(arguments: &[&str]) -> String {
     let start = Instant::now();
-    let output = folkmoot().arg("demo").args(arguments).output().unwrap();
+    let output = output(folkmoot().arg("demo").args(arguments));
     let text = String::from_utf8(output.stdout).unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{text}{errors}");
@@ -46,7 +46,7 @@ fn a_reader_who_goes_away_breaks_nothing() {
         .spawn()
         .unwrap();
     drop(child.stdout.take());
-    let output = child.wait_with_output().unwrap();
+    let output = ended(child);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{errors}");
     assert_eq!(errors, "");

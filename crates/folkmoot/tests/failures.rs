@@ -6,7 +6,7 @@ use std::fs;
 use std::io::{Seek, SeekFrom, Write};
 use std::process::Stdio;
 
-use common::{Person, Server, folkmoot, one_line, texts};
+use common::{Person, Server, folkmoot, one_line, output, texts};
 
 #[test]
 fn an_unknown_user() {
@@ -124,7 +124,7 @@ fn a_wrong_key() {
             .arg("--home")
             .arg(&home)
             .env("FOLKMOOT_PASSPHRASE", passphrase);
-        command.args(arguments).output().unwrap()
+        output(command.args(arguments))
     };
     assert!(
         with("long enough", &["register", "bob", "--server", &server.url])
@@ -214,18 +214,16 @@ fn whoever_reads_no_more_is_not_followed_for() {
 
 #[test]
 fn a_command_line_that_makes_no_sense_is_data_too() {
-    let output = folkmoot().args(["--json", "send"]).output().unwrap();
-    assert_eq!(output.status.code(), Some(2));
-    let data: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let told = output(folkmoot().args(["--json", "send"]));
+    assert_eq!(told.status.code(), Some(2));
+    let data: serde_json::Value = serde_json::from_slice(&told.stdout).unwrap();
     assert!(data["error"].as_str().unwrap().contains("GROUP"), "{data}");
-    let output = folkmoot().arg("send").output().unwrap();
-    assert!(output.stdout.is_empty());
-    assert!(String::from_utf8_lossy(&output.stderr).contains("GROUP"));
+    let told = output(folkmoot().arg("send"));
+    assert!(told.stdout.is_empty());
+    assert!(String::from_utf8_lossy(&told.stderr).contains("GROUP"));
     assert!(
-        folkmoot()
-            .args(["--json", "--help"])
-            .status()
-            .unwrap()
+        output(folkmoot().args(["--json", "--help"]))
+            .status
             .success()
     );
 }

@@ -1,5 +1,7 @@
 //! `folkmoot serve` as its operator and its clients meet it: a process, a socket, a folder.
 
+mod common;
+
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -9,6 +11,7 @@ use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use common::{Deadline, ended, output};
 use folkmoot_client::transport::{Grpc, ServerUrl, ServiceAddress, Transport, TransportError};
 use folkmoot_credential::keys::SigningKey;
 use folkmoot_credential::{
@@ -55,9 +58,11 @@ impl Server {
         let mut process = command.spawn().unwrap();
         let mut out = BufReader::new(process.stdout.take().unwrap());
         let mut line = String::new();
+        let deadline = Deadline::of(&process);
         out.read_line(&mut line).unwrap();
+        drop(deadline);
         let line = line.trim_end().to_owned();
-        assert!(!line.is_empty(), "{:?}", process.wait_with_output());
+        assert!(!line.is_empty(), "{:?}", ended(process));
         Self { process, out, line }
     }
 
@@ -97,7 +102,11 @@ fn run<T>(future: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
-    runtime.unwrap().block_on(future)
+    let in_time = async { tokio::time::timeout(PATIENCE, future).await };
+    runtime
+        .unwrap()
+        .block_on(in_time)
+        .expect("an answer in time")
 }
 
 fn well_known(url: &ServerUrl) -> folkmoot_protocol::well_known::WellKnown {
@@ -116,7 +125,7 @@ fn lines_of(from: impl Read + Send + 'static) -> mpsc::Receiver<String> {
 
 /// The one line that a server says when it does not start.
 fn refusal(mut command: Command) -> String {
-    let output = command.output().unwrap();
+    let output = output(&mut command);
     assert!(!output.status.success());
     assert_eq!(String::from_utf8(output.stdout).unwrap(), "");
     let text = String::from_utf8(output.stderr).unwrap();

@@ -16,7 +16,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::secrets::{Witness, waits_to_be_sent};
-use common::{Person, Server, folkmoot, of_kind, one_line, scale, tap, texts};
+use common::{Deadline, Person, Server, ended, folkmoot, of_kind, one_line, scale, tap, texts};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use serde_json::Value;
@@ -161,7 +161,9 @@ impl Follower {
             .unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         // What was said before comes first.
+        let deadline = Deadline::of(&child);
         let history = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+        drop(deadline);
         assert!(common::texts(&history).is_empty(), "{history}");
         let (sender, texts) = channel();
         thread::spawn(move || {
@@ -272,7 +274,7 @@ fn killed(person: &Person, arguments: &[&str], most: usize, chance: &mut Chance)
         .unwrap();
     chance.pause(most);
     child.kill().unwrap();
-    child.wait_with_output().unwrap()
+    ended(child)
 }
 
 /// What became of a `send` of this text.

@@ -10,7 +10,7 @@ use std::process::Stdio;
 use std::thread;
 
 use common::secrets::Witness;
-use common::{Person, Server, folkmoot, of_kind, scale, tap, texts};
+use common::{Deadline, Person, Server, folkmoot, of_kind, scale, tap, texts};
 use serde_json::Value;
 
 fn copy(from: &Path, to: &Path) {
@@ -113,6 +113,7 @@ fn four_send_at_once_on_one_home_while_one_follows() {
 
     // Who follows saw the same.
     let mut followed = Vec::new();
+    let deadline = Deadline::of(&follower);
     let lines = BufReader::new(follower.stdout.take().unwrap()).lines();
     for line in lines {
         let value: Value = serde_json::from_str(&line.unwrap()).unwrap();
@@ -126,6 +127,7 @@ fn four_send_at_once_on_one_home_while_one_follows() {
             break;
         }
     }
+    drop(deadline);
     follower.kill().unwrap();
     follower.wait().unwrap();
     assert_eq!(followed, said);

@@ -338,6 +338,13 @@ mod tests {
                 LinkError::Address,
             ),
             (
+                text(&|link| {
+                    let url = format!("https://{}", "a".repeat(LONGEST_URL));
+                    link.delivery_url = url.as_bytes().into();
+                }),
+                LinkError::Address,
+            ),
+            (
                 text(&|link| link.delivery_pin = [1; 31].into()),
                 LinkError::Address,
             ),
@@ -372,6 +379,12 @@ mod tests {
         let carried = knock(&other).seal(&device, &door, &mut rng).unwrap();
         let expected = DecodeError::InvalidValue("door").into();
         assert_eq!(Knock::open(&ours, &carried), Err(expected));
+        let newer = Knock {
+            version: 7,
+            ..knock(&ours)
+        };
+        let newer = newer.seal(&device, &door, &mut rng).unwrap();
+        assert_eq!(Knock::open(&ours, &newer), Err(SealError::Version(7)));
         // An invitation is no knock.
         let invitation = sealed::seal_envelope(0, &door.key, &[1; 50], &mut rng).unwrap();
         assert!(Knock::open(&ours, &invitation).is_err());

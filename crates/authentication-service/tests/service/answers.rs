@@ -12,7 +12,7 @@ use folkmoot_protocol::delivery::NonceRequest;
 use folkmoot_protocol::directory::{DirectoryEntry, read_registered, register_request};
 use proptest::prelude::*;
 
-use crate::people::{NOW, Person, ask, key, look_up, register, service};
+use crate::people::{Deadline, NOW, Person, ask, key, look_up, register, service};
 
 fn malformed<T>(field: &str) -> Result<T, Refusal> {
     Err(Refusal::Malformed(field.into()))
@@ -282,6 +282,7 @@ fn a_client_sees_through_a_lying_service() {
 #[test]
 fn only_one_of_many_takes_a_name() {
     let service = service(MemoryStore::default());
+    let _deadline = Deadline::start();
     let outcomes: Vec<_> = std::thread::scope(|scope| {
         let racers: Vec<_> = (0..8)
             .map(|n| {

@@ -4,18 +4,18 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use folkmoot_authentication_service::store::{MemoryStore, Place, SqliteStore, Store};
-use folkmoot_authentication_service::{AuthenticationService, KeySchedule};
+use folkmoot_authentication_service::{AuthenticationService, KeySchedule, MakeKey};
 use folkmoot_credential::keys::PublicKey;
 use folkmoot_mls::codec::Encode;
 use folkmoot_protocol::authentication::{DrawTokensRequest, DrawTokensResponse, IssuersRequest};
 use folkmoot_protocol::call::{Answer, Call};
-use folkmoot_protocol::token::draw::{AT_ONCE, BATCH, Draw, IssuerList, PERIOD};
+use folkmoot_protocol::token::draw::{AT_ONCE, BATCH, Draw, IssuerList, MAX_KEYS, PERIOD};
 use folkmoot_protocol::token::{Blinded, IssuerKey, IssuerSecret, TokenChallenge, TokenPurpose};
 use folkmoot_protocol::{Refusal, VERSION};
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;
 
-use crate::people::{NOW, Person, ask, key, register, service};
+use crate::people::{Deadline, NOW, Person, ask, key, register, service};
 
 const DAY: u64 = 24 * 3600;
 
@@ -121,6 +121,71 @@ fn an_account_draws_so_much_and_no_more(store: impl Store) {
     assert!(next(&alice, 10, NOW + PERIOD).is_err());
 }
 
+/// As many draws as there are devices at work, at the same moment: an account still has its share, no
+/// more, and a draw that is sent by several is one.
+fn draws_at_once_give_no_more(store: impl Store) {
+    let service = issuing(store);
+    let alice = Person::new("alice@example.org", 10);
+    register(&service, alice.request(), NOW).unwrap();
+    let key = current(&service, NOW);
+    let at_once = |numbers: &[u64]| {
+        let signed = numbers
+            .iter()
+            .map(|number| draw(&alice, &key, *number).0.sign(&alice.device));
+        let signed: Vec<_> = signed.collect();
+        let _deadline = Deadline::start();
+        std::thread::scope(|scope| {
+            let ask = |request| scope.spawn(|| ask_draw(&service, request, NOW));
+            let racers: Vec<_> = signed.into_iter().map(ask).collect();
+            let answers = racers.into_iter().map(|racer| racer.join().unwrap());
+            answers.collect::<Vec<_>>()
+        })
+    };
+    let same = at_once(&[1; 3]);
+    let given: Vec<_> = same.iter().flatten().collect();
+    assert!(given.iter().all(|answer| *answer == given[0]));
+    // Who lost a race more often than it is tried again comes back.
+    let busy = |answer: &Result<_, Refusal>| matches!(answer, Err(Refusal::Busy(_)));
+    assert!(!given.is_empty() && same.iter().all(|answer| answer.is_ok() || busy(answer)));
+    let mut drawn = 1;
+    for first in [2, 12, 22] {
+        let numbers: Vec<_> = (first..first + AT_ONCE + 2).collect();
+        let answers = at_once(&numbers);
+        drawn += answers.iter().filter(|answer| answer.is_ok()).count() as u64;
+    }
+    // What was left, if any: one draw after the other.
+    for number in 100..110 {
+        let (draw, _) = draw(&alice, &key, number);
+        drawn += u64::from(ask_draw(&service, draw.sign(&alice.device), NOW).is_ok());
+    }
+    assert_eq!(drawn, AT_ONCE);
+}
+
+/// Two processes begin at the same moment: while one makes its first key, the other has made its own.
+fn of_two_who_make_a_key_both_have_the_first(store: impl Store + Clone) {
+    let made_by = |number| -> Box<MakeKey> { Box::new(move |_| Ok(secret(number))) };
+    let schedule = KeySchedule::default();
+    let faster = service(store.clone()).with_keys(schedule, made_by(1));
+    let faster = std::sync::Arc::new(faster);
+    let other = faster.clone();
+    let meanwhile: Box<MakeKey> = Box::new(move |_| {
+        assert_eq!(listed(&*other, NOW).keys.len(), 1);
+        Ok(secret(0))
+    });
+    let slower = service(store).with_keys(schedule, meanwhile);
+    let list = listed(&slower, NOW);
+    assert_eq!(list, listed(&*faster, NOW));
+    let key = current(&slower, NOW);
+    assert_eq!(key, secret(1).public().unwrap());
+    // And the slower issues with it.
+    let alice = Person::new("alice@example.org", 10);
+    register(&slower, alice.request(), NOW).unwrap();
+    let (draw, blinded) = draw(&alice, &key, 1);
+    let answer = ask_draw(&slower, draw.sign(&alice.device), NOW).unwrap();
+    let response = &answer.read().unwrap()[0];
+    assert!(blinded[0].finalize(&key, response).is_ok());
+}
+
 fn keys_come_and_go(store: impl Store + Clone) {
     let service = issuing(store.clone());
     let first = listed(&service, NOW);
@@ -197,6 +262,8 @@ macro_rules! over_every_store {
 over_every_store!(
     an_account_draws_a_batch,
     an_account_draws_so_much_and_no_more,
+    draws_at_once_give_no_more,
+    of_two_who_make_a_key_both_have_the_first,
     keys_come_and_go,
 );
 
@@ -226,6 +293,27 @@ impl Store for Shared {
         value: Vec<u8>,
     ) -> Result<bool, folkmoot_authentication_service::store::StoreError> {
         self.0.save(place, known, value)
+    }
+}
+
+/// However often keys change, the list is not longer than others read; the newest are in it.
+#[test]
+fn the_list_of_keys_is_bounded() {
+    let schedule = KeySchedule {
+        issues: DAY,
+        good: 100 * DAY,
+        ahead: 0,
+        listed: 0,
+    };
+    let made = AtomicUsize::new(0);
+    let make =
+        move |_: &mut dyn rand_core::CryptoRng| Ok(secret(made.fetch_add(1, Ordering::Relaxed)));
+    let service = service(MemoryStore::default()).with_keys(schedule, Box::new(make));
+    for day in 0..MAX_KEYS as u64 + 4 {
+        let now = NOW + day * DAY;
+        let keys = listed(&service, now).keys;
+        assert_eq!(keys.len() as u64, (day + 1).min(MAX_KEYS as u64));
+        assert_eq!(keys.last().unwrap().not_before, now);
     }
 }
 

@@ -1,5 +1,8 @@
 //! People who register.
 
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::time::Duration;
+
 use folkmoot_authentication_service::AuthenticationService;
 use folkmoot_authentication_service::store::Store;
 use folkmoot_credential::keys::SigningKey;
@@ -16,6 +19,27 @@ use rand_chacha::rand_core::SeedableRng;
 
 /// Seconds since 1970.
 pub const NOW: u64 = 1_800_000_000;
+
+/// Ends the tests if it is not dropped within a minute: nobody can tell a thread to stop that waits for
+/// another, and what waits for ever fails nothing.
+pub struct Deadline {
+    _in_time: Sender<()>,
+}
+
+impl Deadline {
+    /// The minute begins.
+    pub fn start() -> Self {
+        let (in_time, wait) = channel();
+        let test = std::thread::current().name().unwrap_or("").to_owned();
+        std::thread::spawn(move || {
+            if wait.recv_timeout(Duration::from_secs(60)) == Err(RecvTimeoutError::Timeout) {
+                eprintln!("{test} waits and waits");
+                std::process::exit(101);
+            }
+        });
+        Self { _in_time: in_time }
+    }
+}
 
 pub fn key(seed: u8) -> SigningKey {
     SigningKey::from_seed([seed; 32].into())

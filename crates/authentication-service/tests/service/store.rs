@@ -7,6 +7,8 @@ use folkmoot_authentication_service::store::{
 };
 use folkmoot_credential::Name;
 
+use crate::people::Deadline;
+
 fn name(text: &str) -> Name {
     text.parse().unwrap()
 }
@@ -56,6 +58,7 @@ fn conforms(store: &impl Store) {
 fn one_racer_wins(store: &impl Store) {
     let carol = name("carol");
     assert_eq!(store.save(&carol, None, vec![]), Ok(true));
+    let _deadline = Deadline::start();
     let wins = std::thread::scope(|scope| {
         let racers: Vec<_> = (0..8u8)
             .map(|n| {

@@ -29,6 +29,7 @@ use super::rows::{
 };
 use super::{COMMIT, Step};
 use crate::error::{BadPackage, Error};
+use crate::sabotage::{Guard, stands};
 use crate::store::{StoreError, Table};
 
 /// One in so many commits that remove nobody is a cut, so that a cut does not tell a removal.
@@ -302,7 +303,7 @@ fn plan_contest(group: &Group, contested: &Contested) -> Plan {
     let known = contested
         .authors
         .iter()
-        .filter(|author| is_at(group, author));
+        .filter(|author| is_at(group, author) && stands(Guard::Removes));
     plan.removed.extend(known.map(|author| author.leaf));
     plan
 }

@@ -4,8 +4,9 @@
 //! A verdict rests on the entry, its time by the DS and the group's state, so that all members come to the
 //! same. Two kinds of commit cannot be judged by everybody: one that does not open for us although all that
 //! is shared is in order (whoever can open it goes on with it), and one that looks like our own and whose key
-//! we have used for something else. We do not contest them. If somebody else does, and we can follow that, we do: a commit that shuts a member out is
-//! an attack, whatever the others found.
+//! we have used for something else. We do not contest them: we keep the evidence, and of the first kind [tell
+//! the others](super::reports). If somebody else contests it, and we can follow that, we do: a commit that
+//! shuts a member out is an attack, whatever the others found.
 //!
 //! Who made the bad commit is removed by the one that is put in its place, if it is proven: by the signature
 //! of its leaf inside the message, or by a committer's key beside it. The sender that a message merely claims
@@ -38,6 +39,7 @@ use super::session::{Asked, Task};
 use super::{Ask, Output, Pause, Standing, Step, address};
 use crate::error::{BadService, Error};
 use crate::history::{Invalid, What};
+use crate::sabotage::{Guard, stands};
 use crate::store::Table;
 
 /// Lines that tell of invalid commits come after all others of their entry.
@@ -53,6 +55,8 @@ pub(super) struct Verdict {
     pub author: Option<LeafIndex>,
     /// Whether others may follow it.
     pub cut_off: bool,
+    /// Whether that is since it did not open for us.
+    pub unopened: bool,
 }
 
 impl Verdict {
@@ -62,6 +66,7 @@ impl Verdict {
             reason,
             author,
             cut_off: false,
+            unopened: false,
         }
     }
 
@@ -81,8 +86,12 @@ impl Verdict {
         };
         Ok(Self {
             reason,
-            author: if untimely { None } else { signer(held, append) },
+            author: match untimely && stands(Guard::Untimely) {
+                true => None,
+                false => signer(held, append),
+            },
             cut_off: own || ours_alone,
+            unopened: ours_alone,
         })
     }
 }
@@ -106,6 +115,9 @@ pub(super) fn whose(keys: &MessageKeys, append: &Append) -> Whose {
     let Ok(MlsMessage::PrivateMessage(message)) = group_message(&append.message) else {
         return Whose::Anothers;
     };
+    if !stands(Guard::OwnMessages) {
+        return Whose::Ours;
+    }
     match keys.open_own(&message) {
         Ok(_) => Whose::Ours,
         Err(EngineError::KeyGone { .. }) => Whose::Unknown,
@@ -116,6 +128,9 @@ pub(super) fn whose(keys: &MessageKeys, append: &Append) -> Whose {
 /// Who has signed a message of the current epoch.
 pub(super) fn signer(held: &Held, append: &Append) -> Option<LeafIndex> {
     match group_message(&append.message) {
+        Ok(MlsMessage::PrivateMessage(message)) if !stands(Guard::Proven) => {
+            held.keys.sender(&message).ok().map(|said| said.leaf_index)
+        }
         Ok(MlsMessage::PrivateMessage(message)) => {
             held.keys.open(&message).ok().map(|opened| opened.sender)
         }
@@ -141,7 +156,7 @@ fn is_untimely(error: &EngineError) -> bool {
 }
 
 /// A leaf, and whose it is at this time.
-fn leaver(group: &Group, leaf: LeafIndex) -> Option<Leaver> {
+pub(super) fn leaver(group: &Group, leaf: LeafIndex) -> Option<Leaver> {
     let node = group.member(leaf)?;
     let signature_key = node.signature_key.to_vec().into();
     Some(Leaver {
@@ -183,6 +198,7 @@ impl Step<'_> {
             reason: "".into(),
             authors: Vec::new(),
             cut_off: false,
+            unopened: None,
             spent: false,
         });
         if before.count < EVIDENCE {
@@ -214,13 +230,18 @@ impl Step<'_> {
             time: place.time,
             reason: verdict.reason.into(),
             cut_off: before.cut_off || verdict.cut_off,
+            unopened: before.unopened.or(verdict.unopened.then_some(place.id)),
             ..before
         };
         let author = author.and_then(|leaf| leaver(group, leaf));
         contested
             .authors
             .extend(author.filter(|author| !contested.authors.contains(author)));
+        let is_first = contested.unopened == Some(place.id);
         row.contested = Some(contested);
+        if is_first {
+            self.knock_to_be_added_again(row)?;
+        }
         // Ours is out too, if it was this one: perhaps the next one is in time.
         for mut waiting in self.outbox(row.log)? {
             if waiting.attempt == Some(place.id) {
@@ -289,7 +310,8 @@ impl Step<'_> {
             if reading.wanted || (!reading.at_head && waits) {
                 return self.ask_candidates(row, contested).map(Some);
             }
-            if !reading.at_head || contested.cut_off || contested.spent {
+            let cut_off = contested.cut_off && stands(Guard::CutOff);
+            if !reading.at_head || cut_off || contested.spent {
                 return Ok(None);
             }
             let held = self.hold(row)?;
@@ -450,7 +472,8 @@ impl Step<'_> {
             entries.push((entry, append, place));
         }
         let told = (list.log, list.branch, list.parent, list.count, list.chain);
-        if told == (log, row.branch, row.tip, count, chain) {
+        let is_all = told == (log, row.branch, row.tip, count, chain);
+        if is_all || !stands(Guard::List) {
             Ok(entries)
         } else {
             Err(BadService::Contradiction(log))

@@ -32,7 +32,7 @@ use super::rows::{
     self, BarredRow, ConversationRow, DoorRow, DoorStage, Key, KnockRow, Knocking, LinkWish,
 };
 use super::session::{Asked, Task};
-use super::{Ask, Event, Standing, Step, address};
+use super::{Ask, Event, Step, address};
 use crate::error::{BadService, Error};
 use crate::store::{StoreError, Table};
 
@@ -260,11 +260,12 @@ impl Step<'_> {
         let Some(mut row) = self.door(mailbox)? else {
             return Ok(None);
         };
-        // In a conversation that has stopped, whoever goes on answers.
+        // In a conversation that has stopped, whoever goes on answers; who was cut off would acknowledge its
+        // own knock.
         if let Some(log) = row.log.filter(|_| row.stage != DoorStage::Closing) {
             let conversation: Option<ConversationRow> =
                 rows::get(self.tx, Table::Conversations, log.as_ref())?;
-            if conversation.is_none_or(|known| known.standing != Standing::Member) {
+            if !conversation.is_some_and(|known| known.goes_on()) {
                 return Ok(None);
             }
         }

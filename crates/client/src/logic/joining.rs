@@ -386,6 +386,11 @@ impl Step<'_> {
         {
             return Ok(Ok(Join::Over));
         }
+        // What to tell the others, if it is from a commit that we could not open that we come back.
+        let unopened = before.as_ref().and_then(|before| {
+            let commit = before.contested.as_ref()?.unopened?;
+            Some((before.epoch.saturating_add(1), commit))
+        });
         let (group, mut keys, mut changes) = (joined.group, joined.keys, joined.changes);
         let inviter = member(&group, joined.group_info.signer).map(|(user, _)| user);
         let Some(by) = inviter.filter(|user| user.to_field() == invitation.inviter) else {
@@ -446,6 +451,7 @@ impl Step<'_> {
             cause: 0,
             contested: None,
             offers: Vec::new(),
+            expelled: Vec::new(),
         };
         // Of an earlier membership nothing secret is left; its history and seen ids stay.
         for table in GROUP_TABLES {
@@ -467,6 +473,9 @@ impl Step<'_> {
                 pages,
             },
         )?;
+        if let Some(unopened) = unopened {
+            self.report(log, unopened)?;
+        }
         self.session.reading(log).wanted = true;
         self.session.reading(log).at_head = false;
         self.wake.push(Task::Conversation(log));
@@ -483,7 +492,7 @@ impl Step<'_> {
     }
 }
 
-/// Whether we are in a conversation.
+/// Whether we are in a conversation, and can go on in it.
 fn is_in(row: &ConversationRow) -> bool {
-    matches!(row.standing, Standing::Member | Standing::Opening)
+    row.standing == Standing::Opening || row.goes_on()
 }

@@ -42,8 +42,8 @@ impl Step<'_> {
 
     /// Makes a door for the answer, and says at the link's door who we are and where that is.
     pub(super) fn knock(&mut self, link: Link, only_device: bool) -> Result<(), Error> {
-        let account = self.account()?;
-        for (mailbox, mut row) in self.doors()? {
+        self.account()?;
+        for (mailbox, row) in self.doors()? {
             let known = match row.log {
                 Some(log) if mailbox == link.door.mailbox => rows::conversation(self.tx, log).ok(),
                 _ => None,
@@ -51,6 +51,17 @@ impl Step<'_> {
             if let Some(known) = known.filter(|known| known.standing == Standing::Member) {
                 return Err(Error::OwnLink(known.title.0));
             }
+        }
+        let intent = self.knock_at(link, only_device)?;
+        self.session.own.insert(intent);
+        self.tell(Event::Started { intent });
+        Ok(())
+    }
+
+    /// The same at any door, our own group's too.
+    pub(super) fn knock_at(&mut self, link: Link, only_device: bool) -> Result<IntentId, Error> {
+        let account = self.account()?;
+        for (mailbox, mut row) in self.doors()? {
             let knocking = row.knocking.as_ref();
             if knocking.is_some_and(|knocking| knocking.to.mailbox == link.door.mailbox) {
                 // Once more: the answer to the last one is not waited for any longer.
@@ -88,9 +99,7 @@ impl Step<'_> {
             pin: link.delivery_pin.clone(),
         };
         self.put_door(None, delivery, seed, DoorStage::Making, Some(knocking))?;
-        self.session.own.insert(intent);
-        self.tell(Event::Started { intent });
-        Ok(())
+        Ok(intent)
     }
 
     /// The knock is at the door. That is what was asked for; the answer is waited for.

@@ -34,6 +34,7 @@ mod past;
 mod proposals;
 mod reading;
 mod receiving;
+mod reports;
 pub(crate) mod rows;
 mod sending;
 mod session;

@@ -22,13 +22,14 @@ use crate::error::Error;
 use crate::store::{StoreError, Table};
 
 /// What is kept of a group while we are a member.
-pub(super) const GROUP_TABLES: [Table; 6] = [
+pub(super) const GROUP_TABLES: [Table; 7] = [
     Table::Records,
     Table::Fences,
     Table::Attempts,
     Table::Commits,
     Table::Chunks,
     Table::CommitterKeys,
+    Table::Followed,
 ];
 
 /// What comes with an append.

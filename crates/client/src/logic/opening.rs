@@ -95,6 +95,7 @@ impl Step<'_> {
             cause: 0,
             contested: None,
             offers: Vec::new(),
+            expelled: Vec::new(),
         };
         self.keep(
             &mut row,

@@ -79,11 +79,13 @@ pub(super) fn due(group: &Group, row: &ConversationRow) -> Due {
         }
         due.references.push(reference.clone());
     }
-    let leaves = row.leaving.iter().filter(|leaver| is_at(group, leaver));
-    due.leaves = leaves
+    // Those who want to go, and those who have to.
+    let going = row.leaving.iter().chain(&row.expelled);
+    let leaves: BTreeSet<LeafIndex> = going
+        .filter(|leaver| is_at(group, leaver) && !removed.contains(&leaver.leaf))
         .map(|leaver| leaver.leaf)
-        .filter(|leaf| !removed.contains(leaf))
         .collect();
+    due.leaves = leaves.into_iter().collect();
     due
 }
 
@@ -149,9 +151,11 @@ pub(super) fn rank_among(
     };
     let place = |leaf: LeafIndex| hash("rank", &(row.log, (group.epoch(), leaf)));
     let own = place(group.own_index());
-    let goes = |leaf: LeafIndex| {
-        row.leaving.iter().any(|leaver| leaver.leaf == leaf) || is_to_be_removed(group, leaf)
+    let going = |leaf: LeafIndex| {
+        let mut going = row.leaving.iter().chain(&row.expelled);
+        going.any(|leaver| leaver.leaf == leaf)
     };
+    let goes = |leaf: LeafIndex| going(leaf) || is_to_be_removed(group, leaf);
     let is_before =
         |leaf: LeafIndex| place(leaf) < own && !goes(leaf) && !bad(leaf) && is_one(leaf);
     let before = group.members().filter(|(leaf, _)| is_before(*leaf));
@@ -489,6 +493,7 @@ mod tests {
             cause: 0,
             contested: None,
             offers: Vec::new(),
+            expelled: Vec::new(),
         }
     }
 

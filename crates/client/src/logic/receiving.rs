@@ -18,6 +18,7 @@ use super::contests::{NOT_OURS, Whose, whose};
 use super::groups::{context, member};
 use super::proposals::{concerns, is_taken};
 use super::reading::{Fault, Reader, blame, group_message, restored};
+use super::reports::is_report;
 use super::rows::{self, AttemptRow, ConversationRow, Leaver, OutboxRow, Wish};
 use super::{APPLICATION, Event, PROPOSAL, Step};
 use crate::error::{BadService, Error};
@@ -54,6 +55,14 @@ impl Step<'_> {
                     return Ok(Ok(()));
                 }
                 let account = self.account()?;
+                if is_report(&wish) {
+                    if let Some(held) = &reader.held {
+                        let (row, user) = (&mut reader.row, &account.user);
+                        self.take_report_down(row, &held.group, &wish.content, user, place)?;
+                    }
+                    self.settle(log, intent, Ok(()))?;
+                    return Ok(Ok(()));
+                }
                 let message = Message {
                     sender: account.user.clone(),
                     device: account.device.0.public(),
@@ -100,10 +109,14 @@ impl Step<'_> {
             }) if append.content_type == APPLICATION => {
                 let sender = member(&held.group, sender);
                 self.apply(log, &changes)?;
-                if let Ok(plaintext) = Plaintext::from_padded(&data)
-                    && hear_offer(&mut reader.row, &held.group, &plaintext, place.time)
-                {
-                    return Ok(Ok(()));
+                if let Ok(plaintext) = Plaintext::from_padded(&data) {
+                    let (row, group) = (&mut reader.row, &held.group);
+                    let by = sender.as_ref().map(|(user, _)| user);
+                    if hear_offer(row, group, &plaintext, place.time)
+                        || self.hear_report(row, group, &plaintext, by, place)?
+                    {
+                        return Ok(Ok(()));
+                    }
                 }
                 self.said(&reader.row, place, sender, &data)?;
             }

@@ -225,6 +225,17 @@ tls_struct! {
         pub contested: Option<Contested>,
         /// Members who offer to be committers, and are none yet.
         pub offers: Vec<Committer>,
+        /// Members who are to be removed, since others could not open a commit of theirs.
+        pub expelled: Vec<Leaver>,
+    }
+}
+
+impl ConversationRow {
+    /// Whether we are a member, and not cut off.
+    pub(crate) fn goes_on(&self) -> bool {
+        let contested = self.contested.as_ref();
+        let cut_off = contested.is_some_and(|contested| contested.cut_off);
+        self.standing == Standing::Member && !cut_off
     }
 }
 
@@ -244,8 +255,22 @@ tls_struct! {
         pub authors: Vec<Leaver>,
         /// Whether others may have found one of them valid: then it is not for us to contest.
         pub cut_off: bool,
+        /// The first of them that did not open for us, although all that is shared is in order.
+        pub unopened: Option<EntryId>,
         /// Whether no further commit of ours is taken.
         pub spent: bool,
+    }
+}
+
+tls_struct! {
+    /// A commit of somebody else's that we followed.
+    #[derive(Clone)]
+    pub(crate) struct FollowedRow {
+        pub version: Version,
+        pub commit: EntryId,
+        pub author: Leaver,
+        /// Who says that it did not open for them.
+        pub unopened: Vec<UserId>,
     }
 }
 
@@ -510,6 +535,10 @@ pub(crate) fn history_key(log: LogId, position: HistoryPosition) -> Vec<u8> {
 
 pub(crate) fn evidence_key(log: LogId, sequence: u64, entry: EntryId) -> Vec<u8> {
     (log, (sequence, entry)).to_bytes()
+}
+
+pub(crate) fn followed_key(log: LogId, epoch: u64) -> Vec<u8> {
+    (log, epoch).to_bytes()
 }
 
 pub(crate) fn chain_key(log: LogId, sequence: u64) -> Vec<u8> {

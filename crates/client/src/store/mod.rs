@@ -82,6 +82,8 @@ tables! {
     Chain = "chain", false;
     /// Ids of messages seen: log id, hash of the user, message id.
     Seen = "seen", false;
+    /// Who made a commit that was followed, and who could not open it: log id, then the epoch that it made.
+    Followed = "followed", false;
     /// Proof of others' misbehaviour: log id, then sequence number.
     Evidence = "evidence", false;
     /// Why intents were given up that another process had begun, by number: until it has looked.

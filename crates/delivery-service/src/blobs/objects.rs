@@ -125,6 +125,14 @@ impl Objects {
         }
     }
 
+    /// Counts so many bytes more, if there is room for them.
+    pub(crate) fn take_room(&self, bytes: u64) -> bool {
+        let more = |held: u64| Some(held.saturating_add(bytes)).filter(|all| *all <= self.most);
+        self.held
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
+            .is_ok()
+    }
+
     /// Whether so many bytes more may be kept.
     pub(crate) fn has_room(&self, bytes: u64) -> bool {
         self.held.load(Ordering::Relaxed).saturating_add(bytes) <= self.most
@@ -146,11 +154,6 @@ impl Objects {
         let name = bytes.chunk(index);
         self.store.put(&name, chunk.into()).await?;
         Ok(())
-    }
-
-    /// So many bytes more are there.
-    pub(crate) fn count(&self, bytes: u64) {
-        self.held.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// Reads a part of a chunk.
@@ -226,7 +229,8 @@ impl Objects {
         self.held.store(held, Ordering::Relaxed);
     }
 
-    fn uncount(&self, bytes: u64) {
+    /// So many bytes are not there, or count twice.
+    pub(crate) fn uncount(&self, bytes: u64) {
         let less = |held: u64| Some(held.saturating_sub(bytes));
         let _ = self
             .held

@@ -214,19 +214,19 @@ pub(crate) struct Grow {
 
 impl Request for Grow {
     type View = Option<BlobRecord>;
-    /// Bytes that are there now.
-    type Outcome = u64;
+    /// Bytes that are there now, and whether this chunk has made them more: it may have come twice.
+    type Outcome = (u64, bool);
 
     fn load(&self, records: &dyn View) -> Result<Self::View, StoreError> {
         get(records, self.claim.blob, &[])
     }
 
-    fn decide(&self, view: Self::View, now: u64) -> Result<Decision<u64>, Denial> {
+    fn decide(&self, view: Self::View, now: u64) -> Result<Decision<(u64, bool)>, Denial> {
         let record = self.claim.proven(view);
         let record = record.filter(|record| record.is_there(now));
         let record = record.ok_or(Refusal::NotFound)?;
         if record.received != self.offset {
-            return Ok(Decision::unchanged(record.received));
+            return Ok(Decision::unchanged((record.received, false)));
         }
         let received = self.offset.saturating_add(self.length).min(record.size);
         let grown = BlobRecord {
@@ -235,7 +235,7 @@ impl Request for Grow {
         };
         Ok(Decision {
             change: Some(grown.replaces(self.claim.blob, Some(&record), now)),
-            outcome: received,
+            outcome: (received, true),
         })
     }
 }
@@ -323,18 +323,18 @@ pub(crate) struct Delete {
 
 impl Request for Delete {
     type View = Option<BlobRecord>;
-    /// The bytes that are to follow.
-    type Outcome = Bytes;
+    /// The bytes that are to follow; none if somebody sees to it already.
+    type Outcome = Option<Bytes>;
 
     fn load(&self, records: &dyn View) -> Result<Self::View, StoreError> {
         get(records, self.claim.blob, &[])
     }
 
-    fn decide(&self, view: Self::View, now: u64) -> Result<Decision<Bytes>, Denial> {
+    fn decide(&self, view: Self::View, now: u64) -> Result<Decision<Option<Bytes>>, Denial> {
         let record = self.claim.proven(view).ok_or(Refusal::NotFound)?;
         let bytes = record.bytes(self.claim.blob);
         if record.deleted {
-            return Ok(Decision::unchanged(bytes));
+            return Ok(Decision::unchanged(None));
         }
         let gone = BlobRecord {
             deleted: true,
@@ -342,7 +342,7 @@ impl Request for Delete {
         };
         Ok(Decision {
             change: Some(gone.replaces(self.claim.blob, Some(&record), now)),
-            outcome: bytes,
+            outcome: Some(bytes),
         })
     }
 }

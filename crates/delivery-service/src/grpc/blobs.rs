@@ -167,23 +167,25 @@ impl<S: Store> BlobSkin<S> {
             Place::Next(bytes, index) => (bytes, index),
             Place::Elsewhere(received) => return Ok(received),
         };
-        if !self.objects.has_room(length) {
+        if !self.objects.take_room(length) {
             return Err(Refusal::NoRoom);
         }
-        let written = self.objects.put(bytes, index, chunk).await;
-        written.map_err(|error| self.failed(error))?;
-        let offset = request.offset;
+        if let Err(error) = self.objects.put(bytes, index, chunk).await {
+            self.objects.uncount(length);
+            return Err(self.failed(error));
+        }
         let grown = self
             .skin
             .blocking(move |service, now| service.chunk_is_there(&request, length, now))
             .await?;
         match &grown {
-            Ok(received) if *received == offset + length => self.objects.count(length),
+            Ok((_, true)) => {}
             // It has gone while its bytes were on their way: they go too.
             Err(Refusal::NotFound) => drop(self.objects.delete(bytes).await),
-            _ => {}
+            // It is there only once, however often it comes.
+            _ => self.objects.uncount(length),
         }
-        grown
+        grown.map(|(received, _)| received)
     }
 
     /// The parts of a download, each read when the one before has been taken.
@@ -279,7 +281,9 @@ impl<S: Store> Blobs for BlobSkin<S> {
         let deleted = self
             .skin
             .blocking(move |service, now| service.delete_blob(&request, now));
-        let bytes = deleted.await??;
+        let Some(bytes) = deleted.await?? else {
+            return Ok(Response::new(DeleteBlobResponse {}));
+        };
         // If this fails, or the service ends before, the next day's look through all of them does it.
         let skin = self.clone();
         tokio::spawn(async move {

@@ -84,7 +84,7 @@ impl ContestView {
         // Nothing to contest: it is a commit like any other, and should say so.
         let first = self.first.as_ref();
         let first = first.ok_or_else(|| Refusal::Malformed("contest".into()))?;
-        if retention.is_over(first.position.time, now) {
+        if retention.is_over(first.position.time, now) && stands(Guard::ContestsClosed) {
             return Err(Refusal::ContestsClosed.into());
         }
         let before = self.contests.clone().unwrap_or_else(|| ContestsRecord {
@@ -98,7 +98,8 @@ impl ContestView {
             time: first.position.time,
             used: first.committer().into_iter().collect(),
         });
-        if before.count.saturating_add(1) >= limits::CANDIDATES {
+        let bounded = stands(Guard::ContestsBounded);
+        if before.count.saturating_add(1) >= limits::CANDIDATES && bounded {
             return Err(Refusal::ContestsClosed.into());
         }
         if let Some(committer) = parsed.committer
@@ -108,7 +109,7 @@ impl ContestView {
             return Err(Refusal::Taken.into());
         }
         let now = now.max(before.time);
-        if before.count >= limits::CANDIDATES_AT_ONCE {
+        if before.count >= limits::CANDIDATES_AT_ONCE && bounded {
             let passed = now - before.time;
             if passed < limits::CANDIDATE_EVERY_MS {
                 return Err(Refusal::Rate(limits::CANDIDATE_EVERY_MS - passed).into());

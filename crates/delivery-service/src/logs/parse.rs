@@ -14,6 +14,7 @@ use folkmoot_protocol::token::price::{Price, Priced};
 
 use super::records::StageRecord;
 use crate::fields::{bound, ensure, malformed, statement};
+use crate::sabotage::{Guard, stands};
 
 /// An append of the right form, its sizes within bounds.
 pub(crate) struct Parsed {
@@ -186,7 +187,7 @@ fn declared_parts(commit: &CommitDeclaration, request: &AppendRequest) -> Result
         commit.shared_part.is_some() != commit.pickups.is_empty(),
         "pickups",
     )?;
-    if commit.contest {
+    if commit.contest && stands(Guard::ContestForm) {
         ensure(commit.cut, "cut")?;
         ensure(commit.pickups.is_empty(), "pickups")?;
         ensure(commit.commit_interval.is_none(), "commit_interval")?;

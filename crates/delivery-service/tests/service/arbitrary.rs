@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use crate::shelves::{package, stock};
 use crate::world::World;
 
-const PATHS: [&str; 16] = [
+const PATHS: [&str; 21] = [
     "/folkmoot.delivery.v1.Logs/Open",
     "/folkmoot.delivery.v1.Logs/Append",
     "/folkmoot.delivery.v1.Logs/Nonce",
@@ -20,6 +20,11 @@ const PATHS: [&str; 16] = [
     "/folkmoot.delivery.v1.Mailboxes/Drop",
     "/folkmoot.delivery.v1.Mailboxes/Collect",
     "/folkmoot.delivery.v1.Mailboxes/Acknowledge",
+    "/folkmoot.delivery.v1.Doors/Nonce",
+    "/folkmoot.delivery.v1.Doors/Create",
+    "/folkmoot.delivery.v1.Doors/Collect",
+    "/folkmoot.delivery.v1.Doors/Acknowledge",
+    "/folkmoot.delivery.v1.Doors/Close",
     "/folkmoot.delivery.v1.Shelves/Nonce",
     "/folkmoot.delivery.v1.Shelves/Stock",
     "/folkmoot.delivery.v1.Shelves/Discard",

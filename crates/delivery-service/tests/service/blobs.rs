@@ -7,21 +7,26 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use folkmoot_delivery_service::blobs::{Objects, ObjectsError};
 use folkmoot_delivery_service::grpc::{add_blobs_to, sweep_blobs, tidy_blobs};
 use folkmoot_delivery_service::{DeliveryService, SqliteStore};
-use folkmoot_protocol::Refusal;
 use folkmoot_protocol::blob::{ReadCapability, WriteCapability};
 use folkmoot_protocol::delivery::blobs_client::BlobsClient;
 use folkmoot_protocol::delivery::{
     BlobPart, CreateBlobRequest, DeleteBlobRequest, FindBlobRequest, FindBlobResponse,
-    GetBlobRequest, PutBlobRequest,
+    GetBlobRequest, Payment, PutBlobRequest,
 };
 use folkmoot_protocol::limits::{self, BLOB_CHUNK};
 use folkmoot_protocol::rate::Rate;
+use folkmoot_protocol::token::TokenPurpose;
+use folkmoot_protocol::token::price::BYTES_PER_TOKEN;
+use folkmoot_protocol::{PaymentFault, Refusal};
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use tonic::service::Routes;
 use tonic::{Code, Status};
 
-use crate::world::{DAY, HOUR, service_key, sqlite};
+#[cfg(feature = "s3")]
+use crate::bucket::Bucket;
+use crate::paying::{issuer, minted};
+use crate::world::{DAY, Deadline, HOUR, service_key, sqlite};
 
 const START: u64 = 1_700_000_000_000;
 
@@ -58,49 +63,11 @@ fn files(folder: &Path) -> Vec<String> {
     names
 }
 
-/// A server of S3 in this process.
-#[cfg(feature = "s3")]
-struct Bucket {
-    folder: tempfile::TempDir,
-    address: std::net::SocketAddr,
-}
-
-#[cfg(feature = "s3")]
-impl Bucket {
-    const NAME: &str = "attachments";
-    const KEY: &str = "an-access-key";
-    const SECRET: &str = "a-secret-key";
-
-    fn start() -> Self {
-        use hyper_util::rt::{TokioExecutor, TokioIo};
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::create_dir(folder.path().join(Self::NAME)).unwrap();
-        let files = s3s_fs::FileSystem::new(folder.path()).unwrap();
-        let mut builder = s3s::service::S3ServiceBuilder::new(files);
-        builder.set_auth(s3s::auth::SimpleAuth::from_single(Self::KEY, Self::SECRET));
-        let service = builder.build();
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.set_nonblocking(true).unwrap();
-        let address = listener.local_addr().unwrap();
-        let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let service = service.clone();
-                tokio::spawn(async move {
-                    let server = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
-                    let _ = server.serve_connection(TokioIo::new(stream), service).await;
-                });
-            }
-        });
-        Self { folder, address }
-    }
-}
-
 #[cfg(feature = "s3")]
 impl Place for Bucket {
     fn open(&self, most: u64) -> Objects {
         let store = object_store::aws::AmazonS3Builder::new()
-            .with_endpoint(format!("http://{}", self.address))
+            .with_endpoint(self.endpoint())
             .with_allow_http(true)
             .with_region("us-east-1")
             .with_bucket_name(Self::NAME)
@@ -112,7 +79,7 @@ impl Place for Bucket {
     }
 
     fn names(&self) -> Vec<String> {
-        let names = files(&self.folder.path().join(Self::NAME));
+        let names = files(&self.folder());
         // What the server notes for itself begins with a dot.
         let is_object = |name: &String| !name.rsplit('/').next().unwrap().starts_with('.');
         names.into_iter().filter(is_object).collect()
@@ -146,6 +113,10 @@ on_every_place! {
     what_is_over_goes_with_its_bytes;
     whoever_writes_deletes;
     there_is_room_for_so_much;
+    bytes_count_once;
+    what_is_lost_or_cut_off_is_told;
+    an_address_makes_so_many;
+    a_blob_costs_tokens_by_its_size;
 }
 
 /// The clock: milliseconds after [`START`], one for each test's thread pool would be too many, so tests
@@ -307,14 +278,19 @@ async fn an_upload_goes_on_after_a_cut_at_every_chunk(place: &impl Place) {
     for cut in 0..4 {
         // Whoever comes back asks where to go on. It cannot be read yet.
         world = world.restarted(place);
-        assert_eq!(world.create(&blob, 0).await.unwrap(), expires);
+        // To be asked for again, also for another time, moves nothing.
+        assert_eq!(world.create(&blob, 3600).await.unwrap(), expires);
         let at = cut * BLOB_CHUNK;
         let found = world.find(&blob).await.unwrap();
         assert_eq!((found.received, found.size), (at, SIZE as u64));
         assert_eq!(refused(world.get(&blob, 0, 0).await), Refusal::NotFound);
-        // Chunks that came before, and those that are not yet due, change nothing.
+        // Chunks that came before, and those that are not yet due, change nothing, whatever is in them.
         for other in (0..4).filter(|other| *other != cut) {
-            assert_eq!(world.put(&blob, other * BLOB_CHUNK).await.unwrap(), at);
+            let mut chunk = blob.chunk(other * BLOB_CHUNK);
+            chunk.chunk.fill(7);
+            let put = world.client.put(chunk).await.unwrap();
+            assert_eq!(put.into_inner().received, at);
+            assert_eq!(place.names().len() as u64, cut);
         }
         let next = (at + BLOB_CHUNK).min(SIZE as u64);
         assert_eq!(world.put(&blob, at).await.unwrap(), next);
@@ -580,14 +556,11 @@ async fn whoever_writes_deletes(place: &impl Place) {
             Refusal::NotFound
         );
     }
-    for _ in 0..100 {
-        if place.names().is_empty() {
-            break;
-        }
+    let _deadline = Deadline::start();
+    while world.objects.held() > 0 {
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
     assert_eq!(place.names().len(), 0);
-    assert_eq!(world.objects.held(), 0);
 }
 
 async fn there_is_room_for_so_much(place: &impl Place) {
@@ -615,11 +588,158 @@ async fn there_is_room_for_so_much(place: &impl Place) {
         .unwrap();
     assert_eq!(world.objects.held(), most);
     world.delete(&third).await.unwrap();
+    let _deadline = Deadline::start();
     while world.objects.held() > BLOB_CHUNK {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
     world.put(&second, 0).await.unwrap();
     assert_eq!(world.get(&second, 0, 0).await.unwrap(), second.bytes);
+}
+
+/// However often a chunk comes, or a blob is deleted, at the same moment: else whoever does so makes room
+/// that there is not, or uses others' up.
+async fn bytes_count_once(place: &impl Place) {
+    const AT_ONCE: usize = 8;
+    let _time = TIME.read().await;
+    let _deadline = Deadline::start();
+    let mut world = World::new(place);
+    let (blob, other) = (world.blob(100), world.blob(SIZE));
+    world.upload(&other).await;
+    let held = SIZE as u64;
+    world.create(&blob, 0).await.unwrap();
+    let mut asked = tokio::task::JoinSet::new();
+    for _ in 0..AT_ONCE {
+        let (mut client, chunk) = (world.client.clone(), blob.chunk(0));
+        asked.spawn(async move { client.put(chunk).await.unwrap().into_inner().received });
+    }
+    let received = asked.join_all().await;
+    assert!(received.iter().all(|received| *received == 100));
+    assert_eq!(world.objects.held(), held + 100);
+    let mut asked = tokio::task::JoinSet::new();
+    for _ in 0..AT_ONCE {
+        let (mut client, blob) = (world.client.clone(), blob.clone());
+        let request = DeleteBlobRequest {
+            blob: blob.read.blob().into(),
+            write: blob.write.as_bytes().to_vec(),
+        };
+        asked.spawn(async move { client.delete(request).await.unwrap() });
+    }
+    asked.join_all().await;
+    while world.objects.held() > held {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    // Those who were not the first have nothing to do, sooner or later.
+    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    assert_eq!(world.objects.held(), held);
+    assert_eq!(place.names().len(), 4);
+    assert_eq!(world.get(&other, 0, 0).await.unwrap(), other.bytes);
+}
+
+async fn what_is_lost_or_cut_off_is_told(place: &impl Place) {
+    let _time = TIME.read().await;
+    let mut world = World::new(place);
+    let blob = world.blob(1000);
+    world.upload(&blob).await;
+    let object = place.names().remove(0);
+    std::fs::write(&object, &blob.bytes[..600]).unwrap();
+    assert_eq!(refused(world.get(&blob, 0, 0).await), Refusal::Internal);
+    assert_eq!(refused(world.get(&blob, 500, 200).await), Refusal::Internal);
+    assert_eq!(world.get(&blob, 0, 600).await.unwrap(), blob.bytes[..600]);
+    std::fs::remove_file(&object).unwrap();
+    assert_eq!(refused(world.get(&blob, 0, 600).await), Refusal::Internal);
+}
+
+async fn an_address_makes_so_many(place: &impl Place) {
+    let _time = TIME.read().await;
+    let mut world = World::new(place);
+    let rate = Rate {
+        burst: 10,
+        per_second: 1,
+    };
+    let (service, objects) = (world.service.clone(), world.objects.clone());
+    let routes = add_blobs_to(Routes::default(), service, objects, now, rate);
+    world.client = BlobsClient::new(routes);
+    // One for each, and one more for each MiB.
+    let [small, large] = [100, SIZE].map(|size| world.blob(size));
+    for _ in 0..5 {
+        world.create(&small, 0).await.unwrap();
+    }
+    world.create(&large, 0).await.unwrap();
+    world.create(&small, 0).await.unwrap();
+    assert_eq!(refused(world.create(&small, 0).await), Refusal::Rate(1000));
+    // What is made is filled.
+    world.put(&small, 0).await.unwrap();
+    assert_eq!(world.get(&small, 0, 0).await.unwrap(), small.bytes);
+}
+
+async fn a_blob_costs_tokens_by_its_size(place: &impl Place) {
+    let _time = TIME.read().await;
+    let mut world = World::new(place);
+    let issuers = [issuer("example.org", 0, now())];
+    world.service.trust(&issuers).unwrap();
+    let mut rng = ChaCha20Rng::from_seed([8; 32]);
+    let here = service_key().public();
+    let mut token = |purpose| minted(&mut rng, ("example.org", 0), &here, purpose);
+    let [first, second, third] = [(); 3].map(|()| token(TokenPurpose::Blob));
+    let other = token(TokenPurpose::OpenLog);
+    let create = |blob: u8, size: u64, tokens: &[&Vec<u8>]| CreateBlobRequest {
+        blob: vec![blob; 32],
+        write_hash: vec![4; 32],
+        size,
+        keep_seconds: 0,
+        payment: Some(Payment {
+            tokens: tokens.iter().map(|token| token.to_vec()).collect(),
+        }),
+    };
+    let fault = |fault| Some(Refusal::Payment(fault));
+    let large = BYTES_PER_TOKEN + 1;
+    for (request, refusal) in [
+        (create(1, 100, &[]), fault(PaymentFault::Missing)),
+        (create(1, 100, &[&other]), fault(PaymentFault::WrongPurpose)),
+        // What has the wrong form costs nothing.
+        (
+            create(1, 0, &[&first]),
+            Some(Refusal::Malformed("size".into())),
+        ),
+        (create(1, BYTES_PER_TOKEN, &[&first]), None),
+        (create(1, BYTES_PER_TOKEN, &[&first]), None),
+        // Another blob, or another size, is another request.
+        (
+            create(2, BYTES_PER_TOKEN, &[&first]),
+            fault(PaymentFault::Spent),
+        ),
+        (create(1, 100, &[&first]), fault(PaymentFault::Spent)),
+        (create(2, large, &[&second]), fault(PaymentFault::Missing)),
+        (create(2, large, &[&second, &third]), None),
+    ] {
+        let shown = (request.blob[0], request.size);
+        let answer = world.client.create(request).await;
+        assert_eq!(
+            answer.err().map(|status| refused::<()>(Err(status))),
+            refusal,
+            "{shown:?}"
+        );
+    }
+}
+
+/// The bytes are there before the record says so, and not without them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_could_not_be_written_is_not_acknowledged() {
+    let _time = TIME.read().await;
+    let place = Folder(tempfile::tempdir().unwrap());
+    let mut world = World::new(&place);
+    let blob = world.blob(100);
+    let day = world.create(&blob, 0).await.unwrap() / DAY;
+    // Where the folder of its day belongs, there is a file.
+    let day = place.0.path().join(format!("blobs/{day:06}"));
+    std::fs::write(&day, "in the way").unwrap();
+    assert_eq!(refused(world.put(&blob, 0).await), Refusal::Internal);
+    assert_eq!(world.find(&blob).await.unwrap().received, 0);
+    assert_eq!(refused(world.get(&blob, 0, 0).await), Refusal::NotFound);
+    assert_eq!(world.objects.held(), 0);
+    std::fs::remove_file(&day).unwrap();
+    world.put(&blob, 0).await.unwrap();
+    assert_eq!(world.get(&blob, 0, 0).await.unwrap(), blob.bytes);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;
 
 use crate::shelves::{package, stock, take, take_request};
-use crate::world::{Group, World};
+use crate::world::{Deadline, Group, World};
 
 crate::on_every_store! {
     one_of_many_commits_wins;
@@ -22,10 +22,15 @@ crate::on_every_store! {
     a_ticket_lets_one_letter_in;
 }
 
-const THREADS: u8 = 16;
+/// Callers at the same moment.
+pub const THREADS: u8 = 16;
 
 /// Asks all at the same moment; the answers in the order of the calls.
-fn at_once<S: Store>(world: &World<S>, calls: Vec<Vec<Call>>) -> Vec<Vec<Result<Answer, Refusal>>> {
+pub fn at_once<S: Store>(
+    world: &World<S>,
+    calls: Vec<Vec<Call>>,
+) -> Vec<Vec<Result<Answer, Refusal>>> {
+    let _deadline = Deadline::start();
     let barrier = Barrier::new(calls.len());
     std::thread::scope(|scope| {
         let ask = |calls: Vec<Call>| {

@@ -9,7 +9,7 @@ use folkmoot_delivery_service::store::{
     Change, KeyPart, Partition, Precondition, Put, Store, StoreError, Table, View,
 };
 
-use crate::world::HOUR;
+use crate::world::{Deadline, HOUR};
 
 const ONE: Partition = Partition([1; 32]);
 const TWO: Partition = Partition([2; 32]);
@@ -368,6 +368,7 @@ fn what_is_over_longest_goes_first(store: &impl Store) {
 fn readers_do_not_see_unfinished_work(store: &impl Store) {
     let (begun, wait_begun) = std::sync::mpsc::channel();
     let (looked, wait_looked) = std::sync::mpsc::channel::<()>();
+    let _deadline = Deadline::start();
     std::thread::scope(|scope| {
         scope.spawn(move || {
             store
@@ -400,6 +401,7 @@ const THREADS: usize = 8;
 
 /// Runs something on so many threads that begin at the same moment; what they return, in order.
 fn at_once<T: Send>(work: impl Fn(usize) -> T + Sync) -> Vec<T> {
+    let _deadline = Deadline::start();
     let barrier = Barrier::new(THREADS);
     std::thread::scope(|scope| {
         let run = |thread| {

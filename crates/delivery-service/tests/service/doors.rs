@@ -185,9 +185,17 @@ fn only_the_owner_makes_and_closes<S: Store>(mut world: World<S>) {
     let mut changed = DoorKeys::derive(&[1; 32]);
     changed.ticket = [9; 32].into();
     assert_eq!(create(&mut world, &changed), Err(Refusal::Taken));
-    // A device's mailbox is no door.
+    // An old request is none.
+    let request = create_request(&mut world, &DoorKeys::derive(&[2; 32]));
+    world.now += limits::NONCE_SECONDS * 1000 + 1;
+    let refused = world.ask(Call::CreateDoor(request));
+    assert_eq!(refused, Err(Refusal::StaleNonce));
+    // A device's mailbox is no door, and does not become one.
     let owner = world.owner();
     assert_eq!(close(&mut world, &owner), Err(Refusal::NotFound));
+    let mut becoming = DoorKeys::derive(&[3; 32]);
+    becoming.owner = owner.key.clone();
+    assert_eq!(create(&mut world, &becoming), Err(Refusal::Taken));
     assert_eq!(knock(&mut world, &keys, b"one"), Ok(()));
 }
 

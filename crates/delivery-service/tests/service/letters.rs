@@ -256,7 +256,11 @@ fn only_the_owner_collects<S: Store>(mut world: World<S>) {
     let refused = world.ask(Call::Collect(request.clone()));
     assert_eq!(refused, Err(Refusal::NotFound));
     request.after = 0;
-    assert!(world.ask(Call::Collect(request)).is_ok());
+    assert!(world.ask(Call::Collect(request.clone())).is_ok());
+    // And nobody who has recorded it asks it again a minute later.
+    world.now += limits::NONCE_SECONDS * 1000 + 1;
+    let refused = world.ask(Call::Collect(request));
+    assert_eq!(refused, Err(Refusal::StaleNonce));
 
     let mut request = AcknowledgeRequest {
         owner: None,

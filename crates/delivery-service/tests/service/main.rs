@@ -4,6 +4,9 @@ mod appending;
 mod arbitrary;
 mod at_rest;
 mod blobs;
+mod bounds;
+#[cfg(feature = "s3")]
+mod bucket;
 mod concurrency;
 mod conformance;
 mod contests;

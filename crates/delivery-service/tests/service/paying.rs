@@ -1,6 +1,6 @@
 //! Anonymous tokens: what is paid for, and with what it is not.
 
-use std::sync::{Barrier, OnceLock};
+use std::sync::OnceLock;
 
 use folkmoot_delivery_service::TrustedIssuer;
 use folkmoot_delivery_service::store::Store;
@@ -10,18 +10,17 @@ use folkmoot_protocol::delivery::{
     AppendStagedRequest, CreateMailboxRequest, OpenRequest, Payment,
 };
 use folkmoot_protocol::ids::{LogId, MailboxId};
-use folkmoot_protocol::keys::PublicKey;
-use folkmoot_protocol::mailbox::OwnerContent;
-use folkmoot_protocol::proof::{MailboxProof, Method};
+use folkmoot_protocol::keys::{PublicKey, SigningKey};
 use folkmoot_protocol::rate::Rate;
 use folkmoot_protocol::token::draw::IssuerEntry;
 use folkmoot_protocol::token::{IssuerSecret, Token, TokenChallenge, TokenPurpose};
-use folkmoot_protocol::{PaymentFault, Refusal, VERSION};
+use folkmoot_protocol::{PaymentFault, Refusal};
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;
 
+use crate::concurrency::{THREADS, at_once};
 use crate::shelves::take_request;
-use crate::world::{DAY, Group, HOUR, World, service_key};
+use crate::world::{DAY, Group, HOUR, MailboxOwner, World, service_key};
 use crate::{contests, staging};
 
 crate::on_every_store! {
@@ -29,6 +28,8 @@ crate::on_every_store! {
     a_token_pays_for_one_request;
     bad_tokens_are_refused_each_for_its_reason;
     a_token_is_spent_once_by_many_at_once;
+    a_token_pays_for_the_same_request_by_many_at_once;
+    of_payments_that_share_a_token_one_is_taken;
     each_64_mailboxes_cost_a_token;
     a_mailbox_costs_a_token;
     what_is_refused_for_its_form_costs_nothing;
@@ -52,7 +53,7 @@ fn secret(number: usize) -> &'static IssuerSecret {
 }
 
 /// The issuer `name` with the key of that number, good for a day from `now` (milliseconds).
-fn issuer(name: &str, number: usize, now: u64) -> TrustedIssuer {
+pub fn issuer(name: &str, number: usize, now: u64) -> TrustedIssuer {
     let key = secret(number).public().unwrap();
     let now = now / 1000;
     TrustedIssuer {
@@ -76,14 +77,24 @@ fn paid<S: Store>(world: &World<S>) {
 /// A token of an issuer for a DS.
 fn token<S: Store>(
     world: &mut World<S>,
+    issuer: (&str, usize),
+    service: &PublicKey,
+    purpose: TokenPurpose,
+) -> Vec<u8> {
+    minted(&mut world.rng, issuer, service, purpose)
+}
+
+/// The same, made with some randomness.
+pub fn minted(
+    rng: &mut ChaCha20Rng,
     (name, number): (&str, usize),
     service: &PublicKey,
     purpose: TokenPurpose,
 ) -> Vec<u8> {
     let key = secret(number).public().unwrap();
     let challenge = TokenChallenge::of(name, service, purpose);
-    let (request, blinded) = key.blind(&challenge, &mut world.rng).unwrap();
-    let response = secret(number).issue(&request, &mut world.rng).unwrap();
+    let (request, blinded) = key.blind(&challenge, rng).unwrap();
+    let response = secret(number).issue(&request, rng).unwrap();
     blinded.finalize(&key, &response).unwrap().to_bytes()
 }
 
@@ -91,8 +102,7 @@ const OWN: (&str, usize) = ("example.org", 0);
 
 /// A good token.
 fn good<S: Store>(world: &mut World<S>, purpose: TokenPurpose) -> Vec<u8> {
-    let service = service_key().public();
-    token(world, OWN, &service, purpose)
+    minted(&mut world.rng, OWN, &service_key().public(), purpose)
 }
 
 fn group<S: Store>(world: &mut World<S>) -> Group {
@@ -193,42 +203,81 @@ fn bad_tokens_are_refused_each_for_its_reason<S: Store>(mut world: World<S>) {
     check(&mut world, good, PaymentFault::ExpiredKey);
 }
 
+/// Each request is sent by two at once, by each of them twice: one request is paid for, however often
+/// it comes, and no other.
 fn a_token_is_spent_once_by_many_at_once<S: Store>(mut world: World<S>) {
-    const RACERS: usize = 8;
     paid(&world);
     for _ in 0..5 {
         let token = good(&mut world, TokenPurpose::OpenLog);
-        let groups: Vec<_> = (0..RACERS).map(|_| group(&mut world)).collect();
-        let barrier = Barrier::new(RACERS);
-        let answers: Vec<_> = std::thread::scope(|scope| {
-            let race = |group| {
-                let call = Call::Open(open(group, &[&token]));
-                let (world, barrier) = (&world, &barrier);
-                scope.spawn(move || {
-                    let mut rng = ChaCha20Rng::from_seed([0; 32]);
-                    barrier.wait();
-                    world.service.answer(call, world.now, &mut rng)
-                })
-            };
-            let racers: Vec<_> = groups.iter().map(race).collect();
-            let answers = racers.into_iter().map(|racer| racer.join().unwrap());
-            answers.collect()
+        let groups: Vec<_> = (0..THREADS / 2).map(|_| group(&mut world)).collect();
+        let calls = (0..THREADS).map(|thread| {
+            let call = Call::Open(open(&groups[usize::from(thread / 2)], &[&token]));
+            vec![call.clone(), call]
         });
-        let winners = answers.iter().filter(|answer| answer.is_ok()).count();
-        assert_eq!(winners, 1);
-        for answer in answers.iter().filter(|answer| answer.is_err()) {
-            assert_eq!(*answer, refused(PaymentFault::Spent));
-        }
+        let outcomes = at_once(&world, calls.collect());
+        let mut winners = 0;
         // And the logs of the others are not open: they are later, when they are paid for.
         let then = world.now;
         world.now += 1;
-        for (group, answer) in groups.iter().zip(&answers) {
+        for (group, all) in groups.iter().zip(outcomes.chunks(2)) {
+            let all: Vec<_> = all.iter().flatten().collect();
+            assert!(all.iter().all(|answer| *answer == all[0]));
+            let won = all[0].is_ok();
+            assert!(won || *all[0] == refused(PaymentFault::Spent));
+            winners += usize::from(won);
             let again = good(&mut world, TokenPurpose::OpenLog);
             let head = world.open(open(group, &[&again])).unwrap();
-            let opened = if answer.is_ok() { then } else { world.now };
-            assert_eq!(head.entry_time, opened);
+            assert_eq!(head.entry_time, if won { then } else { world.now });
         }
+        assert_eq!(winners, 1);
     }
+}
+
+fn a_token_pays_for_the_same_request_by_many_at_once<S: Store>(mut world: World<S>) {
+    paid(&world);
+    for _ in 0..5 {
+        let token = good(&mut world, TokenPurpose::OpenLog);
+        let call = Call::Open(open(&group(&mut world), &[&token]));
+        let calls = (0..THREADS).map(|_| vec![call.clone(); 3]);
+        let outcomes = at_once(&world, calls.collect());
+        let mut answers = outcomes.iter().flatten();
+        let first = answers.next().unwrap();
+        assert!(first.is_ok(), "{first:?}");
+        assert!(answers.all(|answer| answer == first));
+    }
+}
+
+/// Takes of two tokens each, one of which all of them have in common.
+fn of_payments_that_share_a_token_one_is_taken<S: Store>(mut world: World<S>) {
+    paid(&world);
+    let mailboxes: Vec<_> = (0..65u8).map(|number| MailboxId([number; 32])).collect();
+    let take = |thread: u8, tokens: [&Vec<u8>; 2]| {
+        let mut request = take_request([thread; 32], &mailboxes);
+        let tokens = tokens.map(Clone::clone).to_vec();
+        request.payment = Some(Payment { tokens });
+        Call::Take(request)
+    };
+    let shared = good(&mut world, TokenPurpose::TakePackages);
+    let own: Vec<_> = (0..THREADS)
+        .map(|_| good(&mut world, TokenPurpose::TakePackages))
+        .collect();
+    let calls = (0..THREADS).map(|thread| {
+        // Some find the shared one spent, some have spent their own before.
+        let token = &own[usize::from(thread)];
+        let tokens = [[token, &shared], [&shared, token]][usize::from(thread % 2)];
+        vec![take(thread, tokens)]
+    });
+    let outcomes = at_once(&world, calls.collect());
+    let won = outcomes.iter().filter(|answers| answers[0].is_ok()).count();
+    assert_eq!(won, 1);
+    let another = good(&mut world, TokenPurpose::TakePackages);
+    let mut losers = 0..THREADS;
+    let loser = losers
+        .find(|thread| outcomes[usize::from(*thread)][0] == refused(PaymentFault::Spent))
+        .expect("the others are told that it is spent");
+    // With another in its place, what the loser has of its own is good for its request, spent or not.
+    let again = take(loser, [&own[usize::from(loser)], &another]);
+    assert!(world.ask(again).is_ok());
 }
 
 fn each_64_mailboxes_cost_a_token<S: Store>(mut world: World<S>) {
@@ -286,26 +335,22 @@ fn a_staged_commit_after_a_contest_costs_a_token<S: Store>(mut world: World<S>) 
     assert_eq!(append(&mut world, None), Ok(()));
 }
 
+fn create_mailbox<S: Store>(
+    world: &mut World<S>,
+    key: &SigningKey,
+    tokens: Vec<Vec<u8>>,
+) -> CreateMailboxRequest {
+    let owner = MailboxOwner { key: key.clone() };
+    let mut request = owner.create_request(world.nonce());
+    request.payment = Some(Payment { tokens });
+    request
+}
+
 fn a_mailbox_costs_a_token<S: Store>(mut world: World<S>) {
     paid(&world);
     let owner = world.key();
     let create = |world: &mut World<S>, tokens: Vec<Vec<u8>>| {
-        let nonce = world.nonce();
-        let mut request = CreateMailboxRequest {
-            owner_key: owner.public().into(),
-            nonce: nonce.clone(),
-            ..Default::default()
-        };
-        let proof = MailboxProof {
-            version: VERSION,
-            delivery_service: service_key().public(),
-            mailbox: MailboxId::of(&owner.public()),
-            method: Method::CreateMailbox,
-            nonce: nonce.into(),
-            content: request.owner_content(),
-        };
-        request.proof = proof.sign(&owner).to_vec();
-        request.payment = Some(Payment { tokens });
+        let request = create_mailbox(world, &owner, tokens);
         world.ask(Call::CreateMailbox(request)).map(|_| ())
     };
     assert_eq!(create(&mut world, vec![]), refused(PaymentFault::Missing));
@@ -324,6 +369,26 @@ fn what_is_refused_for_its_form_costs_nothing<S: Store>(mut world: World<S>) {
     request.fence_signature[0] ^= 1;
     assert_eq!(world.open(request), Err(Refusal::BadProof));
     assert!(world.open(open(&right, &[&token])).is_ok());
+
+    let token = good(&mut world, TokenPurpose::CreateMailbox);
+    let (owner, thief) = (world.key(), world.key());
+    let mut stolen = create_mailbox(&mut world, &thief, vec![token.clone()]);
+    stolen.owner_key = owner.public().into();
+    let refused = world.ask(Call::CreateMailbox(stolen));
+    assert_eq!(refused, Err(Refusal::BadProof));
+    let request = create_mailbox(&mut world, &thief, vec![token]);
+    assert!(world.ask(Call::CreateMailbox(request)).is_ok());
+
+    let token = good(&mut world, TokenPurpose::TakePackages);
+    let mut request = take_request([1; 32], &[MailboxId([1; 32])]);
+    request.payment = Some(Payment {
+        tokens: vec![token],
+    });
+    let mut wrong = request.clone();
+    wrong.mailboxes[0].pop();
+    let refused = world.ask(Call::Take(wrong));
+    assert_eq!(refused, Err(Refusal::Malformed("mailbox".into())));
+    assert!(world.ask(Call::Take(request)).is_ok());
 }
 
 fn spent_tokens_are_forgotten_with_their_key<S: Store>(mut world: World<S>) {

@@ -21,7 +21,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::SeedableRng;
 use tonic::service::Routes;
 
-use crate::world::{Group, ReadLog, service_key, verified};
+use crate::world::{Deadline, Group, ReadLog, service_key, verified};
 
 const NOW: u64 = 1_700_000_000_000;
 
@@ -38,6 +38,7 @@ fn refusal(status: tonic::Status) -> Refusal {
 
 #[tokio::test]
 async fn calls_streams_and_refusals_pass() {
+    let _deadline = Deadline::start();
     let mut logs = LogsClient::new(routes(Rate::default()))
         .max_decoding_message_size(limits::ANSWER)
         .max_encoding_message_size(limits::ANSWER);
@@ -87,6 +88,7 @@ async fn calls_streams_and_refusals_pass() {
 
 #[tokio::test]
 async fn what_is_not_paid_for_is_counted() {
+    let _deadline = Deadline::start();
     let routes = routes(Rate {
         burst: 5,
         per_second: 2,
@@ -127,6 +129,7 @@ async fn what_is_not_paid_for_is_counted() {
 
 #[tokio::test]
 async fn a_stream_follows_until_the_service_ends_it() {
+    let _deadline = Deadline::start();
     let mut rng = ChaCha20Rng::from_seed([3; 32]);
     let service = DeliveryService::new(MemoryStore::new(), service_key(), &mut rng);
     let service = Arc::new(service);
@@ -158,6 +161,7 @@ async fn a_stream_follows_until_the_service_ends_it() {
 
 #[tokio::test]
 async fn what_is_small_on_the_wire_stays_small_in_memory() {
+    let _deadline = Deadline::start();
     let mut logs = LogsClient::new(routes(Rate::default()));
     // Two bytes each on the wire, a hundred in memory.
     let request = |logs| ReadRequest {
@@ -177,6 +181,7 @@ static LOOKS: AtomicU64 = AtomicU64::new(0);
 
 #[tokio::test]
 async fn a_quiet_stream_shows_a_signed_head_by_itself() {
+    let _deadline = Deadline::start();
     // At each look at the clock almost half of the time has passed after which a head is due. So
     // whoever waits for the rest of it, after a look at what there is, waits for a moment.
     const STEP: u64 = limits::HEAD_EVERY_MS / 2 - 50;

@@ -2,6 +2,8 @@
 //! with.
 
 use std::path::Path;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::time::Duration;
 
 use folkmoot_delivery_service::store::{AtRestKeys, Store};
 use folkmoot_delivery_service::{DeliveryService, SqliteStore};
@@ -24,6 +26,27 @@ pub const DAY: u64 = 24 * HOUR;
 
 /// An hour, milliseconds. Takes and tickets are good for up to so much longer.
 pub const HOUR: u64 = 60 * 60 * 1000;
+
+/// Ends the tests if it is not dropped within a minute: nobody can tell a thread to stop that waits for
+/// another, and what waits for ever fails nothing.
+pub struct Deadline {
+    _in_time: Sender<()>,
+}
+
+impl Deadline {
+    /// The minute begins.
+    pub fn start() -> Self {
+        let (in_time, wait) = channel();
+        let test = std::thread::current().name().unwrap_or("").to_owned();
+        std::thread::spawn(move || {
+            if wait.recv_timeout(Duration::from_secs(60)) == Err(RecvTimeoutError::Timeout) {
+                eprintln!("{test} waits and waits");
+                std::process::exit(101);
+            }
+        });
+        Self { _in_time: in_time }
+    }
+}
 
 /// Runs scenarios, each a function of a `World`, on every store.
 #[macro_export]

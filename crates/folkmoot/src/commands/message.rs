@@ -190,6 +190,9 @@ fn told(event: ClientEvent, own: &UserId) -> Option<Event> {
             ClientWhat::Invalid(invalid) => Event::Failed {
                 what: format!("'{group}': {}", not_followed(&invalid)),
             },
+            ClientWhat::Unopened(report) => Event::Failed {
+                what: format!("'{group}': {}", not_opened(&report)),
+            },
             ClientWhat::Removed(change) if change.user == *own => Event::Removed {
                 group,
                 by: change.by.to_string(),
@@ -230,13 +233,27 @@ fn not_followed(invalid: &folkmoot_client::Invalid) -> String {
         |by| format!("{by} made it"),
     );
     let then = if invalid.cut_off {
-        "others may be able to follow it: ask a member to add you again"
+        "others may be able to follow it: a member has to add you again (if the group has a link, \
+         they have been asked)"
     } else {
         "another one takes its place"
     };
     format!(
         "a commit is not followed ({}); {who}; {then}",
         invalid.reason
+    )
+}
+
+/// What is said of a commit that did not open for somebody.
+fn not_opened(report: &folkmoot_client::Unopened) -> String {
+    let whose = report
+        .by
+        .as_ref()
+        .map_or_else(|| "a commit".to_owned(), |by| format!("a commit of {by}"));
+    format!(
+        "{} says that {whose} did not open on their device, and had to be added again; when two people say \
+         so of one commit, whoever made it is removed",
+        report.user
     )
 }
 
@@ -297,6 +314,12 @@ fn shown(entry: HistoryEntry) -> Entry {
             String::new(),
             What::TwoLogs {
                 sequence: found.sequence,
+            },
+        ),
+        ClientWhat::Unopened(report) => (
+            report.user.to_string(),
+            What::Unreadable {
+                reason: not_opened(&report),
             },
         ),
         ClientWhat::Invalid(invalid) => (

@@ -8,6 +8,8 @@ pub mod wire;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -17,6 +19,40 @@ pub fn scale(few: usize, many: usize) -> usize {
         Some(_) => many,
         None => few,
     }
+}
+
+/// Kills a process that takes longer than any should, unless this is dropped before. So nobody waits for
+/// ever, neither for its end nor for what it says.
+pub struct Deadline {
+    _in_time: Sender<()>,
+}
+
+impl Deadline {
+    /// The time begins: a minute, or ten where there is more of everything.
+    pub fn of(child: &Child) -> Self {
+        let (in_time, wait) = channel();
+        let (id, time) = (child.id().to_string(), scale(60, 600) as u64);
+        std::thread::spawn(move || {
+            let waited = wait.recv_timeout(Duration::from_secs(time));
+            if waited == Err(RecvTimeoutError::Timeout) {
+                eprintln!("a process was killed after {time} seconds");
+                let _ = Command::new("kill").args(["-KILL", &id]).status();
+            }
+        });
+        Self { _in_time: in_time }
+    }
+}
+
+/// What a process prints until its end, which comes in time.
+pub fn ended(child: Child) -> Output {
+    let _deadline = Deadline::of(&child);
+    child.wait_with_output().unwrap()
+}
+
+/// What a command prints until its end, which comes in time.
+pub fn output(command: &mut Command) -> Output {
+    let command = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    ended(command.stdin(Stdio::null()).spawn().unwrap())
 }
 
 pub fn folkmoot() -> Command {
@@ -56,10 +92,12 @@ impl Server {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
+        let deadline = Deadline::of(&child);
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap())
             .read_line(&mut line)
             .unwrap();
+        drop(deadline);
         let ready: Value = serde_json::from_str(&line).expect("a ready line");
         Self {
             child,
@@ -78,6 +116,7 @@ impl Server {
         let id = self.child.id().to_string();
         let sent = Command::new("kill").args(["-TERM", &id]).status().unwrap();
         assert!(sent.success());
+        let _deadline = Deadline::of(&self.child);
         assert!(self.child.wait().unwrap().success());
     }
 
@@ -157,6 +196,7 @@ impl Person {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
+        let _deadline = Deadline::of(&child);
         let _ = child.stdin.take().unwrap().write_all(input);
         child.wait_with_output().unwrap()
     }

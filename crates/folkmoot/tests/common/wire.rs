@@ -31,12 +31,14 @@ use tonic::{Status, Streaming};
 
 use super::Server;
 
-/// Runs what waits for sockets.
+/// Runs what waits for sockets; not for ever.
 pub fn run<T>(future: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
-    runtime.unwrap().block_on(future)
+    let longest = Duration::from_secs(super::scale(300, 3600) as u64);
+    let in_time = async { tokio::time::timeout(longest, future).await };
+    runtime.unwrap().block_on(in_time).expect("an end in time")
 }
 
 /// The Delivery Service's key, as the server publishes it.

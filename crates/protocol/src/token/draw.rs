@@ -245,6 +245,18 @@ mod tests {
         assert_eq!(read(&signed, "example.net", &its), wrong);
         assert_eq!(read(&signed, "example.org", &other.public()), wrong);
         assert_eq!(read(&list.sign(&other), "example.org", &its), wrong);
+        // What it says of another, and more keys than there are ever.
+        let mut of_another = list.clone();
+        of_another.authentication_service = other.public();
+        assert_eq!(read(&of_another.sign(&key), "example.org", &its), wrong);
+        let mut long = list.clone();
+        long.keys = vec![entry([10, 20, 30]); MAX_KEYS];
+        assert_eq!(
+            read(&long.sign(&key), "example.org", &its),
+            Ok(long.clone())
+        );
+        long.keys.push(entry([15, 25, 35]));
+        assert_eq!(read(&long.sign(&key), "example.org", &its), wrong);
 
         // The newest of those that issue.
         let current = |now| list.current(now).map(|entry| entry.not_before);

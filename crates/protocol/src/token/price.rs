@@ -201,6 +201,29 @@ mod tests {
     }
 
     #[test]
+    fn a_blob_is_paid_for_by_its_size() {
+        let create = |size| CreateBlobRequest {
+            blob: vec![1; 32],
+            write_hash: vec![2; 32],
+            size,
+            ..Default::default()
+        };
+        let sizes = [0, 1, BYTES_PER_TOKEN, BYTES_PER_TOKEN + 1, u64::MAX];
+        let tokens = sizes.map(|size| create(size).price().tokens);
+        assert_eq!(tokens, [1, 1, 1, 2, MOST_TOKENS]);
+        assert!(create(crate::limits::BLOB).price().tokens <= MOST_TOKENS);
+        let price = create(5).price();
+        assert_ne!(create(6).price().request, price.request);
+        let mut other = create(5);
+        other.write_hash[0] = 3;
+        assert_ne!(other.price().request, price.request);
+        // For how long it is to be kept costs nothing.
+        let mut longer = create(5);
+        longer.keep_seconds = 7;
+        assert_eq!(longer.price(), price);
+    }
+
+    #[test]
     fn one_token_takes_from_64_mailboxes() {
         let tokens = |mailboxes| {
             let take = TakeRequest {

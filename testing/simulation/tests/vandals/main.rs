@@ -1,241 +1,34 @@
 //! Members who spoil their group's commits. The group goes on each time, without anybody's help; what that
-//! costs is printed.
+//! costs is printed. Each rule that this rests on is broken once ([`rules`]).
 
+mod forged;
+mod insiders;
+mod paid;
+mod rules;
+mod unopened;
+mod world;
+
+// The insider of the engine's own tests, who makes messages from the primitives alone.
+#[allow(dead_code)]
+#[path = "../../../../crates/mls/tests/validation/insider.rs"]
+mod insider;
+#[allow(dead_code)]
+#[path = "../../../../crates/mls/tests/validation/nodes.rs"]
+mod nodes;
+
+use insiders as group_harness;
+
+use folkmoot_client::Standing;
 use folkmoot_client::logic::Intent;
-use folkmoot_client::store::{Store, StoreError, Table};
-use folkmoot_client::{Standing, What};
-use folkmoot_mls::codec::{Decode, Encode};
-use folkmoot_mls::framing::PrivateMessage;
-use folkmoot_mls::message::MlsMessage;
-use folkmoot_protocol::call::Call;
-use folkmoot_protocol::delivery::AppendRequest;
-use folkmoot_protocol::ids::{LogId, PageAddress};
-use folkmoot_protocol::keys::SigningKey;
 use folkmoot_protocol::log::Append;
-use folkmoot_protocol::proof::{CommitterProof, FenceProof, Method};
-use folkmoot_protocol::{Refusal, VERSION};
 use folkmoot_simulation::{CRASHES, Sim, add, new, remove, send};
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
-use zeroize::Zeroizing;
 
-const ALICE: usize = 0;
-const EIGHT: [&str; 8] = [
-    "alice", "bob", "charlie", "dora", "emil", "frida", "georg", "hanna",
-];
-
-/// A key that somebody's device holds.
-fn stolen(sim: &mut Sim, who: usize, table: Table, key: &[u8]) -> Option<SigningKey> {
-    let row = sim
-        .person(who)
-        .store
-        .transaction::<_, StoreError>(|tx| tx.get(table, key));
-    let seed: [u8; 32] = row.unwrap()?.as_slice().try_into().unwrap();
-    Some(SigningKey::from_seed(Zeroizing::new(seed)))
-}
-
-/// Who spoils, and with what.
-struct Vandal {
-    who: usize,
-    log: LogId,
-}
-
-/// What a spoilt commit cost the others.
-#[derive(Clone, Copy, Debug, Default)]
-struct Cost {
-    rounds: u64,
-    milliseconds: u64,
-    commits: u64,
-    bytes: u64,
-    tokens: u64,
-}
-
-/// A commit that the vandal's device made, before it is changed.
-struct Made {
-    append: Append,
-    request: AppendRequest,
-    fence: SigningKey,
-    committer: Option<SigningKey>,
-}
-
-impl Vandal {
-    /// Has the vandal's device make a commit, and puts the device back to where it was.
-    fn make(&self, sim: &mut Sim, wish: Intent) -> Made {
-        self.try_make(sim, wish)
-            .expect("the vandal's device commits")
-    }
-
-    /// The same, if the device has something to commit.
-    fn try_make(&self, sim: &mut Sim, wish: Intent) -> Option<Made> {
-        let copy = sim.person(self.who).store.copy().unwrap();
-        let begun = sim.begin(self.who, wish);
-        sim.deliver_until_append();
-        let call = sim.next_call(self.who);
-        let (Ok(()), Some(Call::Append(request))) = (begun, call) else {
-            sim.restore(self.who, copy);
-            return None;
-        };
-        let append = Append::from_bytes(&request.append).unwrap();
-        let key = [self.log.as_ref(), &append.epoch.to_be_bytes()].concat();
-        let fence = stolen(sim, self.who, Table::Fences, &key).unwrap();
-        let committer = stolen(sim, self.who, Table::CommitterKeys, self.log.as_ref());
-        sim.restore(self.who, copy);
-        Some(Made {
-            append,
-            request,
-            fence,
-            committer,
-        })
-    }
-
-    /// Makes a commit, changes it and offers it. Returns what the service says.
-    fn spoil(
-        &self,
-        sim: &mut Sim,
-        wish: Intent,
-        change: impl Fn(&mut Append),
-    ) -> Result<(), Refusal> {
-        self.make(sim, wish).offer(sim, change)
-    }
-}
-
-impl Made {
-    /// Changes the commit, signs and offers it. Returns what the service says.
-    fn offer(self, sim: &mut Sim, change: impl Fn(&mut Append)) -> Result<(), Refusal> {
-        let Self {
-            mut append,
-            request,
-            fence,
-            committer,
-        } = self;
-        change(&mut append);
-        let (log, commit, delivery_service) = (append.log, append.id(), sim.delivery_key());
-        let proof = FenceProof {
-            version: VERSION,
-            delivery_service,
-            log,
-            branch: append.branch,
-            epoch: append.epoch,
-            method: Method::Append,
-            subject: commit.0.into(),
-        };
-        let by = CommitterProof {
-            version: VERSION,
-            delivery_service,
-            log,
-            commit,
-        };
-        let request = AppendRequest {
-            append: append.to_bytes(),
-            fence_signature: proof.sign(&fence).to_vec(),
-            committer_signature: committer.map(|key| by.sign(&key)).unwrap_or_default(),
-            ..request
-        };
-        sim.ask_delivery(Call::Append(request)).map(drop)
-    }
-}
-
-/// Bytes that nobody can read.
-fn junk(append: &mut Append) {
-    let Ok(MlsMessage::PrivateMessage(message)) = MlsMessage::from_bytes(&append.message) else {
-        panic!("not private");
-    };
-    let junk = PrivateMessage {
-        encrypted_sender_data: vec![3; 28].into(),
-        ciphertext: vec![7; 500].into(),
-        ..message
-    };
-    append.message = MlsMessage::PrivateMessage(junk).to_bytes().into();
-}
-
-fn foreign_fence(append: &mut Append) {
-    if let Some(commit) = &mut append.commit {
-        commit.next_fence_key.0[0] ^= 1;
-    }
-}
-
-/// Lets the service forget a page, perhaps, that the tree still has.
-fn foreign_pages(append: &mut Append) {
-    if let Some(commit) = &mut append.commit {
-        commit.replaced = vec![PageAddress([7; 32])];
-    }
-}
-
-/// Shuts the log for an hour after each commit.
-fn slow(append: &mut Append) {
-    if let Some(commit) = &mut append.commit {
-        commit.commit_interval = Some(3600);
-    }
-}
-
-fn unmarked(append: &mut Append) {
-    if let Some(commit) = &mut append.commit {
-        commit.cut = false;
-    }
-}
-
-/// What the members do until one of them has said something again; who is awake first, acts.
-fn goes_on(sim: &mut Sim, awake: &[usize], log: LogId, text: &str, cost: &mut Cost) {
-    let (begun, heard) = (sim.now(), sim.heard().len());
-    sim.sync(awake[0]);
-    sim.ask(awake[0], send(log, text)).unwrap();
-    cost.rounds += 1;
-    cost.milliseconds += sim.now() - begun;
-    for call in &sim.heard()[heard..] {
-        cost.bytes += call.encode().len() as u64;
-        if let Call::Append(request) = call {
-            let append = Append::from_bytes(&request.append).unwrap();
-            cost.commits += u64::from(append.commit.is_some());
-            cost.tokens += u64::from(append.is_paid());
-        }
-    }
-    for who in awake {
-        sim.sync(*who);
-        assert!(
-            sim.said(*who, "moot")
-                .iter()
-                .any(|line| line.ends_with(text)),
-            "{who} reads on"
-        );
-    }
-    agree(sim, awake);
-}
-
-fn agree(sim: &mut Sim, who: &[usize]) {
-    let first = sim.conversation(who[0], "moot");
-    for who in who {
-        let seen = sim.conversation(*who, "moot");
-        assert_eq!(seen.standing, Standing::Member, "{who}");
-        assert_eq!(seen.contested, None, "{who}");
-        assert_eq!(seen.epoch_authenticator, first.epoch_authenticator, "{who}");
-    }
-}
-
-/// Whether a vandal is no member any more. Its device was put back to before what it made: if that is signed by
-/// it, it takes itself for an old copy, and says nothing any more.
-fn is_out(sim: &mut Sim, who: usize) -> bool {
-    let standing = sim.conversation(who, "moot").standing;
-    matches!(standing, Standing::Removed | Standing::Stopped)
-}
-
-/// Whom the members name as the author of the last invalid commit.
-fn named(sim: &mut Sim, who: usize) -> Option<String> {
-    let lines = sim.history(who, "moot").into_iter().rev();
-    let mut invalid = lines.filter_map(|line| match line.what {
-        What::Invalid(invalid) => Some(invalid.by.map(|user| user.name.to_string())),
-        _ => None,
-    });
-    invalid.next().expect("a commit was invalid")
-}
-
-fn eight(seed: u64) -> (Sim, LogId) {
-    let mut sim = Sim::new(seed, &EIGHT);
-    sim.ask(ALICE, new("moot", &EIGHT[1..])).unwrap();
-    sim.sync_all();
-    let log = sim.conversation(ALICE, "moot").log;
-    sim.listen();
-    (sim, log)
-}
+use world::{
+    ALICE, Cost, EIGHT, LIVE, Made, Vandal, agree, contesting, eight, foreign_fence, foreign_pages,
+    goes_on, is_out, junk, large, named, slow, unmarked,
+};
 
 #[test]
 fn a_group_of_eight_outlives_a_vandal() {
@@ -291,13 +84,6 @@ fn a_group_of_eight_outlives_a_vandal() {
         sim.ask(ALICE, add(log, &["hanna"])).unwrap();
         sim.sync_all();
         agree(&mut sim, &[0, 1, 2, 3, 4, 5, 6, 7]);
-    }
-}
-
-/// A commit beside the one that is there.
-fn contesting(append: &mut Append) {
-    if let Some(commit) = &mut append.commit {
-        (commit.contest, commit.cut) = (true, true);
     }
 }
 
@@ -387,30 +173,8 @@ fn a_group_that_was_away_for_eight_days_goes_on() {
 
 #[test]
 fn a_group_of_two_hundred_names_the_vandal() {
-    let names: Vec<String> = (0..200).map(|number| format!("m{number}")).collect();
-    let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let mut sim = Sim::new(66, &names);
-    sim.ask(0, new("moot", &names[1..])).unwrap();
-    let log = sim.conversation(0, "moot").log;
-    // Most of them never come.
-    let live: Vec<usize> = (0..12).collect();
-    for _ in 0..3 {
-        for who in &live {
-            sim.pass(61_000);
-            sim.sync(*who);
-        }
-    }
-    sim.listen();
-    let committer = |sim: &mut Sim, who: usize| {
-        stolen(sim, who, Table::CommitterKeys, log.as_ref()).is_some()
-            && sim.conversation(who, "moot").standing == Standing::Member
-    };
-    let mut vandals: Vec<usize> = live[1..].to_vec();
-    vandals.retain(|who| committer(&mut sim, *who));
-    assert!(
-        vandals.len() >= 4,
-        "others offer to be committers: {vandals:?}"
-    );
+    let (mut sim, log, mut vandals) = large(66, 200);
+    let live: Vec<usize> = (0..LIVE).collect();
     type Spoil = (Intent, fn(&mut Append), &'static str);
     let spoils: [Spoil; 3] = [
         (Intent::Update { log }, junk, "random bytes"),
@@ -448,7 +212,7 @@ fn a_group_of_two_hundred_names_the_vandal() {
             .filter(|who| sim.conversation(*who, "moot").standing == Standing::Member)
             .collect();
         goes_on(&mut sim, &awake, log, text, &mut cost);
-        assert_eq!(named(&mut sim, 0).as_deref(), Some(names[vandal.who]));
+        assert_eq!(named(&mut sim, 0), Some(format!("m{}", vandal.who)));
         println!("200 members with committers, {text}: {taken} of 40 taken, {cost:?}");
         sim.sync(vandal.who);
         assert!(is_out(&mut sim, vandal.who));
