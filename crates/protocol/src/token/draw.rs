@@ -236,7 +236,7 @@ mod tests {
             keys: vec![entry([10, 20, 30]), entry([15, 25, 35])],
         };
         let signed = list.sign(&key);
-        let read = |signed, domain: &str, key: &PublicKey| {
+        let read = |signed: &IssuersResponse, domain: &str, key: &PublicKey| {
             IssuerList::read(signed, &domain.parse().unwrap(), key)
         };
         let (its, other) = (key.public(), SigningKey::from_seed([2; 32].into()));
