@@ -62,6 +62,9 @@ macro_rules! calls {
         }
 
         impl Call {
+            /// The gRPC paths of all calls.
+            pub const PATHS: &[&str] = &[$($path,)*];
+
             /// The gRPC path.
             #[must_use]
             pub fn path(&self) -> &'static str {

@@ -210,6 +210,11 @@ fn payments(take: &TakeRequest) -> usize {
     take.price().tokens
 }
 
+/// Each envelope is looked up for itself, as in so many calls.
+fn envelopes(request: &DropAllRequest) -> usize {
+    request.drops.len().div_ceil(64)
+}
+
 /// Implements a server trait: each of its calls is answered by the logic's answer of that name.
 macro_rules! server {
     (
@@ -261,7 +266,7 @@ server! {
         create: CreateMailbox(CreateMailboxRequest) -> CreateMailboxResponse, costs one;
         nonce: MailboxNonce(NonceRequest) -> NonceResponse;
         drop: Drop(DropRequest) -> DropResponse;
-        drop_all: DropAll(DropAllRequest) -> DropAllResponse;
+        drop_all: DropAll(DropAllRequest) -> DropAllResponse, costs envelopes;
         collect: Collect(CollectRequest) -> CollectResponse;
         acknowledge: Acknowledge(AcknowledgeRequest) -> AcknowledgeResponse;
     }

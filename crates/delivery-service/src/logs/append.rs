@@ -38,6 +38,9 @@ pub(crate) struct CheckView {
     committers: Option<CommittersRecord>,
 }
 
+/// Of the pages that a commit replaces, so many bytes are looked at.
+const REPLACED_BYTES: usize = 64 << 20;
+
 /// What the first step comes to.
 pub(crate) enum Check {
     /// The append was made before: its receipt.
@@ -160,6 +163,7 @@ impl Request for Checked {
     fn load(&self, records: &dyn View) -> Result<AppendView, StoreError> {
         let Parsed { append, id, .. } = &self.0;
         let (log, branch) = (append.log, append.branch);
+        let at: Option<BranchRecord> = get(records, log, &branch.0)?;
         let mut proposals = Vec::new();
         let mut address_taken = false;
         let mut replaced = Vec::new();
@@ -180,9 +184,19 @@ impl Request for Checked {
             for address in self.0.addresses() {
                 address_taken |= get::<PickupRecord>(records, log, &address.0)?.is_some();
             }
-            for address in append.commit.iter().flat_map(|commit| &commit.replaced) {
+            // Only for a commit that will be taken, and no more than fits: the rest goes with its log.
+            let follows = at
+                .as_ref()
+                .is_some_and(|at| (at.epoch, at.tip) == (append.epoch, append.parent));
+            let named = append.commit.iter().flat_map(|commit| &commit.replaced);
+            let mut bytes = 0;
+            for address in named.take_while(|_| follows) {
                 let page: Option<PageRecord> = get(records, log, &address.0)?;
+                bytes += page.as_ref().map_or(0, |page| page.page.len());
                 replaced.extend(page.map(|page| (*address, page)));
+                if bytes > REPLACED_BYTES {
+                    break;
+                }
             }
         }
         let mut ended = None;
@@ -193,7 +207,6 @@ impl Request for Checked {
                 ended = commit.map(|commit| commit.time);
             }
         }
-        let at: Option<BranchRecord> = get(records, log, &branch.0)?;
         let (mut current, mut opened, mut committers) = (None, None, None);
         if let Some(at) = &at {
             let renews = Retention::renews(at.time, self.2);

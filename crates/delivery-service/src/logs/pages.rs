@@ -4,6 +4,8 @@
 //! joiners know the addresses, and nobody else could open a page. What is missing any member can compute and
 //! put back.
 
+use std::collections::BTreeSet;
+
 use folkmoot_mls::codec::Bytes;
 use folkmoot_protocol::delivery::{PagesRequest, PagesResponse, PutPagesRequest, PutPagesResponse};
 use folkmoot_protocol::ids::{EntryId, LogId, PageAddress};
@@ -31,11 +33,15 @@ impl Wanted {
     pub(crate) fn read(request: &PagesRequest) -> Result<Self, Refusal> {
         bound(request.addresses.len(), limits::PAGES_PER_CALL)?;
         let addresses = request.addresses.iter();
+        let addresses = addresses
+            .map(|address| fields::page_address(address))
+            .collect::<Result<Vec<_>, _>>()?;
+        // Each is read once, however small the question.
+        let each_once: BTreeSet<_> = addresses.iter().map(|address| address.0).collect();
+        fields::ensure(each_once.len() == addresses.len(), "addresses")?;
         Ok(Self {
             log: fields::log(&request.log)?,
-            addresses: addresses
-                .map(|address| fields::page_address(address))
-                .collect::<Result<_, _>>()?,
+            addresses,
             missing_only: request.missing_only,
         })
     }
@@ -79,6 +85,8 @@ impl PutPages {
         bound(request.pages.len(), limits::PAGES_PER_CALL)?;
         let bytes = request.pages.iter().map(Vec::len).sum();
         bound(bytes, limits::PAGES_BYTES)?;
+        let largest = request.pages.iter().map(Vec::len).max();
+        bound(largest.unwrap_or(0), limits::PAGE)?;
         let pages = request.pages.into_iter();
         Ok(Self {
             log: fields::log(&request.log)?,
@@ -90,6 +98,16 @@ impl PutPages {
             fence_signature: request.fence_signature,
             retention,
         })
+    }
+
+    /// Where they go.
+    pub(crate) fn log(&self) -> LogId {
+        self.log
+    }
+
+    /// How many bytes they have.
+    pub(crate) fn length(&self) -> usize {
+        self.pages.iter().map(|(_, page)| page.len()).sum()
     }
 
     /// The key that has to have signed.

@@ -130,11 +130,12 @@ impl Request for OpenStage {
         let (mut stages, mut bytes) = (1, self.stage.size as usize);
         for (id, other) in &view.stages {
             let same_branch = other.stage.branch == self.stage.branch;
+            // Whoever has a branch of its own, that nobody follows, uses up no room of the others'.
             // Nothing of an epoch that is over can be appended any more.
             if !other.is_good(now) || (same_branch && other.stage.epoch != at.epoch) {
                 change.require(&id.0, Some(other));
                 other.delete(*id, &mut change);
-            } else if other.named.is_none() {
+            } else if same_branch && other.named.is_none() {
                 stages += 1;
                 bytes += other.stage.size as usize;
             }

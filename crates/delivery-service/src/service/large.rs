@@ -80,6 +80,7 @@ impl<S: Store> DeliveryService<S> {
         let pages = PutPages::read(request, self.retention)?;
         let key = self.look(|records| pages.load_key(records))?;
         pages.check(key, self.public_key)?;
+        self.asked.upload(pages.log(), pages.length(), now)?;
         self.commit(pages, now)
     }
 }

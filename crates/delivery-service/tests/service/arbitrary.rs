@@ -9,30 +9,6 @@ use proptest::prelude::*;
 use crate::shelves::{package, stock};
 use crate::world::World;
 
-const PATHS: [&str; 21] = [
-    "/folkmoot.delivery.v1.Logs/Open",
-    "/folkmoot.delivery.v1.Logs/Append",
-    "/folkmoot.delivery.v1.Logs/Nonce",
-    "/folkmoot.delivery.v1.Logs/Read",
-    "/folkmoot.delivery.v1.Logs/PickUp",
-    "/folkmoot.delivery.v1.Mailboxes/Create",
-    "/folkmoot.delivery.v1.Mailboxes/Nonce",
-    "/folkmoot.delivery.v1.Mailboxes/Drop",
-    "/folkmoot.delivery.v1.Mailboxes/Collect",
-    "/folkmoot.delivery.v1.Mailboxes/Acknowledge",
-    "/folkmoot.delivery.v1.Doors/Nonce",
-    "/folkmoot.delivery.v1.Doors/Create",
-    "/folkmoot.delivery.v1.Doors/Collect",
-    "/folkmoot.delivery.v1.Doors/Acknowledge",
-    "/folkmoot.delivery.v1.Doors/Close",
-    "/folkmoot.delivery.v1.Shelves/Nonce",
-    "/folkmoot.delivery.v1.Shelves/Stock",
-    "/folkmoot.delivery.v1.Shelves/Discard",
-    "/folkmoot.delivery.v1.Shelves/Count",
-    "/folkmoot.delivery.v1.Shelves/Take",
-    "/folkmoot.authentication.v1.Accounts/Register",
-];
-
 /// Bytes, often of the length of an id.
 fn bytes() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
@@ -70,9 +46,9 @@ fn call() -> impl Strategy<Value = Call> {
         sealed,
     });
     prop_oneof![
-        (0..PATHS.len(), vec(any::<u8>(), 0..300))
+        (0..Call::PATHS.len(), vec(any::<u8>(), 0..300))
             .prop_filter_map("no such message", |(path, bytes)| {
-                Call::decode(PATHS[path], &bytes).ok()
+                Call::decode(Call::PATHS[path], &bytes).ok()
             }),
         (bytes(), bytes()).prop_map(|(open, fence_signature)| {
             Call::Open(delivery::OpenRequest {

@@ -1,5 +1,6 @@
 //! Tree pages: brought by commits, fetched by whoever knows their addresses, put back by members.
 
+use folkmoot_delivery_service::Rates;
 use folkmoot_delivery_service::store::Store;
 use folkmoot_protocol::call::{Answer, Call};
 use folkmoot_protocol::delivery::{
@@ -8,6 +9,7 @@ use folkmoot_protocol::delivery::{
 use folkmoot_protocol::ids::{PageAddress, PickupAddress};
 use folkmoot_protocol::log::{Append, pages_subject};
 use folkmoot_protocol::proof::Method;
+use folkmoot_protocol::rate::Rate;
 use folkmoot_protocol::{Refusal, limits};
 
 use crate::on_every_store;
@@ -19,6 +21,7 @@ on_every_store! {
     pages_are_the_declared_ones;
     an_answer_is_bounded;
     members_put_back_what_is_missing;
+    what_is_put_back_counts_as_what_is_appended;
 }
 
 fn with_pages<S: Store>(
@@ -151,6 +154,42 @@ fn an_answer_is_bounded<S: Store>(mut world: World<S>) {
         missing_only: false,
     };
     assert_eq!(world.ask(Call::Pages(request)), Err(Refusal::TooLarge));
+    // A small question is no much larger work.
+    let request = PagesRequest {
+        log: group.log.into(),
+        addresses: vec![vec![1; 32]; 2],
+        missing_only: true,
+    };
+    let refused = world.ask(Call::Pages(request)).map(drop);
+    assert_eq!(refused, Err(Refusal::Malformed("addresses".into())));
+}
+
+fn what_is_put_back_counts_as_what_is_appended<S: Store>(mut world: World<S>) {
+    world.service = world.service.rates(Rates {
+        kibibytes: Rate {
+            burst: 10,
+            per_second: 1,
+        },
+        ..Rates::UNLIMITED
+    });
+    let group = world.group();
+    let put = |world: &mut World<S>, page: Vec<u8>| {
+        let subject = pages_subject(&[PageAddress::of(&page)]);
+        let proof = group.proof(Method::PutPages, 0, &subject);
+        let request = PutPagesRequest {
+            log: group.log.into(),
+            branch: group.branch.into(),
+            epoch: 0,
+            pages: vec![page],
+            fence_signature: proof.sign(&group.fences[0]).to_vec(),
+        };
+        world.ask(Call::PutPages(request)).map(drop)
+    };
+    assert_eq!(put(&mut world, vec![1; 6 << 10]), Ok(()));
+    let refused = put(&mut world, vec![2; 6 << 10]);
+    assert!(matches!(refused, Err(Refusal::Rate(_))), "{refused:?}");
+    world.now += 10_000;
+    assert_eq!(put(&mut world, vec![2; 6 << 10]), Ok(()));
 }
 
 fn members_put_back_what_is_missing<S: Store>(mut world: World<S>) {

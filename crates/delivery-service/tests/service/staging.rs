@@ -22,6 +22,7 @@ on_every_store! {
     a_chunk_is_the_declared_one;
     only_members_of_the_epoch_stage;
     what_is_staged_is_bounded;
+    each_branch_has_room_of_its_own;
     what_is_never_named_goes;
     a_staged_commit_has_seen_what_came_before_its_staging;
     what_goes_up_counts_as_what_is_appended;
@@ -235,6 +236,33 @@ fn what_is_staged_is_bounded<S: Store>(mut world: World<S>) {
         open(&mut world, &group, &whole(2)),
         Err(Refusal::Rate(_))
     ));
+}
+
+/// Whoever is left behind on a branch of its own uses up no room of those who go on.
+fn each_branch_has_room_of_its_own<S: Store>(mut world: World<S>) {
+    let group = world.group();
+    let mut follow = |contest: bool| {
+        let key = world.key();
+        let mut append = group.commit(&key.public(), contest, group.sequence);
+        append.commit.as_mut().unwrap().contest = contest;
+        let head = world.append(group.sign(&append)).unwrap();
+        let mut branch = group.clone();
+        branch.follow(&append, key, &head);
+        branch.branch = append.stands_on();
+        branch
+    };
+    let (left_behind, others) = (follow(false), follow(true));
+    assert_ne!(left_behind.branch, others.branch);
+    let mut open_one = |group: &Group| {
+        let bytes = world.bytes();
+        let stage = Stage::of(group.log, group.branch, group.epoch, &bytes).unwrap();
+        open(&mut world, group, &stage)
+    };
+    for _ in 0..limits::STAGES_PER_LOG {
+        assert!(open_one(&left_behind).is_ok());
+    }
+    assert!(matches!(open_one(&left_behind), Err(Refusal::Rate(_))));
+    assert!(open_one(&others).is_ok());
 }
 
 fn what_is_never_named_goes<S: Store>(mut world: World<S>) {
