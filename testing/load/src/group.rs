@@ -85,6 +85,8 @@ pub enum Failed {
     Members(usize),
     #[error("a group needs {0} devices at least")]
     TooSmall(usize),
+    #[error("tokens pay for a group of at most {0} devices here; larger ones run with --no-tokens")]
+    TooManyToPayFor(usize),
 }
 
 /// The most memory that a process has had, bytes; 0 where the system does not tell.
@@ -161,7 +163,10 @@ pub async fn run(options: Options) -> Result<String, Failed> {
     }
     let folder = std::env::temp_dir().join(format!("folkmoot-load-{}", std::process::id()));
     std::fs::create_dir_all(&folder)?;
-    let paid = !options.no_tokens && devices <= FOUNDERS * SHARE;
+    let paid = !options.no_tokens;
+    if paid && devices > FOUNDERS * SHARE {
+        return Err(Failed::TooManyToPayFor(FOUNDERS * SHARE));
+    }
     let result = Run::new(&options.folkmoot, &folder, paid).await;
     let result = match result {
         Ok(run) => run.all(devices, live).await,

@@ -5,23 +5,22 @@
 //! an order that each computes; the next committer takes the offers in. An offer is signed by the device that
 //! makes it, so that nobody is named without wanting it.
 
-use folkmoot_credential::{Committer, Committers, Version};
-use folkmoot_mls::codec::{Decode, Encode};
+use folkmoot_credential::{Committer, Committers};
+use folkmoot_mls::codec::Decode;
 use folkmoot_mls::group::Group;
 use folkmoot_mls::tree_math::LeafIndex;
 use folkmoot_protocol::VERSION;
 use folkmoot_protocol::ids::EntryId;
 use folkmoot_protocol::keys::SigningKey;
-use folkmoot_protocol::plaintext::{MessageId, Plaintext};
+use folkmoot_protocol::plaintext::Plaintext;
 use folkmoot_protocol::proof::CommitterProof;
 
 use super::groups::member;
 use super::proposals::{LAST_TURN_MS, TURN_MS, rank_among};
-use super::rows::{self, ConversationRow, OutboxRow, Seed, SendWish, Wish};
+use super::rows::{self, ConversationRow, Seed, SendWish};
 use super::{Output, Pause, Step};
 use crate::error::Error;
 use crate::store::Table;
-use crate::text::Text;
 
 /// Members offer themselves while there are fewer.
 const WANTED: usize = 8;
@@ -181,21 +180,7 @@ impl Step<'_> {
             return Ok(false);
         }
         self.session.turns.remove(&log);
-        let wish = SendWish {
-            id: MessageId::generate(self.rng),
-            media_type: Text(OFFER.to_owned()),
-            content: offer.to_bytes().into(),
-        };
-        let row = OutboxRow {
-            version: Version,
-            log,
-            intent: rows::next_intent(self.tx)?,
-            attempt: None,
-            receipt: None,
-            tried: false,
-            wish: Wish::Send(wish),
-        };
-        self.put_outbox(&row)?;
+        self.want_said(log, OFFER, &offer)?;
         Ok(true)
     }
 }

@@ -335,16 +335,7 @@ impl Step<'_> {
                     return Ok(None);
                 }
                 self.session.turns.remove(&log);
-                let intent = rows::next_intent(self.tx)?;
-                self.put_outbox(&OutboxRow {
-                    version: Version,
-                    log,
-                    intent,
-                    attempt: None,
-                    receipt: None,
-                    tried: false,
-                    wish: Wish::Contest,
-                })?;
+                self.want(log, Wish::Contest)?;
                 continue;
             };
             if !self.build_contest(row.clone(), ours)? {

@@ -3,12 +3,14 @@
 use folkmoot_credential::Version;
 use folkmoot_mls::codec::Encode;
 use folkmoot_protocol::ids::{EntryId, LogId};
+use folkmoot_protocol::plaintext::MessageId;
 
-use super::rows::{self, ConversationRow, OutboxRow, OutcomeRow, Wish};
+use super::rows::{self, ConversationRow, OutboxRow, OutcomeRow, SendWish, Wish};
 use super::session::Task;
 use super::{Ask, Event, IntentId, Standing, Step};
 use crate::error::{BadService, Error};
 use crate::store::{StoreError, Table};
+use crate::text::Text;
 
 /// How long word is left for a process that began an intent: an hour.
 const OUTCOME_MS: u64 = 3600 * 1000;
@@ -116,6 +118,35 @@ impl Step<'_> {
             &rows::outbox_key(row.log, row.intent),
             row,
         )
+    }
+
+    /// Puts what the client itself wants into the outbox.
+    pub(super) fn want(&mut self, log: LogId, wish: Wish) -> Result<(), StoreError> {
+        let intent = rows::next_intent(self.tx)?;
+        self.put_outbox(&OutboxRow {
+            version: Version,
+            log,
+            intent,
+            attempt: None,
+            receipt: None,
+            tried: false,
+            wish,
+        })
+    }
+
+    /// Says something to the other clients that people do not see as a message.
+    pub(super) fn want_said(
+        &mut self,
+        log: LogId,
+        media_type: &str,
+        content: &impl Encode,
+    ) -> Result<(), StoreError> {
+        let wish = SendWish {
+            id: MessageId::generate(self.rng),
+            media_type: Text(media_type.to_owned()),
+            content: content.to_bytes().into(),
+        };
+        self.want(log, Wish::Send(wish))
     }
 
     /// Takes a wish out of the outbox.

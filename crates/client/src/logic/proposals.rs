@@ -14,7 +14,7 @@
 
 use std::collections::BTreeSet;
 
-use folkmoot_credential::{Committers, Version};
+use folkmoot_credential::Committers;
 use folkmoot_mls::code_point::WireFormat;
 use folkmoot_mls::codec::Encode;
 use folkmoot_mls::framing::Sender;
@@ -296,16 +296,7 @@ impl Step<'_> {
             }
         }
         self.session.turns.remove(&row.log);
-        let wish = OutboxRow {
-            version: Version,
-            log: row.log,
-            intent: rows::next_intent(self.tx)?,
-            attempt: None,
-            receipt: None,
-            tried: false,
-            wish: Wish::Proposals,
-        };
-        self.put_outbox(&wish)?;
+        self.want(row.log, Wish::Proposals)?;
         Ok(true)
     }
 
@@ -320,7 +311,7 @@ impl Step<'_> {
 
 #[cfg(test)]
 mod tests {
-    use folkmoot_credential::{DeliveryAddress, Policy};
+    use folkmoot_credential::{DeliveryAddress, Policy, Version};
     use folkmoot_mls::capabilities::Capabilities;
     use folkmoot_mls::code_point::ProtocolVersion;
     use folkmoot_mls::component::NoComponents;

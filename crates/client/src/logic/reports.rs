@@ -4,28 +4,25 @@
 //! commit, whoever made that commit is removed by the next one, which is due by rank.
 
 use folkmoot_credential::{UserId, Version};
-use folkmoot_mls::codec::{Decode, Encode};
+use folkmoot_mls::codec::Decode;
 use folkmoot_mls::group::Group;
 use folkmoot_mls::tls_struct;
 use folkmoot_mls::tree_math::LeafIndex;
 use folkmoot_protocol::VERSION;
 use folkmoot_protocol::door::{DoorKeys, Link};
 use folkmoot_protocol::ids::{EntryId, LogId};
-use folkmoot_protocol::plaintext::{MessageId, Plaintext};
+use folkmoot_protocol::plaintext::Plaintext;
 
 use super::Step;
 use super::chain::Place;
 use super::contests::leaver;
 use super::groups::member;
 use super::proposals::is_at;
-use super::rows::{
-    self, ConversationRow, DoorStage, FollowedRow, OutboxRow, SendWish, Wish, followed_key,
-};
+use super::rows::{self, ConversationRow, DoorStage, FollowedRow, SendWish, followed_key};
 use crate::error::Error;
 use crate::history::{Unopened, What};
 use crate::sabotage::{Guard, stands};
 use crate::store::Table;
-use crate::text::Text;
 
 /// The media type of a report. Nobody is shown it as a message.
 const REPORT: &str = "application/vnd.folkmoot.unopened";
@@ -144,21 +141,7 @@ impl Step<'_> {
             epoch,
             commit,
         };
-        let wish = SendWish {
-            id: MessageId::generate(self.rng),
-            media_type: Text(REPORT.to_owned()),
-            content: report.to_bytes().into(),
-        };
-        let row = OutboxRow {
-            version: Version,
-            log,
-            intent: rows::next_intent(self.tx)?,
-            attempt: None,
-            receipt: None,
-            tried: false,
-            wish: Wish::Send(wish),
-        };
-        Ok(self.put_outbox(&row)?)
+        Ok(self.want_said(log, REPORT, &report)?)
     }
 
     /// Asks at the group's own door to be added again. Where there is none, our user has to ask somebody.
