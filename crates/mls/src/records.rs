@@ -22,8 +22,6 @@ pub enum RecordKind {
     PrivateKeys = 3,
     /// A proposal that was not committed yet.
     Proposal = 4,
-    /// Signature keys that the commit after an epoch replaced.
-    SignatureKeys = 5,
     /// Where pages of the tree are, and what opens them.
     TreePages = 6,
     /// What the message keys of an epoch have in common.

@@ -13,6 +13,7 @@ mod reader;
 mod varint;
 
 pub use reader::Reader;
+pub(crate) use varint::EncodedLength;
 pub use varint::{MAX_LENGTH, decode_length, encode_length};
 
 /// Why bytes could not be read as the structure they were meant to be. The sender is to blame.

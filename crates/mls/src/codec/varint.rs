@@ -11,13 +11,30 @@ pub const MAX_LENGTH: usize = (1 << 30) - 1;
 /// If `length` exceeds [`MAX_LENGTH`]. Lengths come from structures in our own memory, all of them
 /// far below it: what comes from outside was read under the same bound.
 pub fn encode_length(length: usize, out: &mut Vec<u8>) {
-    match length {
-        0..=0x3f => out.push(length as u8),
-        0x40..=0x3fff => out.extend_from_slice(&(length as u16 | 0x4000).to_be_bytes()),
-        0x4000..=MAX_LENGTH => {
-            out.extend_from_slice(&(length as u32 | 0x8000_0000).to_be_bytes());
-        }
-        _ => panic!("a vector of {length} bytes cannot be encoded"),
+    if length <= 0x3f {
+        out.push(length as u8);
+    } else {
+        out.extend_from_slice(EncodedLength::of(length).as_slice());
+    }
+}
+
+/// A length as it stands in front of a vector, without an allocation.
+pub(crate) struct EncodedLength([u8; 4], usize);
+
+impl EncodedLength {
+    /// Panics as [`encode_length`].
+    pub(crate) fn of(length: usize) -> Self {
+        let (shifted, size) = match length {
+            0..=0x3f => ((length as u32) << 24, 1),
+            0x40..=0x3fff => ((length as u32 | 0x4000) << 16, 2),
+            0x4000..=MAX_LENGTH => (length as u32 | 0x8000_0000, 4),
+            _ => panic!("a vector of {length} bytes cannot be encoded"),
+        };
+        Self(shifted.to_be_bytes(), size)
+    }
+
+    pub(crate) fn as_slice(&self) -> &[u8] {
+        &self.0[..self.1]
     }
 }
 

@@ -188,7 +188,13 @@ pub fn labeled_expand<K: Kdf + ?Sized>(
     length: usize,
 ) -> Secret {
     let length_bytes = (length as u16).to_be_bytes();
-    let mut parts = vec![&length_bytes, VERSION, suite_id, label];
-    parts.extend_from_slice(info);
-    kdf.expand(prk, &parts, length)
+    match info {
+        [] => kdf.expand(prk, &[&length_bytes, VERSION, suite_id, label], length),
+        [info] => kdf.expand(
+            prk,
+            &[&length_bytes, VERSION, suite_id, label, info],
+            length,
+        ),
+        more => labeled_expand(kdf, suite_id, prk, label, &[&more.concat()], length),
+    }
 }

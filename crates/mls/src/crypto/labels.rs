@@ -6,7 +6,7 @@ use subtle::ConstantTimeEq;
 
 use super::hpke::HpkeInfo;
 use super::{CryptoError, Hash, HpkeKeyPair, Secret, SignatureKeyPair, Suite};
-use crate::codec::{Bytes, Encode, encode_bytes, encode_length, encode_prefixed_about};
+use crate::codec::{Bytes, EncodedLength, encode_bytes, encode_length, encode_prefixed_about};
 use crate::commit::HpkeCiphertext;
 
 /// In front of every label.
@@ -25,11 +25,17 @@ impl dyn Suite + '_ {
         context: &[u8],
         length: usize,
     ) -> Secret {
-        let mut head = Vec::with_capacity(64);
-        (length as u16).encode(&mut head);
-        encode_label(label, &mut head);
-        encode_length(context.len(), &mut head);
-        self.expand(secret, &[&head, context], length)
+        let label_length = EncodedLength::of(PREFIX.len() + label.len());
+        let context_length = EncodedLength::of(context.len());
+        let parts: [&[u8]; 6] = [
+            &(length as u16).to_be_bytes(),
+            label_length.as_slice(),
+            PREFIX.as_bytes(),
+            label.as_bytes(),
+            context_length.as_slice(),
+            context,
+        ];
+        self.expand(secret, &parts, length)
     }
 
     /// `DeriveSecret`.

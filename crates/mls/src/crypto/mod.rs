@@ -249,19 +249,26 @@ pub trait Kdf: Send + Sync {
     }
 }
 
+/// As many parts of info stand in a row without a list on the heap.
+const EXPAND_PARTS: usize = 6;
+
 /// [`Kdf::expand`] by its definition.
 fn expand<K: Kdf + ?Sized>(kdf: &K, prk: &[u8], info: &[&[u8]], length: usize) -> Secret {
     let size = kdf.hash_length();
     assert!(length <= 255 * size, "more output than the KDF can give");
+    if info.len() > EXPAND_PARTS {
+        return expand(kdf, prk, &[&info.concat()], length);
+    }
     let mut output = zeroize::Zeroizing::new(vec![0; length]);
     let mut before: Option<Hash> = None;
     for (number, part) in (1..=u8::MAX).zip(output.chunks_mut(size)) {
         let number = [number];
-        let mut parts: Vec<&[u8]> = Vec::with_capacity(info.len() + 2);
-        parts.extend(before.as_ref().map(Hash::as_slice));
-        parts.extend_from_slice(info);
-        parts.push(&number);
-        let mut block = kdf.hmac_parts(prk, &parts);
+        // Between the block before and the number.
+        let mut parts = [&[][..]; EXPAND_PARTS + 2];
+        parts[0] = before.as_ref().map_or(&[], Hash::as_slice);
+        parts[1..=info.len()].copy_from_slice(info);
+        parts[info.len() + 1] = &number;
+        let mut block = kdf.hmac_parts(prk, &parts[..info.len() + 2]);
         part.copy_from_slice(&block[..part.len()]);
         if let Some(mut before) = before.replace(block) {
             before.wipe();

@@ -344,6 +344,7 @@ impl CommitBuilder {
         let past = Past {
             psks: PastPsks::after(&group),
             reinit: applied.reinit.take(),
+            replaced: next.tree.replaced_signature_keys(group.tree()),
         };
         let (next, next_keys, mut changes) = Group::enter(next, own_keys, secrets, past);
         next.record_changes(Some(&group), &mut changes);

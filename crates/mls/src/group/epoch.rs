@@ -14,7 +14,7 @@ use crate::framing::AuthenticatedContent;
 use crate::group_context::GroupContext;
 use crate::group_info::GroupInfo;
 use crate::key_schedule::{EpochSecrets, joiner_secret, member_secret};
-use crate::message_keys::{EpochKeys, MessageKeys};
+use crate::message_keys::{EpochKeys, MessageKeys, ReplacedKeys};
 use crate::proposal::ReInit;
 use crate::psk::{PreSharedKeyID, psk_secret};
 use crate::records::Changes;
@@ -114,6 +114,8 @@ pub(super) struct Past {
     pub psks: PastPsks,
     /// The ReInit of the commit that led to the epoch.
     pub reinit: Option<ReInit>,
+    /// Signature keys that the commit changed.
+    pub replaced: ReplacedKeys,
 }
 
 impl Group {
@@ -145,6 +147,7 @@ impl Group {
             context: context.clone(),
             own: own_keys.leaf_index(),
             leaf_count: 1 << tree.depth(),
+            replaced: past.replaced,
             suspended,
             sender_data_secret: secrets.sender_data_secret,
             encryption_secret: secrets.encryption_secret,

@@ -393,6 +393,7 @@ impl Group {
         let past = Past {
             psks: PastPsks::after(self),
             reinit: applied.reinit.take(),
+            replaced: next.tree.replaced_signature_keys(self.tree()),
         };
         let (group, keys, mut changes) = Self::enter(next, own_keys, secrets, past);
         group.record_changes(Some(self), &mut changes);

@@ -1,9 +1,9 @@
 //! A group as records, written by change.
 //!
 //! One record holds what an epoch has in common, one our private keys, one each pending proposal, one
-//! each chunk of the tree. A commit rewrites the first two and the chunks that it changed. One more
-//! for each past epoch holds the signature keys that its successor changed, so that messages of a
-//! past epoch can be judged after a restart.
+//! each chunk of the tree. A commit rewrites the first two and the chunks that it changed. The
+//! records of the message keys say too which signature keys the commit before changed, so that
+//! messages of a past epoch can be judged after a restart.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -75,9 +75,6 @@ impl Group {
         public
             .tree
             .record_changes(before_group.map(Self::tree), changes);
-        if let Some(before) = before_group.filter(|before| before.epoch() != self.epoch()) {
-            self.record_old_signature_keys(before, changes);
-        }
         // Within an epoch they only come, and with it they all go.
         let stored = match before_group {
             Some(before) if before.epoch() == self.epoch() => before.state().proposals.count(),
@@ -110,15 +107,6 @@ impl Group {
         changes
     }
 
-    /// Adds what makes messages of `before`'s epoch readable after a restart in a later one.
-    fn record_old_signature_keys(&self, before: &Self, changes: &mut Changes) {
-        let old = self.tree().replaced_signature_keys(before.tree());
-        changes.put(
-            signature_keys_key(before.epoch()),
-            versioned(&old, 1 + old.to_bytes().len()),
-        );
-    }
-
     /// Reads the message keys of an epoch back: of this one, or of a past one whose keys, and those
     /// of the epochs since, were not deleted.
     ///
@@ -132,9 +120,8 @@ impl Group {
         records: &dyn Records,
     ) -> Result<MessageKeys, Error> {
         let mut replaced = BTreeMap::new();
-        for past in epoch..self.epoch() {
-            let old: ReplacedKeys = load(records, signature_keys_key(past))?;
-            for (leaf, key) in old {
+        for next in epoch..self.epoch() {
+            for (leaf, key) in MessageKeys::replaced_keys(next + 1, records)? {
                 // The earliest replacement tells what the key was.
                 replaced.entry(leaf).or_insert(key);
             }
@@ -196,9 +183,6 @@ impl Group {
     }
 }
 
-/// Leaves whose signature keys a commit changed, with the keys that they had.
-pub(crate) type ReplacedKeys = Vec<(LeafIndex, Option<SignaturePublicKey>)>;
-
 /// The signature keys of a past epoch: today's, but for those replaced since.
 struct PastSignatureKeys {
     tree: Tree,
@@ -212,10 +196,6 @@ impl SignatureKeys for PastSignatureKeys {
             None => self.tree.signature_key(leaf),
         }
     }
-}
-
-fn signature_keys_key(epoch: u64) -> RecordKey {
-    RecordKey::new(RecordKind::SignatureKeys, &epoch)
 }
 
 fn group_key() -> RecordKey {

@@ -47,6 +47,9 @@ pub struct EpochKeys {
     pub own: LeafIndex,
     /// The width of the ratchet tree, blank leaves included.
     pub leaf_count: u32,
+    /// Signature keys that the commit which led here changed, with which messages of the epoch
+    /// before are judged after a restart.
+    pub replaced: ReplacedKeys,
     /// Whether the group ended with the commit that led here (RFC 9420, section 12.4.2). Then there are
     /// no messages to come, and the keys for them are dropped at once.
     pub suspended: bool,
@@ -57,6 +60,9 @@ pub struct EpochKeys {
     /// `application_export_secret`.
     pub application_export_secret: Secret,
 }
+
+/// Leaves whose signature keys a commit changed, with the keys that they had.
+pub type ReplacedKeys = Vec<(LeafIndex, Option<SignaturePublicKey>)>;
 
 /// The keys of an epoch that were not used yet.
 pub struct MessageKeys {
@@ -140,7 +146,7 @@ impl MessageKeys {
             signature_keys,
         };
         let mut changes = Changes::default();
-        changes.put(keys.epoch_key(), keys.epoch_record());
+        changes.put(keys.epoch_key(), keys.epoch_record(epoch.replaced));
         keys.put_nodes(keys.tree.secrets().map(|(node, _)| node), &mut changes);
         changes.put(keys.exporter_key(), keys.exporter_record());
         (keys, changes)

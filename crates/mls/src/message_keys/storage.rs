@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{MessageKeys, SignatureKeys};
+use super::{MessageKeys, ReplacedKeys, SignatureKeys};
 use crate::codec::Encode;
 use crate::component::safe_aad;
 use crate::crypto::{CryptoProvider, Secret};
@@ -16,6 +16,9 @@ use crate::records::{
 };
 use crate::secret_tree::SecretTree;
 use crate::tree_math::LeafIndex;
+
+/// More than most replaced keys take: those of Ed25519 37 bytes.
+const REPLACED: usize = 80;
 
 impl MessageKeys {
     /// The keys of an epoch as they were stored. `signature_keys` is the epoch's tree.
@@ -63,8 +66,7 @@ impl MessageKeys {
     #[must_use]
     pub fn deletion(&self) -> Changes {
         let epoch = self.epoch();
-        let signature_keys = RecordKey::new(RecordKind::SignatureKeys, &epoch);
-        let mut delete = vec![self.epoch_key(), self.exporter_key(), signature_keys];
+        let mut delete = vec![self.epoch_key(), self.exporter_key()];
         delete.extend(self.tree.secrets().map(|(node, _)| node_key(epoch, node)));
         delete.extend(
             self.ratchets
@@ -104,14 +106,25 @@ impl MessageKeys {
         versioned(&self.exporter, self.exporter.encoded_capacity())
     }
 
-    pub(super) fn epoch_record(&self) -> Vec<u8> {
+    /// The signature keys that the commit which led to `epoch` changed.
+    ///
+    /// # Errors
+    /// [`Error::DamagedRecord`], [`Error::RecordVersion`].
+    pub(crate) fn replaced_keys(epoch: u64, records: &dyn Records) -> Result<ReplacedKeys, Error> {
+        let stored: StoredEpoch = load(records, epoch_key(epoch))?;
+        Ok(stored.replaced)
+    }
+
+    pub(super) fn epoch_record(&self, replaced: ReplacedKeys) -> Vec<u8> {
         let stored = StoredEpoch {
             context: self.context.clone(),
             own: self.own,
             height: self.tree.height() as u8,
             sender_data_secret: self.sender_data_secret.clone(),
+            replaced,
         };
-        versioned(&stored, 256 + self.context.to_bytes().len())
+        let size = 256 + stored.context.to_bytes().len() + stored.replaced.len() * REPLACED;
+        versioned(&stored, size)
     }
 }
 
@@ -123,6 +136,7 @@ crate::tls_struct! {
         height: u8,
         /// None, as all nodes of the secret tree, if the group ended with the commit that led here.
         sender_data_secret: Option<Secret>,
+        replaced: ReplacedKeys,
     }
 }
 

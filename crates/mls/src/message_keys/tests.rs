@@ -65,6 +65,7 @@ fn members(count: u32) -> Vec<Member> {
                 context: context.clone(),
                 own: LeafIndex(index),
                 leaf_count: count,
+                replaced: Vec::new(),
                 suspended: false,
                 sender_data_secret: Secret::zero(32),
                 encryption_secret: Secret::from(vec![1; 32]),

@@ -9,8 +9,9 @@ use super::node::{Leaf, Node};
 use super::trie::Trie;
 use crate::codec::{Decode, DecodeError, Encode, Reader, encode_bytes};
 use crate::crypto::{Hash, SignaturePublicKey, Suite};
+use crate::message_keys::ReplacedKeys;
 use crate::records::{Changes, DamagedRecord, RecordKey, RecordKind, Records};
-use crate::tree_math::{LeafIndex, MAX_DEPTH, NodeIndex, depth_for};
+use crate::tree_math::{MAX_DEPTH, NodeIndex, depth_for};
 
 /// The version of a chunk's record.
 const VERSION: u8 = 2;
@@ -48,10 +49,7 @@ impl Tree {
 
     /// The signature keys that leaves had in `before` and no longer have in this tree. Only what the
     /// two do not share is looked at.
-    pub(crate) fn replaced_signature_keys(
-        &self,
-        before: &Self,
-    ) -> Vec<(LeafIndex, Option<SignaturePublicKey>)> {
+    pub(crate) fn replaced_signature_keys(&self, before: &Self) -> ReplacedKeys {
         let mut replaced = Vec::new();
         let visit = &mut |id: ChunkId, _: Option<&Chunk>| {
             for leaf in (0..NODES).filter_map(|slot| id.node(slot).leaf()) {
