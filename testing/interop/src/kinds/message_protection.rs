@@ -170,6 +170,7 @@ impl Case {
             context: self.context(),
             own,
             leaf_count: 2,
+            replaced: Vec::new(),
             suspended: false,
             sender_data_secret: Secret::from(&*self.sender_data_secret),
             encryption_secret: Secret::from(&*self.encryption_secret),
