@@ -134,6 +134,9 @@ impl<S: Store> AuthenticationService<S> {
             let known = stored.as_ref().map(|(_, account)| account);
             let account = Account::register(known, registration.clone(), &self.key, now)?;
             let revision = stored.as_ref().map(|(revision, _)| *revision);
+            if known.is_none() {
+                self.claim(&registration.name)?;
+            }
             let made = known == Some(&account)
                 || self
                     .store
@@ -147,6 +150,27 @@ impl<S: Store> AuthenticationService<S> {
         Err(Refusal::Busy(RETRY))
     }
 
+    /// Takes a name from all that look like it. What was taken stays so if the registration is not
+    /// completed: for this name.
+    fn claim(&self, name: &Name) -> Result<(), Refusal> {
+        let skeleton = name.skeleton();
+        let place = Place::Skeleton(&skeleton);
+        let value = name.as_str().as_bytes();
+        let claimed = self.store.save(place, None, value.to_vec());
+        if claimed.map_err(|error| self.failed(&error))? {
+            return Ok(());
+        }
+        let taken = self
+            .store
+            .load(place)
+            .map_err(|error| self.failed(&error))?;
+        if taken.is_some_and(|taken| taken.value == value) {
+            Ok(())
+        } else {
+            Err(Refusal::NameTaken)
+        }
+    }
+
     /// Reads a registration and checks all that can be checked without the account.
     fn read(&self, request: &RegisterRequest, now: u64) -> Result<Registration, Refusal> {
         if request.registration.len() > MAX_REGISTRATION {
@@ -158,6 +182,9 @@ impl<S: Store> AuthenticationService<S> {
             Err(DecodeError::InvalidValue("name")) => return Err(Refusal::NameInvalid),
             Err(_) => return malformed("registration"),
         };
+        if !registration.name.is_safe() {
+            return Err(Refusal::NameInvalid);
+        }
         if registration.domain != self.domain {
             return malformed("domain");
         }

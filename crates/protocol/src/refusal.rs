@@ -109,11 +109,13 @@ pub enum Refusal {
     /// The service failed: its operator is to blame.
     #[error("the service failed inside; its operator's log says why")]
     Internal,
-    /// The name belongs to another identity key.
-    #[error("the name is taken")]
+    /// The name, or one that looks like it, belongs to another identity key.
+    #[error("the name is taken, or looks like one that is")]
     NameTaken,
     /// The name is not of the form that the service registers.
-    #[error("the name cannot be registered: use 1 to 32 lower-case letters, digits, '-', '_', '.'")]
+    #[error(
+        "the name cannot be registered: use 1 to 32 letters of one script, digits, '-', '_', '.'"
+    )]
     NameInvalid,
     /// No user has that name.
     #[error("there is no such user")]

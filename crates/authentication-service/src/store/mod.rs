@@ -45,6 +45,8 @@ pub struct Stored {
 pub enum Place<'a> {
     /// An account.
     Account(&'a Name),
+    /// Which of the names that look alike is taken, by their skeleton.
+    Skeleton(&'a str),
     /// What an account has drawn of tokens.
     Allowance(&'a Name),
     /// The issuer keys, secret ones among them.
@@ -59,13 +61,14 @@ impl<'a> From<&'a Name> for Place<'a> {
 
 impl Place<'_> {
     /// The tables.
-    const TABLES: [&'static str; 3] = ["accounts", "allowances", "issuers"];
+    const TABLES: [&'static str; 4] = ["accounts", "skeletons", "allowances", "issuers"];
 
     /// The table and the key in it.
     fn key(&self) -> (&'static str, &str) {
-        let [accounts, allowances, issuers] = Self::TABLES;
+        let [accounts, skeletons, allowances, issuers] = Self::TABLES;
         match self {
             Self::Account(name) => (accounts, name.as_str()),
+            Self::Skeleton(skeleton) => (skeletons, skeleton),
             Self::Allowance(name) => (allowances, name.as_str()),
             Self::Issuers => (issuers, ""),
         }

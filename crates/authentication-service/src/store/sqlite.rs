@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use folkmoot_credential::Name;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
 use super::{Place, Store, StoreError, Stored, at_rest};
@@ -11,9 +12,9 @@ use super::{Place, Store, StoreError, Stored, at_rest};
 /// Marks the file as ours ("fmas").
 const APPLICATION_ID: i64 = 0x666d_6173;
 
-/// The schema that this program writes. It reads the one before, which had the accounts alone, and
-/// brings it up to this one.
-const SCHEMA: i64 = 2;
+/// The schema that this program writes. It reads those before, which had fewer tables, and brings them
+/// up to this one.
+const SCHEMA: i64 = 3;
 
 /// Makes the tables that are not there. Secrets are among what is deleted and replaced.
 fn make_tables(connection: &Connection) -> Result<(), rusqlite::Error> {
@@ -28,6 +29,26 @@ fn make_tables(connection: &Connection) -> Result<(), rusqlite::Error> {
     }
     connection.pragma_update(None, "application_id", APPLICATION_ID)?;
     connection.pragma_update(None, "user_version", SCHEMA)
+}
+
+/// Accounts of an older schema take their names from those that look alike.
+fn claim_skeletons(connection: &Connection) -> Result<(), StoreError> {
+    let mut accounts = connection.prepare("SELECT name FROM accounts")?;
+    let mut claim = connection.prepare(
+        "INSERT INTO skeletons (name, revision, value) VALUES (?1, 1, ?2) ON CONFLICT DO NOTHING",
+    )?;
+    let mut rows = accounts.query([])?;
+    while let Some(row) = rows.next()? {
+        let name: Name = row
+            .get::<_, String>(0)?
+            .parse()
+            .map_err(|_| StoreError::Damaged)?;
+        let skeleton = name.skeleton();
+        let value = name.as_str().as_bytes().to_vec();
+        let value = at_rest::seal(Place::Skeleton(&skeleton), value);
+        claim.execute(params![skeleton, value])?;
+    }
+    Ok(())
 }
 
 /// How long to wait for another process that looks at the file.
@@ -55,6 +76,7 @@ impl SqliteStore {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         if !is_current(&transaction)? {
             make_tables(&transaction)?;
+            claim_skeletons(&transaction)?;
         }
         transaction.commit()?;
         Ok(Self {
@@ -75,7 +97,7 @@ fn is_current(connection: &Connection) -> Result<bool, StoreError> {
     let tables = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0));
     let (owner, schema): (i64, i64) = (number("application_id")?, number("user_version")?);
     match (owner, schema, tables?) {
-        (0, 0, 0i64) | (APPLICATION_ID, 1, _) => Ok(false),
+        (0, 0, 0i64) | (APPLICATION_ID, 1..SCHEMA, _) => Ok(false),
         (APPLICATION_ID, SCHEMA, _) => Ok(true),
         (APPLICATION_ID, found, _) => Err(StoreError::Schema {
             found,

@@ -64,6 +64,22 @@ fn a_name_belongs_to_its_first_key(store: impl Store) {
     assert_eq!(look_up(&service, "alice").unwrap().binding, first);
 }
 
+fn a_name_is_taken_with_all_that_look_like_it(store: impl Store) {
+    let service = service(store);
+    let register = |user: &str, seed| {
+        let person = Person::new(user, seed);
+        register(&service, person.request(), NOW).map(|_| ())
+    };
+    assert_eq!(register("paypal@example.org", 10), Ok(()));
+    assert_eq!(register("paypa1@example.org", 20), Err(Refusal::NameTaken));
+    assert_eq!(look_up(&service, "paypa1"), Err(Refusal::UnknownUser));
+    assert_eq!(register("zo\u{eb}@example.org", 30), Ok(()));
+    assert_eq!(register("zoe@example.org", 40), Ok(()));
+    // Again, the same.
+    assert_eq!(register("paypal@example.org", 10), Ok(()));
+    assert!(look_up(&service, "ZO\u{cb}").is_ok());
+}
+
 fn a_device_moves_with_a_later_record(store: impl Store) {
     let service = service(store);
     let alice = Person::new("alice@example.org", 10);
@@ -127,6 +143,7 @@ over_every_store!(
     a_user_registers_and_is_found,
     the_same_registration_gets_the_same_answer,
     a_name_belongs_to_its_first_key,
+    a_name_is_taken_with_all_that_look_like_it,
     a_device_moves_with_a_later_record,
     unknown_users_are_unknown,
 );
@@ -215,6 +232,11 @@ fn each_refusal_names_its_reason() {
         .unwrap();
     capital.registration[at] = b'A';
     assert_eq!(register(&service, capital, NOW), Err(Refusal::NameInvalid));
+
+    // A Cyrillic letter among Latin ones.
+    let mut mixed = alice.request();
+    mixed.registration.splice(at..at + 2, "\u{430}".bytes());
+    assert_eq!(register(&service, mixed, NOW), Err(Refusal::NameInvalid));
 
     let mut short = alice.request();
     short.registration.pop();

@@ -43,7 +43,12 @@ fn conforms(store: &impl Store) {
     assert_eq!(store.load(&bob), Ok(None));
 
     // What else there is of a name, or of nobody, is elsewhere.
-    for (place, value) in [(Place::Allowance(&alice), 8), (Place::Issuers, 9)] {
+    let others = [
+        (Place::Allowance(&alice), 8),
+        (Place::Skeleton("alice"), 7),
+        (Place::Issuers, 9),
+    ];
+    for (place, value) in others {
         assert_eq!(store.load(place), Ok(None));
         assert_eq!(store.save(place, None, vec![value]), Ok(true));
         assert_eq!(store.load(place), Ok(stored(1, &[value])));
@@ -94,7 +99,7 @@ fn sqlite_conforms_and_remembers() {
 }
 
 #[test]
-fn a_file_from_before_tokens_is_brought_up() {
+fn a_file_of_the_first_schema_is_brought_up() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("authentication.sqlite");
     execute(
@@ -102,12 +107,15 @@ fn a_file_from_before_tokens_is_brought_up() {
         "CREATE TABLE accounts (
              name TEXT PRIMARY KEY, revision INTEGER NOT NULL, value BLOB NOT NULL
          ) STRICT, WITHOUT ROWID;
-         INSERT INTO accounts VALUES ('alice', 2, x'03');
+         INSERT INTO accounts VALUES ('alice', 2, x'03'), ('pa1', 1, x'04');
          PRAGMA application_id = 0x666d6173;
          PRAGMA user_version = 1;",
     );
     let store = SqliteStore::open(&path).unwrap();
     assert_eq!(store.load(&name("alice")), Ok(stored(2, &[3])));
+    let lookalikes = name("pal").skeleton();
+    let claim = store.load(Place::Skeleton(&lookalikes));
+    assert_eq!(claim, Ok(stored(1, b"pa1")));
     assert_eq!(store.save(Place::Issuers, None, vec![4]), Ok(true));
     drop(store);
     let store = SqliteStore::open(&path).unwrap();
@@ -127,7 +135,7 @@ fn other_files_are_left_alone() {
     execute(&path, "PRAGMA user_version = 9");
     assert_eq!(
         SqliteStore::open(&path).unwrap_err(),
-        StoreError::Schema { found: 9, known: 2 }
+        StoreError::Schema { found: 9, known: 3 }
     );
 
     let path = folder.path().join("foreign.sqlite");
