@@ -10,7 +10,7 @@ use folkmoot_protocol::delivery::{ReadRequest, ReadResponses};
 use folkmoot_protocol::well_known::WellKnown;
 
 use crate::error::{BadService, Error};
-use crate::history::{HistoryEntry, HistoryPosition};
+use crate::history::{HistoryEntry, HistoryPosition, LeftOut, What};
 use crate::logic::rows;
 use crate::logic::{CallId, Doing, Event, Input, Intent, IntentId, Logic, Output, Pause};
 use crate::store::Store;
@@ -179,14 +179,21 @@ impl<S: Store, T: Transport, W: World> Client<S, T, W> {
     }
 
     /// Adds users with all their devices, in one commit. Conversations are named by title or by the
-    /// beginning of their id.
+    /// beginning of their id. Returns who was left out, since they could not be added; the history tells
+    /// it too ([`What::LeftOut`]).
     ///
     /// # Errors
+    /// If nobody could be added, why the last of them could not:
     /// [`Error::UnknownUser`], [`Error::AlreadyMember`], [`Error::NoPackage`], [`Error::Pending`], …
-    pub async fn add(&mut self, conversation: &str, users: &[String]) -> Result<(), Error> {
+    pub async fn add(
+        &mut self,
+        conversation: &str,
+        users: &[String],
+    ) -> Result<Vec<LeftOut>, Error> {
         let log = self.conversation(conversation)?.log;
         let users = users.to_vec();
-        self.fulfil(Intent::Add { log, users }).await
+        let events = self.fulfil_and_tell(Intent::Add { log, users }).await?;
+        Ok(left_out(events))
     }
 
     /// Removes users with all their devices, in one commit.
@@ -493,6 +500,11 @@ impl<S: Store, T: Transport, W: World> Client<S, T, W> {
 
     /// Does what is asked through to the end.
     async fn fulfil(&mut self, intent: Intent) -> Result<(), Error> {
+        self.fulfil_and_tell(intent).await.map(drop)
+    }
+
+    /// As [`Client::fulfil`]. Returns what was told meanwhile.
+    async fn fulfil_and_tell(&mut self, intent: Intent) -> Result<Vec<Event>, Error> {
         let mut inputs = vec![Input::Intent(intent)];
         if !self.resumed {
             inputs.push(Input::Resume);
@@ -505,7 +517,7 @@ impl<S: Store, T: Transport, W: World> Client<S, T, W> {
                 None => self.elsewhere(intent, run.blocked.clone()).await?,
             }
         }
-        Ok(())
+        Ok(run.events)
     }
 
     /// What became of an intent that this process began and did not settle: another process on this
@@ -624,6 +636,19 @@ impl<S: Store, T: Transport, W: World> Client<S, T, W> {
         }
         result
     }
+}
+
+/// Who could not be added.
+fn left_out(events: Vec<Event>) -> Vec<LeftOut> {
+    let lines = events.into_iter().filter_map(|event| match event {
+        Event::News { entry, .. } => Some(entry.what),
+        _ => None,
+    });
+    let left_out = lines.filter_map(|what| match what {
+        What::LeftOut(left_out) => Some(left_out),
+        _ => None,
+    });
+    left_out.collect()
 }
 
 /// A call that has failed.

@@ -131,6 +131,10 @@ pub enum Error {
         "what the server gave out for {0} is not valid ({1}): ask them to `sync`, then try again"
     )]
     BadPackage(UserId, BadPackage),
+    /// There is no mailbox where the directory says, or its key is none: the user's device is to blame,
+    /// or a service.
+    #[error("{0} has no mailbox that an invitation can be left in: ask them to `sync`")]
+    BadMailbox(UserId),
     /// The directory's statement is not valid: the AS is to blame.
     #[error("the directory's answer about {0} is not valid: {1}")]
     BadDirectory(UserId, IdentityError),
@@ -209,6 +213,9 @@ pub enum BadPackage {
     /// It is another device's.
     #[error("it belongs to another device")]
     OtherDevice,
+    /// The group does not take it, or another who is added has the same keys.
+    #[error("the group does not take it")]
+    Unfit,
     /// Too little of its lifetime is left, or it is too long.
     #[error("its lifetime is not acceptable")]
     Lifetime,

@@ -80,6 +80,8 @@ tls_enum! {
         Unopened(Unopened) = 17,
         /// A device of somebody's took the place of what was there of them.
         Replaced(Change) = 12,
+        /// Somebody whom we wanted to add could not be added; the others were.
+        LeftOut(LeftOut) = 13,
     }
 }
 
@@ -131,6 +133,19 @@ tls_struct! {
         pub by: UserId,
         /// To whom.
         pub user: UserId,
+    }
+}
+
+tls_struct! {
+    /// Somebody whom we wanted to add, and could not.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct LeftOut {
+        /// Who.
+        pub user: UserId,
+        /// Which of their devices, if others of theirs could be added.
+        pub device: Option<PublicKey>,
+        /// Why.
+        pub reason: Text,
     }
 }
 

@@ -64,8 +64,8 @@ mod world;
 pub use client::Client;
 pub use error::{BadPackage, BadService, Error};
 pub use history::{
-    Change, Contradiction, Epoch, Founded, HistoryEntry, HistoryPosition, Invalid, Message,
-    TwoLogs, Unopened, Unreadable, Update, What,
+    Change, Contradiction, Epoch, Founded, HistoryEntry, HistoryPosition, Invalid, LeftOut,
+    Message, TwoLogs, Unopened, Unreadable, Update, What,
 };
 pub use logic::{Doing, Event, Standing};
 pub use text::Text;

@@ -29,6 +29,32 @@ pub struct GroupState {
     /// Hexadecimal; equal for all members of an epoch.
     pub epoch_authenticator: String,
     pub members: Vec<Member>,
+    /// Who was to be added and could not be, or a device of theirs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<LeftOut>,
+}
+
+/// Somebody who was to be added.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftOut {
+    pub user: String,
+    /// Which device, in hexadecimal, if others of the user's were added.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
+    pub reason: String,
+}
+
+impl Display for LeftOut {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match &self.device {
+            Some(device) => {
+                let device = device.get(..16).unwrap_or(device);
+                write!(f, "device {device} of {} was left out", Line(&self.user))?;
+            }
+            None => write!(f, "{} was left out", Line(&self.user))?,
+        }
+        write!(f, ": {}", Line(&self.reason))
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,7 +73,11 @@ impl Display for GroupState {
             let you = if member.you { "  (you)" } else { "" };
             write!(f, "\n  {}  device {device}{you}", member.user)?;
         }
-        write!(f, "\nepoch authenticator {}", self.epoch_authenticator)
+        write!(f, "\nepoch authenticator {}", self.epoch_authenticator)?;
+        for left_out in &self.left_out {
+            write!(f, "\n{left_out}")?;
+        }
+        Ok(())
     }
 }
 
@@ -280,6 +310,12 @@ pub enum Event {
     Waiting {
         what: String,
     },
+    /// Somebody whom this device wanted to add could not be added.
+    LeftOut {
+        group: String,
+        #[serde(flatten)]
+        who: LeftOut,
+    },
     Failed {
         what: String,
     },
@@ -328,6 +364,7 @@ impl Display for Synced {
                     write!(f, "'{}' has a new link: {}", Line(group), Line(link))?;
                 }
                 Event::Waiting { what } => write!(f, "Waiting: {}.", Line(what))?,
+                Event::LeftOut { group, who } => write!(f, "'{}': {who}.", Line(group))?,
                 Event::Failed { what } => write!(f, "Failed: {}.", Line(what))?,
             }
         }
@@ -393,6 +430,8 @@ pub enum What {
     Replaced {
         user: String,
     },
+    /// Somebody whom this device wanted to add could not be added; the others were.
+    LeftOut(LeftOut),
     /// Somebody left.
     Left,
     /// Keys were renewed.
@@ -434,6 +473,7 @@ impl Display for Entry {
             What::Added { user } => write!(f, " added {user}"),
             What::Removed { user } => write!(f, " removed {user}"),
             What::Replaced { user } => write!(f, " replaced the device of {user}"),
+            What::LeftOut(left_out) => write!(f, "{left_out}"),
             What::Left => f.write_str(" left"),
             What::Updated => f.write_str(" renewed keys"),
             What::Epoch { authenticator } => {

@@ -5,8 +5,10 @@ use std::collections::BTreeSet;
 use folkmoot_client::logic::Intent;
 use folkmoot_client::store::Table;
 use folkmoot_client::{Error, Standing};
+use folkmoot_mls::codec::Decode;
 use folkmoot_protocol::call::{Answer, Call};
 use folkmoot_protocol::limits;
+use folkmoot_protocol::log::Append;
 use folkmoot_protocol::token::TokenPurpose;
 use folkmoot_protocol::token::draw::{INTERVAL, PLAN};
 use folkmoot_protocol::token::price::MAILBOXES_PER_TOKEN;
@@ -49,10 +51,10 @@ fn is_upload(call: &Call) -> bool {
     matches!(call, Call::Upload(_))
 }
 
-/// Offers to be a committer do not wait for their turn here: time passes.
+/// Offers to be a committer do not wait for their turn here: time passes, two seconds for each of 300.
 fn settle(sim: &mut Sim, who: &[PersonId]) {
     for who in who {
-        sim.pass(61_000);
+        sim.pass(610_000);
         sim.sync(*who);
     }
 }
@@ -123,7 +125,15 @@ fn a_group_with_pages_is_made_joined_and_left() {
     let pause = 1000 * u64::from(limits::LARGE_INTERVAL_SECONDS);
     assert!(sim.now() - begun >= 2 * pause, "{}", sim.now() - begun);
 
-    // Pages that the service has lost are put back by whoever adds somebody.
+    // Pages that the service has lost are put back by whoever adds somebody. It was asked today already: an
+    // add costs what it changes.
+    let who = sim.join("yann");
+    let intent = sim.registration("yann");
+    sim.ask(who, intent).unwrap();
+    sim.listen();
+    sim.ask(ALICE, add(log, &["yann"])).unwrap();
+    assert_eq!(count(&sim, |call| matches!(call, Call::Pages(_))), 0);
+    sim.pass(DAY);
     let who = sim.join("zoe");
     let intent = sim.registration("zoe");
     sim.ask(who, intent).unwrap();
@@ -145,7 +155,7 @@ fn a_group_with_pages_is_made_joined_and_left() {
     });
     assert_eq!((put.next(), put.next()), (Some(2), None));
     sim.sync(who);
-    assert_eq!(sim.members(who, TITLE).unwrap().members.len(), 301);
+    assert_eq!(sim.members(who, TITLE).unwrap().members.len(), 302);
 
     // What is said and who leaves is seen by all.
     sim.ask(ALICE, send(log, "hello")).unwrap();
@@ -154,7 +164,7 @@ fn a_group_with_pages_is_made_joined_and_left() {
     for who in [BOB, who] {
         sim.sync(who);
         assert_eq!(sim.said(who, TITLE), ["alice: hello", "alice: farewell"]);
-        assert_eq!(sim.members(who, TITLE).unwrap().members.len(), 300);
+        assert_eq!(sim.members(who, TITLE).unwrap().members.len(), 301);
         assert_eq!(authenticator(&mut sim, who), authenticator(&mut sim, ALICE));
     }
     shows_nothing(&mut sim);
@@ -256,4 +266,47 @@ fn adding_many_waits_for_tokens_and_goes_on() {
     let seen = sim.members(alice, title).unwrap().members;
     let users: BTreeSet<_> = seen.iter().map(|member| member.user.to_string()).collect();
     assert_eq!(users.len(), names.len() + 1);
+}
+
+/// Carries what is under way, and waits for nothing.
+fn drain(sim: &mut Sim, who: PersonId, intent: Intent) {
+    sim.begin(who, intent).unwrap();
+    while sim.deliver() {}
+}
+
+#[test]
+fn who_offers_to_be_a_committer_has_its_turn_while_all_talk() {
+    let (mut sim, names) = crowd(74, 70);
+    sim.ask(ALICE, new(TITLE, &others(&names))).unwrap();
+    let log = sim.conversation(ALICE, TITLE).log;
+    let online = 1..=12;
+    for who in online.clone() {
+        drain(&mut sim, who, Intent::Sync);
+    }
+    sim.listen();
+    let (begun, mut said) = (sim.now(), 0);
+    // Somebody says something every second or two.
+    while sim.now() < begun + 300_000 {
+        drain(&mut sim, ALICE, send(log, "and then"));
+        said += 1;
+        for who in online.clone() {
+            drain(&mut sim, who, Intent::Sync);
+        }
+        sim.pass(300);
+    }
+    assert!(said > 100, "{said} messages");
+    let is_message = |call: &Call| match call {
+        Call::Append(request) => Append::from_bytes(&request.append).unwrap().content_type == 1,
+        _ => false,
+    };
+    // Alice is one, and each of the others offered itself when nobody else did.
+    assert_eq!(count(&sim, is_message) - said, 7);
+    sim.ask(ALICE, Intent::Update { log }).unwrap();
+    let commits = |sim: &mut Sim, who| {
+        sim.pass(2000);
+        sim.sync(who);
+        sim.ask(who, Intent::Update { log }).is_ok()
+    };
+    let committers = online.filter(|who| commits(&mut sim, *who)).count();
+    assert_eq!(committers, 7);
 }

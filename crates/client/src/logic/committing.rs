@@ -3,12 +3,11 @@
 use std::collections::{HashMap, HashSet};
 
 use folkmoot_credential::{AcceptedKeys, Committers, DeviceCredential, UserId, Version};
-use folkmoot_mls::codec::{Decode, Encode};
+use folkmoot_mls::codec::Encode;
 use folkmoot_mls::error::Error as EngineError;
 use folkmoot_mls::extension::Extensions;
 use folkmoot_mls::group::{CommitBuilder, Group, IncludeProposals};
 use folkmoot_mls::key_package::KeyPackage;
-use folkmoot_mls::message::MlsMessage;
 use folkmoot_mls::proposal::Proposal;
 use folkmoot_mls::tree_math::LeafIndex;
 use folkmoot_mls::tree_pages::{self, TreePages};
@@ -20,12 +19,13 @@ use folkmoot_protocol::limits;
 use folkmoot_protocol::log::{Append, CommitDeclaration, Pickup, part_hash};
 
 use super::groups::{Next, context, derive_fence, members};
+use super::leaving_out::{Faults, read_package};
 use super::offering::Parts;
 use super::outbox::Built;
 use super::proposals::{Due, due, is_at};
 use super::rows::{
     AddWish, CommitAttempt, Contested, ConversationRow, Key, OutboxRow, RemoveWish, Replaces, Seed,
-    Target, Wish,
+    Target, TargetDevice, Wish,
 };
 use super::{COMMIT, Step};
 use crate::error::{BadPackage, Error};
@@ -52,6 +52,8 @@ pub(super) struct Plan {
 pub(super) enum Over {
     Done,
     Failed(Error),
+    /// It has been told already.
+    Settled,
 }
 
 impl Step<'_> {
@@ -84,6 +86,7 @@ impl Step<'_> {
                 return Ok(match over {
                     Over::Done => Built::Done,
                     Over::Failed(error) => Built::Failed(error),
+                    Over::Settled => Built::Closed,
                 });
             }
         };
@@ -102,7 +105,19 @@ impl Step<'_> {
                 return Err(error.into());
             }
             Err(error) => {
+                // One package that is not for this group does not spoil it for the others.
+                let again = match wish {
+                    Wish::Add(wish) => {
+                        let extensions = plan.extensions.as_ref();
+                        let extensions = extensions.unwrap_or_else(|| held.group.extensions());
+                        self.sort_out(&held.group, extensions, (next, wish))?
+                    }
+                    _ => false,
+                };
                 self.keep(&mut row, held)?;
+                if again {
+                    return self.build_commit(row, next, wish);
+                }
                 return Ok(Built::Failed(error.into()));
             }
         };
@@ -192,7 +207,7 @@ impl Step<'_> {
 
     /// Adds the devices that are not in the group, and the AS keys that they need.
     fn plan_add(
-        &self,
+        &mut self,
         group: &Group,
         next: &OutboxRow,
         wish: &AddWish,
@@ -202,26 +217,35 @@ impl Step<'_> {
             group.extensions().get().ok().flatten().unwrap_or_default();
         let present = Present::of(group);
         let (mut new_key, mut first, mut knocked) = (false, None, false);
+        let (mut used, mut failed, mut left) = (HashSet::new(), None, wish.clone());
         for number in 0..wish.targets {
-            let target = self.target(next.log, next.intent, number)?;
+            let mut target = self.target(next.log, next.intent, number)?;
             first.get_or_insert_with(|| target.user.clone());
             knocked |= target.replaces != Replaces::Nothing;
+            let mut faults = Faults::new();
             for device in &target.devices {
                 let Some(gone) = present.replaced_by(&target, &device.device) else {
                     continue;
                 };
                 let damaged = || StoreError::DamagedRow(Table::Targets.name());
-                let package = match MlsMessage::from_bytes(&device.package) {
-                    Ok(MlsMessage::KeyPackage(package)) => *package,
-                    _ => return Err(damaged().into()),
-                };
+                let package = read_package(device).ok_or_else(damaged)?;
                 if !super::inviting::has_time_left(&package, self.now / 1000) {
                     let error = Error::BadPackage(target.user.clone(), BadPackage::Lifetime);
-                    return Ok(Err(Over::Failed(error)));
+                    faults.push((device.device, error));
+                    continue;
                 }
                 if present.has_leaf_of(&package) {
                     continue;
                 }
+                let leaf = &package.leaf_node;
+                let (public, secret) = (&leaf.signature_key, &leaf.encryption_key);
+                let keys: [&[u8]; 3] = [public, secret, &package.init_key];
+                if keys.iter().any(|key| used.contains(*key)) {
+                    let error = Error::BadPackage(target.user.clone(), BadPackage::Unfit);
+                    faults.push((device.device, error));
+                    continue;
+                }
+                used.extend(keys.map(<[u8]>::to_vec));
                 for leaf in gone {
                     if leaf == group.own_index() {
                         return Ok(Err(Over::Failed(Error::Oneself)));
@@ -235,12 +259,22 @@ impl Step<'_> {
                 plan.packages.push(package);
                 plan.devices.push((device.address, device.own_key.clone()));
             }
+            if let Some((_, error)) = faults.first() {
+                failed = Some(error.clone());
+                let faulty = |it: &TargetDevice| faults.iter().any(|(of, _)| *of == it.device);
+                target.devices.retain(|it| !faulty(it));
+                let place = (next.log, next.intent, number);
+                if !self.without(place, &mut left, target, faults)? {
+                    return Ok(Err(Over::Settled));
+                }
+            }
         }
         if plan.packages.is_empty() {
             // Somebody else was faster.
             let tried = next.tried || knocked;
-            return Ok(Err(match first {
-                Some(user) if !tried => Over::Failed(Error::AlreadyMember(user)),
+            return Ok(Err(match (failed, first) {
+                (Some(error), _) => Over::Failed(error),
+                (None, Some(user)) if !tried => Over::Failed(Error::AlreadyMember(user)),
                 _ => Over::Done,
             }));
         }

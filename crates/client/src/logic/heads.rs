@@ -16,7 +16,7 @@ use crate::history::{HistoryPosition, TwoLogs, What};
 use crate::store::Table;
 
 /// The number of the line that tells of a contradiction, after all others of its entry.
-const LAST_PART: u32 = u32::MAX;
+pub(super) const LAST_PART: u32 = u32::MAX;
 
 impl Step<'_> {
     /// Checks a head of any kind: signature, log, branch, times, and that its chain is ours at its

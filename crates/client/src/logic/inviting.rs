@@ -2,6 +2,8 @@
 //! dropping the invitations. Whom to add are rows of their own, worked off in batches, and the outbox row
 //! tells how far; so it goes on where it stopped, and no step costs more for there being many. A commit
 //! that has to be rebuilt uses all of it again.
+//!
+//! Who cannot be added is left out (`leaving_out`): neither a user nor a service can spoil it for the others.
 
 use std::collections::{HashMap, HashSet};
 
@@ -26,6 +28,7 @@ use folkmoot_protocol::token::price::MAILBOXES_PER_TOKEN;
 use folkmoot_protocol::{Refusal, VERSION, limits};
 
 use super::groups::members;
+use super::leaving_out::{Faults, PATIENCE, Part};
 use super::rows::{
     self, AddWish, ConversationRow, Key, OutboxRow, Replaces, Target, TargetDevice, Wish,
 };
@@ -46,7 +49,7 @@ pub(super) fn has_time_left(package: &KeyPackage, now: u64) -> bool {
 }
 
 impl Step<'_> {
-    fn add_wish(
+    pub(super) fn add_wish(
         &self,
         log: LogId,
         intent: IntentId,
@@ -59,8 +62,9 @@ impl Step<'_> {
         }))
     }
 
-    fn put_wish(&mut self, mut row: OutboxRow, wish: AddWish) -> Result<(), Error> {
-        row.wish = Wish::Add(wish);
+    pub(super) fn put_wish(&mut self, row: &OutboxRow, wish: &AddWish) -> Result<(), Error> {
+        let mut row = row.clone();
+        row.wish = Wish::Add(wish.clone());
         self.put_outbox(&row)?;
         Ok(())
     }
@@ -77,7 +81,7 @@ impl Step<'_> {
         Ok(target.ok_or(StoreError::DamagedRow(Table::Targets.name()))?)
     }
 
-    fn put_target(
+    pub(super) fn put_target(
         &mut self,
         log: LogId,
         intent: IntentId,
@@ -112,13 +116,15 @@ impl Step<'_> {
                 return Ok(None);
             }
             if !wish.checked {
-                if let Some(error) = self.in_vain(&conversation, intent, wish.targets)? {
-                    self.settle(log, intent, Err(error))?;
+                if !self.check_members(&conversation, intent, &mut wish)? {
                     return Ok(None);
                 }
                 wish.checked = true;
-                self.put_wish(row, wish.clone())?;
+                self.put_wish(&row, &wish)?;
             }
+        }
+        self.pass_by(&row, &mut wish)?;
+        if wish.looked_up < wish.targets {
             let number = wish.looked_up;
             self.progress(intent, Doing::LookingUp, number as usize, all);
             let target = self.target(log, intent, number)?;
@@ -134,25 +140,23 @@ impl Step<'_> {
         }
         if wish.taken < wish.targets {
             self.progress(intent, Doing::Taking, wish.taken as usize, all);
-            return self.ask_take(row, &mut wish).map(Some);
+            return self.ask_take(&row, &mut wish).map(Some);
         }
         if wish.invited < wish.targets {
             self.progress(intent, Doing::Inviting, wish.invited as usize, all);
-            return self
-                .ask_drop(&conversation, intent, &account.user, &wish)
-                .map(Some);
+            return self.ask_drop(&conversation, &row, &account.user, &mut wish);
         }
         self.wake.push(Task::Conversation(log));
         Ok(None)
     }
 
-    /// Why nobody of those can be added: one of them is a member already, or we may not commit.
-    fn in_vain(
+    /// Leaves out who is a member already. Returns whether anybody is left, and we may add them.
+    fn check_members(
         &mut self,
         row: &ConversationRow,
         intent: IntentId,
-        targets: u32,
-    ) -> Result<Option<Error>, Error> {
+        wish: &mut AddWish,
+    ) -> Result<bool, Error> {
         let held = self.hold(row)?;
         let may = self.may_commit(row, &held.group)?;
         let users: HashSet<String> = members(&held.group)
@@ -160,15 +164,21 @@ impl Step<'_> {
             .collect();
         self.session.held.insert(row.log, held);
         if !may {
-            return Ok(Some(Error::NotCommitter(row.title.0.clone())));
+            let error = Error::NotCommitter(row.title.0.clone());
+            self.settle(row.log, intent, Err(error))?;
+            return Ok(false);
         }
-        for number in 0..targets {
-            let user = self.target(row.log, intent, number)?.user;
-            if users.contains(&user.to_string()) {
-                return Ok(Some(Error::AlreadyMember(user)));
+        for number in 0..wish.targets {
+            let target = self.target(row.log, intent, number)?;
+            if users.contains(&target.user.to_string()) {
+                let error = Error::AlreadyMember(target.user.clone());
+                let place = (row.log, intent, number);
+                if !self.leave_out(place, wish, target, error)? {
+                    return Ok(false);
+                }
             }
         }
-        Ok(None)
+        Ok(true)
     }
 
     /// The next targets whose devices fit into one call to one DS, from a number on, with what each of
@@ -200,7 +210,7 @@ impl Step<'_> {
     }
 
     /// Takes a package of each device of the next targets.
-    fn ask_take(&mut self, row: OutboxRow, wish: &mut AddWish) -> Result<Ask, Error> {
+    fn ask_take(&mut self, row: &OutboxRow, wish: &mut AddWish) -> Result<Ask, Error> {
         let (log, intent) = (row.log, row.intent);
         let range = (wish.taken, wish.targets);
         let batch = self.batch(log, intent, range, limits::MAILBOXES_PER_TAKE)?;
@@ -222,13 +232,16 @@ impl Step<'_> {
         };
         // One user's devices may be at several services: one service at a time.
         let mailboxes = missing.iter().filter(|device| device.delivery == delivery);
+        // Who claims another's mailbox does not make the question one that is refused.
+        let mut known = HashSet::new();
         let mailboxes: Vec<Vec<u8>> = mailboxes
+            .filter(|device| known.insert(device.mailbox))
             .take(most)
             .map(|device| device.mailbox.into())
             .collect();
         if wish.taking == 0 && tokens > 0 {
             wish.taking = u32::try_from(mailboxes.len()).unwrap_or(u32::MAX);
-            self.put_wish(row, wish.clone())?;
+            self.put_wish(row, wish)?;
         }
         // The same question has the same name; another DS, or the next thousand, is another question.
         let subject = (wish.take, (delivery.key, Bytes::from(mailboxes.concat())));
@@ -249,17 +262,27 @@ impl Step<'_> {
     fn ask_drop(
         &mut self,
         conversation: &ConversationRow,
-        intent: IntentId,
+        row: &OutboxRow,
         inviter: &UserId,
-        wish: &AddWish,
-    ) -> Result<Ask, Error> {
-        let log = conversation.log;
+        wish: &mut AddWish,
+    ) -> Result<Option<Ask>, Error> {
+        let (log, intent) = (row.log, row.intent);
         let range = (wish.invited, wish.targets);
         let mut batch = self.batch(log, intent, range, limits::DROPS_PER_CALL)?;
         let mut drops = Vec::new();
         let mut delivery = None;
         for (number, target) in (wish.invited..).zip(&mut batch) {
-            if self.seal_invitations(conversation, inviter, wish, target)? {
+            let (sealed, faults) = self.seal_invitations(conversation, inviter, wish, target);
+            if !faults.is_empty() {
+                // Whose key is none is not invited; and then once more.
+                self.wake.push(Task::Invite(log, intent));
+                let place = (log, intent, number);
+                if self.without(place, wish, target.clone(), faults)? {
+                    self.put_wish(row, wish)?;
+                }
+                return Ok(None);
+            }
+            if sealed {
                 self.put_target(log, intent, number, target)?;
             }
             for device in target.devices.iter().filter(|device| !device.dropped) {
@@ -274,22 +297,23 @@ impl Step<'_> {
             }
         }
         let delivery = delivery.ok_or(StoreError::DamagedRow(Table::Targets.name()))?;
-        Ok(Ask {
+        Ok(Some(Ask {
             to: address(&delivery),
             call: Call::DropAll(DropAllRequest { drops }),
             asked: Asked::Drop(wish.invited, batch.len() as u32),
-        })
+        }))
     }
 
-    /// Seals the invitations that are not sealed yet.
+    /// Seals the invitations that are not sealed yet. Returns whether there were any, and the devices
+    /// for which it cannot be done.
     fn seal_invitations(
         &mut self,
         conversation: &ConversationRow,
         inviter: &UserId,
         wish: &AddWish,
         target: &mut Target,
-    ) -> Result<bool, Error> {
-        let mut sealed = false;
+    ) -> (bool, Faults) {
+        let (mut sealed, mut faults) = (false, Faults::new());
         let devices = target.devices.iter_mut();
         for device in devices.filter(|device| device.envelope.is_empty()) {
             let invitation = Invitation {
@@ -304,13 +328,19 @@ impl Step<'_> {
                 inviter: inviter.to_field(),
             };
             let version = device.mailbox_key_version;
-            let envelope = invitation
-                .seal(version, &device.mailbox_key, self.rng)
-                .map_err(folkmoot_mls::error::Error::from)?;
-            device.envelope = envelope.into();
-            sealed = true;
+            match invitation.seal(version, &device.mailbox_key, self.rng) {
+                Ok(envelope) => {
+                    device.envelope = envelope.into();
+                    sealed = true;
+                }
+                Err(_) => {
+                    faults.push((device.device, Error::BadMailbox(target.user.clone())));
+                }
+            }
         }
-        Ok(sealed)
+        let faulty = |device: &TargetDevice| faults.iter().any(|(of, _)| *of == device.device);
+        target.devices.retain(|device| !faulty(device));
+        (sealed, faults)
     }
 
     pub(super) fn looked_up(
@@ -334,11 +364,13 @@ impl Step<'_> {
         let entry = match DirectoryEntry::read(answer, user, &authority, self.now / 1000) {
             Ok(entry) => entry,
             Err(error) => {
-                return self.settle(log, intent, Err(Error::BadDirectory(user.clone(), error)));
+                let error = Error::BadDirectory(user.clone(), error);
+                return self.not_found(&row, wish, number, error);
             }
         };
         if entry.devices.is_empty() {
-            return self.settle(log, intent, Err(Error::NoPackage(user.clone())));
+            let error = Error::NoPackage(user.clone());
+            return self.not_found(&row, wish, number, error);
         }
         for record in entry.devices {
             let mut address = PickupAddress([0; 32]);
@@ -362,7 +394,24 @@ impl Step<'_> {
         target.authority = Some(authority);
         self.put_target(log, intent, number, &target)?;
         wish.looked_up += 1;
-        self.put_wish(row, wish)
+        self.put_wish(&row, &wish)
+    }
+
+    /// A user about whom the directory says nothing that helps.
+    fn not_found(
+        &mut self,
+        row: &OutboxRow,
+        mut wish: AddWish,
+        number: u32,
+        error: Error,
+    ) -> Result<(), Error> {
+        let place = (row.log, row.intent, number);
+        let target = self.target(row.log, row.intent, number)?;
+        wish.looked_up += 1;
+        if self.leave_out(place, &mut wish, target, error)? {
+            self.put_wish(row, &wish)?;
+        }
+        Ok(())
     }
 
     /// Packages of the targets from a number on, so many.
@@ -388,50 +437,43 @@ impl Step<'_> {
         for number in from..from.saturating_add(count).min(wish.targets) {
             let mut target = self.target(log, intent, number)?;
             let (user, authority) = (target.user.clone(), target.authority);
-            let mut failed = None;
+            let mut faults = Faults::new();
             target.devices.retain_mut(|device| {
                 let taken = taken.get(device.mailbox.0.as_slice());
                 let Some(taken) = taken.filter(|_| device.package.is_empty()) else {
                     return true;
                 };
                 progress = true;
-                // A device without a package cannot be added; others of the user can.
-                let Some(package) = &taken.package else {
-                    return false;
-                };
-                match check_package(package, &user, device, authority, now) {
-                    Ok(plain) => {
+                let package = taken.package.as_ref();
+                let checked = package.map(|it| check_package(it, &user, device, authority, now));
+                let error = match checked {
+                    Some(Ok(plain)) => {
                         device.package = plain.into();
                         device.ticket = taken.ticket.as_slice().into();
+                        return true;
                     }
-                    Err(fault) => {
-                        failed.get_or_insert(Error::BadPackage(user.clone(), fault));
-                    }
-                }
-                true
+                    Some(Err(fault)) => Error::BadPackage(user.clone(), fault),
+                    None => Error::NoPackage(user.clone()),
+                };
+                faults.push((device.device, error));
+                false
             });
-            if target.devices.is_empty() {
-                failed.get_or_insert(Error::NoPackage(user));
-            }
-            if let Some(error) = failed {
-                return self.settle(log, intent, Err(error));
-            }
-            self.put_target(log, intent, number, &target)?;
             let mut devices = target.devices.iter();
             whole &= devices.all(|device| !device.package.is_empty());
+            if !self.without((log, intent, number), &mut wish, target, faults)? {
+                return Ok(());
+            }
             if whole {
                 wish.taken = number + 1;
             }
         }
-        if !progress {
-            // An answer about other mailboxes than were asked for.
-            self.block(
-                Task::Invite(log, intent),
-                Error::BadService(BadService::Answer),
-            );
-            return Ok(());
+        if progress {
+            self.session.fruitless.remove(&Task::Invite(log, intent));
+            return self.put_wish(&row, &wish);
         }
-        self.put_wish(row, wish)
+        // An answer about other mailboxes than were asked for.
+        let fault = Error::BadService(BadService::Answer);
+        self.nothing_came(log, intent, (from, count), Part::Take, fault)
     }
 
     /// The targets from a number on, so many, were invited, or not.
@@ -449,48 +491,79 @@ impl Step<'_> {
             return Ok(());
         }
         let (mut refusals, mut whole) = (answer.refusals.iter(), true);
-        let (mut later, mut delivery) = (None, None);
+        let (mut later, mut delivery, mut progress) = (None, None, false);
         for number in from..from.saturating_add(count).min(wish.targets) {
             let mut target = self.target(log, intent, number)?;
-            for device in target.devices.iter_mut().filter(|device| !device.dropped) {
+            let (user, replaces) = (target.user.clone(), target.replaces);
+            let (mut faults, mut gone) = (Faults::new(), false);
+            target.devices.retain_mut(|device| {
+                if device.dropped {
+                    return true;
+                }
                 // As they were asked for: those at one service.
                 let to = delivery.get_or_insert_with(|| device.delivery.clone());
                 if *to != device.delivery {
-                    continue;
+                    return true;
                 }
                 let Some(refusal) = refusals.next() else {
-                    break;
+                    return true;
                 };
-                match Refusal::from_bytes(refusal) {
-                    _ if refusal.is_empty() => device.dropped = true,
-                    Some(refusal) if refusal.is_temporary() => later = Some(refusal),
-                    Some(Refusal::NotFound) if target.replaces != Replaces::Nothing => {
-                        return self.waits_no_longer(log, intent, target.user);
+                let error = match Refusal::from_bytes(refusal) {
+                    _ if refusal.is_empty() => {
+                        (device.dropped, progress) = (true, true);
+                        return true;
                     }
-                    Some(refusal) => return self.settle(log, intent, Err(refusal.into())),
-                    None => {
-                        let fault = Error::BadService(BadService::Answer);
-                        self.block(Task::Invite(log, intent), fault);
-                        return Ok(());
+                    Some(refusal) if refusal.is_temporary() => {
+                        later.get_or_insert(refusal);
+                        return true;
                     }
-                }
+                    Some(Refusal::NotFound) if replaces != Replaces::Nothing => {
+                        gone = true;
+                        return true;
+                    }
+                    Some(Refusal::NotFound) => Error::BadMailbox(user.clone()),
+                    Some(refusal) => refusal.into(),
+                    None => Error::BadService(BadService::Answer),
+                };
+                progress = true;
+                faults.push((device.device, error));
+                false
+            });
+            if gone {
+                return self.waits_no_longer(log, intent, user);
             }
-            self.put_target(log, intent, number, &target)?;
             whole &= target.devices.iter().all(|device| device.dropped);
+            if !self.without((log, intent, number), &mut wish, target, faults)? {
+                return Ok(());
+            }
             if whole {
                 wish.invited = number + 1;
             }
         }
-        let stuck = wish.invited == from && answer.refusals.is_empty();
-        self.put_wish(row, wish)?;
+        let task = Task::Invite(log, intent);
+        if progress {
+            self.session.fruitless.remove(&task);
+        }
+        self.put_wish(&row, &wish)?;
         match later {
-            Some(refusal) => {
-                self.refused(Task::Invite(log, intent), Asked::Drop(from, count), refusal)
+            // Others may go on; those who are always told to come later do not hold them up for ever.
+            Some(refusal) if !progress => {
+                let error = refusal.clone().into();
+                let tries = self.session.fruitless.get(&task).copied().unwrap_or(0);
+                self.session.tries.insert(task, tries);
+                if tries < PATIENCE {
+                    self.session.fruitless.insert(task, tries + 1);
+                    self.refused(task, Asked::Drop(from, count), refusal)
+                } else if self.service_failed(log, intent, (from, count), Part::Drop, &error)? {
+                    Ok(())
+                } else {
+                    self.refused(task, Asked::Drop(from, count), refusal)
+                }
             }
-            None if stuck => {
+            Some(refusal) => self.refused(task, Asked::Drop(from, count), refusal),
+            None if !progress => {
                 let fault = Error::BadService(BadService::Answer);
-                self.block(Task::Invite(log, intent), fault);
-                Ok(())
+                self.nothing_came(log, intent, (from, count), Part::Drop, fault)
             }
             None => Ok(()),
         }
@@ -503,7 +576,10 @@ impl Step<'_> {
         number: u32,
         refusal: Refusal,
     ) -> Result<(), Error> {
-        if self.add_wish(log, intent)?.is_none() {
+        let Some((row, wish)) = self.add_wish(log, intent)? else {
+            return Ok(());
+        };
+        if wish.looked_up != number {
             return Ok(());
         }
         let error = match refusal {
@@ -512,7 +588,7 @@ impl Step<'_> {
             }
             refusal => refusal.into(),
         };
-        self.settle(log, intent, Err(error))
+        self.not_found(&row, wish, number, error)
     }
 }
 

@@ -443,6 +443,8 @@ impl Step<'_> {
             sequence: head.sequence,
             chain: head.chain,
             time: head.entry_time,
+            epoch_time: head.entry_time,
+            pages_checked: 0,
             past: Vec::new(),
             promises: Vec::new(),
             head: None,

@@ -318,6 +318,7 @@ impl Step<'_> {
             } else {
                 Replaces::Device
             },
+            left_out: false,
             devices: vec![device],
         };
         let intent = self.put_targets(log, vec![target])?;

@@ -249,6 +249,7 @@ impl Step<'_> {
         row.epoch = held.group.epoch();
         row.epoch_authenticator = held.group.epoch_authenticator().as_slice().into();
         row.tip = place.id;
+        row.epoch_time = place.time;
         still_leaving(&held.group, &mut row.leaving);
         still_offered(&held.group, &mut row.offers);
         // A leave that was passed over makes the next commit due.

@@ -24,6 +24,7 @@ mod heads;
 mod inviting;
 mod joining;
 mod knocking;
+mod leaving_out;
 mod mailbox;
 mod merging;
 mod offering;
@@ -154,6 +155,9 @@ impl Step<'_> {
                 }
                 Some((Task::Repair(log), _)) => {
                     self.session.repairs.remove(&log);
+                }
+                Some((Task::Invite(log, intent), asked)) => {
+                    self.invite_failed(log, intent, &asked, error.into(), false)?;
                 }
                 Some((task, _)) => self.block(task, error.into()),
                 None => {}
@@ -391,8 +395,8 @@ impl Step<'_> {
             (Task::Invite(log, intent), Asked::LookUp(number)) => {
                 self.look_up_refused(log, intent, number, refusal)
             }
-            (Task::Invite(log, intent), Asked::Take(..) | Asked::Drop(..)) => {
-                self.settle(log, intent, Err(refusal.into()))
+            (Task::Invite(log, intent), asked @ (Asked::Take(..) | Asked::Drop(..))) => {
+                self.invite_failed(log, intent, &asked, refusal.into(), true)
             }
             (Task::Join(address), Asked::Pages) => {
                 self.session.joining.remove(&address);

@@ -87,6 +87,8 @@ impl Step<'_> {
             sequence: 0,
             chain: ChainHash::START,
             time: 0,
+            epoch_time: 0,
+            pages_checked: 0,
             past: Vec::new(),
             promises: Vec::new(),
             head: None,
@@ -154,6 +156,7 @@ impl Step<'_> {
         row.standing = Standing::Member;
         row.chain = chain;
         row.time = head.entry_time;
+        row.epoch_time = head.entry_time;
         row.head = Some(signed.into());
         let held = self.hold(&row)?;
         let founded = Founded {

@@ -1,6 +1,7 @@
 //! Looking after a large group's tree pages: what the DS has lost is computed and put back.
 //!
-//! Every member can. Whoever has added somebody does, since those who were added will fetch them.
+//! Every member can. Whoever has added somebody does, at most once a day, since those who were added will
+//! fetch them.
 
 use folkmoot_mls::codec::Bytes;
 use folkmoot_mls::tree_pages;
@@ -18,6 +19,10 @@ use super::{Ask, Standing, Step, address};
 use crate::error::Error;
 use crate::store::Table;
 
+/// How long it is taken for granted that the pages are there, once the DS said so. The DS counts a page as
+/// missing well before it goes.
+const CHECK_MS: u64 = 24 * 3600 * 1000;
+
 /// How far the pages of an epoch are looked through.
 #[derive(Debug)]
 pub(super) struct Repair {
@@ -33,13 +38,19 @@ pub(super) struct Repair {
 impl Step<'_> {
     pub(super) fn advance_repair(&mut self, log: LogId) -> Result<Option<Ask>, Error> {
         let row: Option<ConversationRow> = rows::get(self.tx, Table::Conversations, log.as_ref())?;
-        let Some(row) = row.filter(|row| row.standing == Standing::Member) else {
+        let Some(mut row) = row.filter(|row| row.standing == Standing::Member) else {
             self.session.repairs.remove(&log);
             return Ok(None);
         };
-        let held = self.hold(&row)?;
         let known = self.session.repairs.remove(&log);
         let known = known.filter(|repair| repair.epoch == row.epoch);
+        // What was there a day ago is there: each add costs what it changes, not a look at all pages.
+        let checked = row.pages_checked;
+        let is_recent = checked <= self.now && self.now < checked.saturating_add(CHECK_MS);
+        if known.is_none() && is_recent {
+            return Ok(None);
+        }
+        let held = self.hold(&row)?;
         let mut repair = known.unwrap_or_else(|| Repair {
             epoch: row.epoch,
             unknown: declared(held.pages.addresses()),
@@ -80,10 +91,15 @@ impl Step<'_> {
             };
             (repair.putting > 0).then_some((Call::PutPages(request), Asked::Repair(true)))
         };
-        self.session.held.insert(log, held);
         let Some((call, asked)) = ask else {
+            if repair.missing.is_empty() {
+                // All of them are there.
+                row.pages_checked = self.now;
+            }
+            self.keep(&mut row, held)?;
             return Ok(None);
         };
+        self.session.held.insert(log, held);
         self.session.repairs.insert(log, repair);
         let to = address(&row.delivery);
         Ok(Some(Ask { to, call, asked }))

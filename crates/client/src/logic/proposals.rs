@@ -476,6 +476,8 @@ mod tests {
             sequence: 1,
             chain: ChainHash::START,
             time: 0,
+            epoch_time: 0,
+            pages_checked: 0,
             past: Vec::new(),
             promises: Vec::new(),
             head: None,

@@ -207,6 +207,10 @@ tls_struct! {
         pub chain: ChainHash,
         /// That entry's time, milliseconds since 1970.
         pub time: u64,
+        /// That of the commit, or Open, that made the current epoch.
+        pub epoch_time: u64,
+        /// When the DS was last asked which tree pages it lacks, by our clock; 0: never.
+        pub pages_checked: u64,
         /// Epochs that are over and whose messages may still come, the oldest first.
         pub past: Vec<PastEpoch>,
         /// What the DS has signed about entries that we have not read.

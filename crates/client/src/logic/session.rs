@@ -145,6 +145,8 @@ pub(super) struct Marks {
     pub stale: BTreeSet<Task>,
     /// How often in a row a service asked to be asked again later.
     pub tries: BTreeMap<Task, u32>,
+    /// How often in a row nothing came of asking the services of those who are to be added.
+    pub fruitless: BTreeMap<Task, u32>,
     pub reading: BTreeMap<LogId, Reading>,
     /// When it is our turn to commit what others have proposed.
     pub turns: BTreeMap<LogId, u64>,

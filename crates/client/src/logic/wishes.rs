@@ -122,6 +122,7 @@ impl Step<'_> {
             user,
             authority: None,
             replaces: Replaces::Nothing,
+            left_out: false,
             devices: Vec::new(),
         };
         let targets = users.into_iter().map(target).collect();
@@ -145,6 +146,7 @@ impl Step<'_> {
                 taken: known,
                 taking: 0,
                 invited: 0,
+                left_out: 0,
                 shared_key,
                 take,
             }),

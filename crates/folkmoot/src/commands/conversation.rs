@@ -1,13 +1,13 @@
 //! Commands about accounts and groups.
 
 use folkmoot_client::transport::{Grpc, ServerUrl};
-use folkmoot_client::{Conversation, Standing};
+use folkmoot_client::{Conversation, Standing, What};
 
 use crate::error::CliError;
 use crate::home::{self, LocalClient};
 use crate::options::HomeOptions;
 use crate::output::Printer;
-use crate::report::{GroupLine, GroupState, Groups, Left, Member, Registered, State};
+use crate::report::{GroupLine, GroupState, Groups, Left, LeftOut, Member, Registered, State};
 
 pub async fn register(
     home: &HomeOptions,
@@ -38,7 +38,12 @@ pub async fn new(
 ) -> Result<(), CliError> {
     let mut client = home::open(home)?.on_progress(printer.progress());
     client.new_conversation(group, users).await?;
-    show(&mut client, group, printer)
+    let lines = client.history(group, None)?;
+    let left_out = lines.into_iter().filter_map(|line| match line.what {
+        What::LeftOut(who) => Some(left_out(&who)),
+        _ => None,
+    });
+    show_with(&mut client, group, left_out.collect(), printer)
 }
 
 pub async fn add(
@@ -48,8 +53,9 @@ pub async fn add(
     printer: &Printer,
 ) -> Result<(), CliError> {
     let mut client = home::open(home)?.on_progress(printer.progress());
-    client.add(group, users).await?;
-    show(&mut client, group, printer)
+    let who = client.add(group, users).await?;
+    let who = who.iter().map(left_out).collect();
+    show_with(&mut client, group, who, printer)
 }
 
 pub async fn remove(
@@ -110,9 +116,27 @@ fn state(conversation: &Conversation) -> State {
     }
 }
 
+/// Somebody who could not be added.
+pub(super) fn left_out(who: &folkmoot_client::LeftOut) -> LeftOut {
+    LeftOut {
+        user: who.user.to_string(),
+        device: who.device.as_ref().map(|device| hex::encode(device.0)),
+        reason: who.reason.to_string(),
+    }
+}
+
 pub(super) fn show(
     client: &mut LocalClient,
     group: &str,
+    printer: &Printer,
+) -> Result<(), CliError> {
+    show_with(client, group, Vec::new(), printer)
+}
+
+fn show_with(
+    client: &mut LocalClient,
+    group: &str,
+    left_out: Vec<LeftOut>,
     printer: &Printer,
 ) -> Result<(), CliError> {
     let conversation = client.conversation(group)?;
@@ -128,6 +152,7 @@ pub(super) fn show(
         epoch: members.epoch,
         epoch_authenticator: hex::encode(members.epoch_authenticator),
         members: list.collect(),
+        left_out,
     };
     printer.print(&state).map_err(CliError::Output)
 }

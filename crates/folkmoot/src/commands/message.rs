@@ -198,6 +198,10 @@ fn told(event: ClientEvent, own: &UserId) -> Option<Event> {
                 by: change.by.to_string(),
             },
             ClientWhat::Left(left) if left.by == *own => Event::Left { group },
+            ClientWhat::LeftOut(who) => Event::LeftOut {
+                group,
+                who: super::conversation::left_out(&who),
+            },
             _ => Event::Changed {
                 group,
                 epoch: entry.epoch,
@@ -289,6 +293,10 @@ fn shown(entry: HistoryEntry) -> Entry {
             What::Replaced {
                 user: change.user.to_string(),
             },
+        ),
+        ClientWhat::LeftOut(who) => (
+            String::new(),
+            What::LeftOut(super::conversation::left_out(&who)),
         ),
         ClientWhat::Left(left) => (left.by.to_string(), What::Left),
         ClientWhat::Updated(update) => (update.by.to_string(), What::Updated),

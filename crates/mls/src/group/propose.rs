@@ -11,7 +11,7 @@ use crate::component::safe_aad;
 use crate::context::Context;
 use crate::crypto::{HpkeKeyPair, SignatureKeyPair};
 use crate::error::{Error, InvalidMessage};
-use crate::extension::RequiredCapabilities;
+use crate::extension::{Extensions, RequiredCapabilities};
 use crate::framing::{AuthenticatedContent, Content, FramedContent, Sender};
 use crate::key_package::KeyPackage;
 use crate::leaf_node::{LeafNode, LeafNodeSource, LeafParameters, LeafPosition};
@@ -170,12 +170,29 @@ impl Group {
         key_package: &KeyPackage,
         ctx: &mut Context<'_>,
     ) -> Result<(), Error> {
-        let required = known(self.extensions()).map_err(ProposalError::MalformedExtension)?;
-        let rules = self.leaf_rules(required.as_ref(), ctx);
+        self.check_addition(key_package, self.extensions(), ctx)
+    }
+
+    /// Checks a KeyPackage as a commit does that adds it and makes these the group's extensions; so it
+    /// tells which one is not valid where many are added.
+    ///
+    /// # Errors
+    /// [`ProposalError::KeyPackage`], to the blame of its owner; [`ProposalError::MalformedExtension`].
+    pub fn check_addition(
+        &self,
+        key_package: &KeyPackage,
+        extensions: &Extensions,
+        ctx: &mut Context<'_>,
+    ) -> Result<(), Error> {
+        let required = known(extensions).map_err(ProposalError::MalformedExtension)?;
+        let rules = LeafRules {
+            extensions,
+            ..self.leaf_rules(required.as_ref(), ctx)
+        };
         let mut signatures = Signatures::default();
         check_key_package(key_package, &rules, &mut signatures)
             .map_err(ProposalError::KeyPackage)?;
-        Ok(signatures.verify(self.suite(), self.extensions(), ctx)?)
+        Ok(signatures.verify(self.suite(), extensions, ctx)?)
     }
 
     /// The rules for leaf nodes in this epoch.

@@ -26,6 +26,8 @@ tls_struct! {
         pub taking: u32,
         /// How many, the first ones, are invited.
         pub invited: u32,
+        /// How many of them cannot be added.
+        pub left_out: u32,
         /// Opens the shared part of the Welcome.
         pub shared_key: Key,
         /// Names our `Take`: a repeat gets the same answer.
@@ -50,6 +52,8 @@ tls_struct! {
         pub authority: Option<PublicKey>,
         /// Whether what the group has of the user goes.
         pub replaces: Replaces,
+        /// Whether the user cannot be added: then there are no devices.
+        pub left_out: bool,
         pub devices: Vec<TargetDevice>,
     }
 }
