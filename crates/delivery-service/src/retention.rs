@@ -4,6 +4,8 @@
 //!
 //! - entries, the positions that receipts are made from, proposals and the parts of Welcomes: a while
 //!   after they came, 30 days by default;
+//! - a tree page that was put back: twice as long. It counts as missing, so that it is put back again, before
+//!   it could go while somebody who is invited may still come for it;
 //! - an epoch's fence key: that long after the epoch has ended. The current one stays, however old;
 //! - a cut: a day longer than the last key that it stops, so that no key outlives what stops it;
 //! - where a branch stands: a year after its last entry, and then the log is forgotten. What else
@@ -18,6 +20,9 @@ const PERIOD: u64 = 30 * DAY;
 
 /// Milliseconds for which late messages of an epoch may come, and more.
 const LATE: u64 = 60 * 60 * 1000;
+
+/// Milliseconds for which a client that has found its Welcome tries to join, and a day more.
+const JOINING: u64 = 8 * DAY;
 
 /// How long things are kept, in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +51,17 @@ impl Retention {
     /// Until when an entry of this time stays, and what belongs to it.
     pub(crate) fn entry(self, time: u64) -> u64 {
         time.saturating_add(self.entries)
+    }
+
+    /// Until when a tree page stays that is put back at this time.
+    pub(crate) fn put_back(self, time: u64) -> u64 {
+        self.entry(self.entry(time))
+    }
+
+    /// Whether a page that stays until then is gone too early for who is added now: a Welcome stays for as
+    /// long as an entry, and whoever has found it comes within [`JOINING`].
+    pub(crate) fn goes_early(self, until: u64, now: u64) -> bool {
+        until < self.entry(now).saturating_add(JOINING)
     }
 
     /// Until when the fence key of an epoch stays that ended at this time.

@@ -165,7 +165,7 @@ impl<S: Store> DeliveryService<S> {
             Call::Stage(request) => Answer::Stage(self.stage(request, now)?),
             Call::Upload(request) => Answer::Upload(self.upload(request, now)?),
             Call::AppendStaged(request) => Answer::AppendStaged(self.append_staged(request, now)?),
-            Call::Pages(request) => Answer::Pages(self.pages(&request)?),
+            Call::Pages(request) => Answer::Pages(self.pages(&request, now)?),
             Call::PutPages(request) => Answer::PutPages(self.put_pages(request, now)?),
             Call::PickUp(request) => Answer::PickUp(self.pick_up(&request)?),
             Call::CreateMailbox(request) => {

@@ -9,16 +9,16 @@ use std::collections::BTreeSet;
 use folkmoot_mls::codec::Bytes;
 use folkmoot_protocol::delivery::{PagesRequest, PagesResponse, PutPagesRequest, PutPagesResponse};
 use folkmoot_protocol::ids::{EntryId, LogId, PageAddress};
-use folkmoot_protocol::keys::PublicKey;
+use folkmoot_protocol::keys::{PublicKey, hash};
 use folkmoot_protocol::log::pages_subject;
 use folkmoot_protocol::proof::{FenceProof, Method};
 use folkmoot_protocol::{Refusal, VERSION, limits};
 
-use super::records::{BranchRecord, EpochRecord, PageRecord, numbered};
+use super::records::{BranchRecord, EpochRecord, PageRecord, PutBackRecord, numbered};
 use crate::decision::{Decision, Denial, Request};
 use crate::fields::{self, bound};
 use crate::retention::Retention;
-use crate::store::{Change, RECORD_VERSION, StoreError, View, get};
+use crate::store::{Change, RECORD_VERSION, StoreError, View, get, has};
 
 /// Pages that somebody asks for.
 pub(crate) struct Wanted {
@@ -46,25 +46,69 @@ impl Wanted {
         })
     }
 
-    /// Those that are there, as many as an answer holds.
-    pub(crate) fn find(&self, records: &dyn View) -> Result<PagesResponse, StoreError> {
+    /// Those that are there, as many as an answer holds; or only which are missing, and those too that go
+    /// too early for who is added now. For that no page is read.
+    pub(crate) fn find(
+        &self,
+        records: &dyn View,
+        retention: Retention,
+        now: u64,
+    ) -> Result<PagesResponse, StoreError> {
         let mut response = PagesResponse::default();
         let mut bytes = 0;
         for address in &self.addresses {
-            match get::<PageRecord>(records, self.log, &address.0)? {
-                None => response.missing.push((*address).into()),
-                Some(_) if self.missing_only => {}
-                Some(PageRecord { page, .. }) => {
-                    bytes += page.len();
-                    if bytes > limits::PAGES_BYTES && !response.pages.is_empty() {
-                        break;
+            if self.missing_only {
+                if !Stored::find(records, self.log, address)?.stays(retention, now) {
+                    response.missing.push((*address).into());
+                }
+            } else {
+                match get::<PageRecord>(records, self.log, &address.0)? {
+                    None => response.missing.push((*address).into()),
+                    Some(PageRecord { page, .. }) => {
+                        bytes += page.len();
+                        if bytes > limits::PAGES_BYTES && !response.pages.is_empty() {
+                            break;
+                        }
+                        response.pages.push(page.into_vec());
                     }
-                    response.pages.push(page.into_vec());
                 }
             }
             response.looked_at += 1;
         }
         Ok(response)
+    }
+}
+
+/// Where it is noted until when a page stays that was put back.
+pub(crate) fn put_back(address: &PageAddress) -> [u8; 32] {
+    hash("page put back", address)
+}
+
+/// What is known of a page without reading it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stored {
+    is_there: bool,
+    /// Of one that was put back: until when it stays.
+    until: Option<u64>,
+}
+
+impl Stored {
+    fn find(records: &dyn View, log: LogId, address: &PageAddress) -> Result<Self, StoreError> {
+        let is_there = has::<PageRecord>(records, log, &address.0)?;
+        let put_back: Option<PutBackRecord> = match is_there {
+            true => get(records, log, &put_back(address))?,
+            false => None,
+        };
+        Ok(Self {
+            is_there,
+            until: put_back.map(|record| record.until),
+        })
+    }
+
+    /// Whether it is there long enough for who is added now.
+    fn stays(self, retention: Retention, now: u64) -> bool {
+        let early = |until| retention.goes_early(until, now);
+        self.is_there && !self.until.is_some_and(early)
     }
 }
 
@@ -144,15 +188,13 @@ impl PutPages {
 }
 
 impl Request for PutPages {
-    /// The branch, and whether each page is there.
-    type View = (Option<BranchRecord>, Vec<bool>);
+    /// The branch, and what is there of each page.
+    type View = (Option<BranchRecord>, Vec<Stored>);
     type Outcome = PutPagesResponse;
 
     fn load(&self, records: &dyn View) -> Result<Self::View, StoreError> {
-        let there = self.pages.iter().map(|(address, _)| {
-            let page: Option<PageRecord> = get(records, self.log, &address.0)?;
-            Ok(page.is_some())
-        });
+        let pages = self.pages.iter();
+        let there = pages.map(|(address, _)| Stored::find(records, self.log, address));
         let there = there.collect::<Result<_, StoreError>>()?;
         Ok((get(records, self.log, &self.branch.0)?, there))
     }
@@ -168,10 +210,15 @@ impl Request for PutPages {
                 version: RECORD_VERSION,
                 page: page.clone(),
             };
-            if !there {
-                // As long as an entry, so that nobody fills the service for longer; and then again.
-                let until = Some(self.retention.entry(now));
-                change.put_until(&address.0, &record, until);
+            if !there.stays(self.retention, now) {
+                // For a while only, so that nobody fills the service for longer; and then again.
+                let until = self.retention.put_back(now);
+                change.put_until(&address.0, &record, Some(until));
+                let note = PutBackRecord {
+                    version: RECORD_VERSION,
+                    until,
+                };
+                change.put_until(&put_back(address), &note, Some(until));
             }
         }
         Ok(Decision {

@@ -148,6 +148,15 @@ record! {
 }
 
 record! {
+    /// Beside a page that was put back, at [`put_back`](super::pages::put_back) of its address: until when
+    /// it stays.
+    PutBackRecord in Pages {
+        /// Milliseconds since 1970.
+        until: u64,
+    }
+}
+
+record! {
     /// What a large append goes up in.
     StageRecord in Stages {
         /// When its staging began, milliseconds since 1970.

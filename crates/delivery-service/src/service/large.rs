@@ -67,9 +67,9 @@ impl<S: Store> DeliveryService<S> {
         answers.pop().ok_or(Refusal::Internal)?
     }
 
-    pub(super) fn pages(&self, request: &PagesRequest) -> Result<PagesResponse, Refusal> {
+    pub(super) fn pages(&self, request: &PagesRequest, now: u64) -> Result<PagesResponse, Refusal> {
         let wanted = Wanted::read(request)?;
-        self.look(|records| wanted.find(records))
+        self.look(|records| wanted.find(records, self.retention, now))
     }
 
     pub(super) fn put_pages(

@@ -188,6 +188,10 @@ impl View for Layered<'_> {
         Ok(stored.map(|stored| stored.value.clone()))
     }
 
+    fn has(&self, table: Table, partition: Partition, key: &[u8]) -> Result<bool, StoreError> {
+        Ok(self.get(table, partition, key)?.is_some())
+    }
+
     fn scan(
         &self,
         table: Table,

@@ -22,7 +22,7 @@ use folkmoot_protocol::ids::{BlobId, LogId, MailboxId, PackageId};
 
 pub use at_rest_keys::{AtRestKeys, BadKeys, KeyId};
 pub use memory::{Crash, MemoryStore};
-pub(crate) use record::{Record, VERSION as RECORD_VERSION, get, record, scan};
+pub(crate) use record::{Record, VERSION as RECORD_VERSION, get, has, record, scan};
 pub use sqlite::{SqliteStore, VisitAll};
 
 /// Why a store could not do its work: its operator is to blame, or nobody. Carries no ids.
@@ -273,6 +273,12 @@ pub trait View {
         partition: Partition,
         key: &[u8],
     ) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// Whether there is a value at a key. The value is not read.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn has(&self, table: Table, partition: Partition, key: &[u8]) -> Result<bool, StoreError>;
 
     /// Visits the records from the key `from` through the key `through`, in order.
     ///

@@ -59,6 +59,15 @@ pub(crate) fn get<R: Record>(
         .transpose()
 }
 
+/// Whether there is a record at a key. It is not read, however large it is.
+pub(crate) fn has<R: Record>(
+    view: &dyn View,
+    partition: impl Into<Partition>,
+    key: &[u8],
+) -> Result<bool, StoreError> {
+    view.has(R::TABLE, partition.into(), key)
+}
+
 /// Visits the records from key to key, both included.
 pub(crate) fn scan<R: Record>(
     view: &dyn View,

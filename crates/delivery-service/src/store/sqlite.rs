@@ -252,6 +252,12 @@ impl View for Records<'_> {
         Ok(Some(opened.value))
     }
 
+    fn has(&self, table: Table, partition: Partition, key: &[u8]) -> Result<bool, StoreError> {
+        let place = self.at_rest.place(table, partition, key)?;
+        let mut statement = self.connection.prepare_cached(&schema::has(table))?;
+        Ok(statement.exists(params![place.id, place.key])?)
+    }
+
     fn scan(
         &self,
         table: Table,

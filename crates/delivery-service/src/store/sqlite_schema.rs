@@ -116,6 +116,10 @@ pub(super) fn get(table: Table) -> String {
     )
 }
 
+pub(super) fn has(table: Table) -> String {
+    format!("SELECT 1 FROM {} WHERE id = ?1 AND key = ?2", table.name())
+}
+
 pub(super) fn scan(table: Table) -> String {
     format!(
         "SELECT key, value FROM {} WHERE id = ?1 AND key BETWEEN ?2 AND ?3 ORDER BY key",

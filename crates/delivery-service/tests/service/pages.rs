@@ -1,7 +1,12 @@
 //! Tree pages: brought by commits, fetched by whoever knows their addresses, put back by members.
 
-use folkmoot_delivery_service::Rates;
-use folkmoot_delivery_service::store::Store;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use folkmoot_delivery_service::store::{
+    Change, Partition, Store, StoreError, Table, Transaction, View, Visit,
+};
+use folkmoot_delivery_service::{MemoryStore, Rates};
 use folkmoot_protocol::call::{Answer, Call};
 use folkmoot_protocol::delivery::{
     AppendRequest, PagesRequest, PagesResponse, PickUpRequest, PutPagesRequest,
@@ -21,6 +26,7 @@ on_every_store! {
     pages_are_the_declared_ones;
     an_answer_is_bounded;
     members_put_back_what_is_missing;
+    what_is_put_back_stays_for_who_is_invited;
     what_is_put_back_counts_as_what_is_appended;
 }
 
@@ -217,7 +223,7 @@ fn members_put_back_what_is_missing<S: Store>(mut world: World<S>) {
     let there = ask(&mut world, &group, &[b"lost"], true);
     assert!(there.missing.is_empty() && there.pages.is_empty());
     // It stays for a while, and can be put back again.
-    world.now += 31 * DAY;
+    world.now += 61 * DAY;
     world.service.sweep(world.now).unwrap();
     assert!(fetch(&mut world, &group, &[b"lost"]).pages.is_empty());
     // A key of an epoch that is over puts nothing.
@@ -241,4 +247,194 @@ fn members_put_back_what_is_missing<S: Store>(mut world: World<S>) {
         let refused = world.ask(Call::PutPages(request));
         assert_eq!(refused.map(drop), Err(Refusal::TooLarge));
     }
+}
+
+/// Puts pages back in the epoch where the group stands.
+fn put_back<S: Store>(world: &mut World<S>, group: &Group, page: &[u8]) {
+    let subject = pages_subject(&[PageAddress::of(page)]);
+    let proof = group.proof(Method::PutPages, 0, &subject);
+    let request = PutPagesRequest {
+        log: group.log.into(),
+        branch: group.branch.into(),
+        epoch: 0,
+        pages: vec![page.to_vec()],
+        fence_signature: proof.sign(&group.fences[0]).to_vec(),
+    };
+    world.ask(Call::PutPages(request)).unwrap();
+}
+
+fn what_is_put_back_stays_for_who_is_invited<S: Store>(mut world: World<S>) {
+    let group = world.group();
+    put_back(&mut world, &group, b"lost");
+    let begin = world.now;
+    // Somebody is added on each of these days, and looks whether pages are missing.
+    for day in [0, 5, 21, 23, 29, 37, 45, 58] {
+        world.now = begin + day * DAY;
+        world.service.sweep(world.now).unwrap();
+        let missing = ask(&mut world, &group, &[b"lost"], true).missing;
+        if !missing.is_empty() {
+            put_back(&mut world, &group, b"lost");
+        }
+        let missing = ask(&mut world, &group, &[b"lost"], true).missing;
+        assert!(missing.is_empty(), "day {day}");
+        // The Welcome is found on the last day, and the joiner comes a week after that.
+        world.service.sweep(world.now + 37 * DAY).unwrap();
+        assert_eq!(fetch(&mut world, &group, &[b"lost"]).pages, [b"lost"]);
+    }
+    // What a commit brought has no end, and is not put back.
+    let (_, request) = with_pages(&mut world, &group, &[b"leaf"], &[]);
+    world.append(request).unwrap();
+    world.now += 300 * DAY;
+    world.service.sweep(world.now).unwrap();
+    assert!(ask(&mut world, &group, &[b"leaf"], true).missing.is_empty());
+}
+
+/// A store that counts the bytes of the pages that are read.
+struct Counting {
+    store: MemoryStore,
+    read: Arc<AtomicUsize>,
+}
+
+/// What is seen of it: a view, or a transaction.
+struct Counted<'a, V: ?Sized> {
+    view: &'a mut V,
+    read: &'a AtomicUsize,
+}
+
+impl View for Counted<'_, &dyn View> {
+    fn get(&self, t: Table, p: Partition, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        count(self.read, t, self.view.get(t, p, key))
+    }
+
+    fn has(&self, t: Table, p: Partition, key: &[u8]) -> Result<bool, StoreError> {
+        self.view.has(t, p, key)
+    }
+
+    fn scan(
+        &self,
+        t: Table,
+        p: Partition,
+        from: &[u8],
+        through: &[u8],
+        visit: &mut Visit<'_>,
+    ) -> Result<(), StoreError> {
+        self.view.scan(t, p, from, through, visit)
+    }
+}
+
+impl View for Counted<'_, dyn Transaction + '_> {
+    fn get(&self, t: Table, p: Partition, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        count(self.read, t, self.view.get(t, p, key))
+    }
+
+    fn has(&self, t: Table, p: Partition, key: &[u8]) -> Result<bool, StoreError> {
+        self.view.has(t, p, key)
+    }
+
+    fn scan(
+        &self,
+        t: Table,
+        p: Partition,
+        from: &[u8],
+        through: &[u8],
+        visit: &mut Visit<'_>,
+    ) -> Result<(), StoreError> {
+        self.view.scan(t, p, from, through, visit)
+    }
+}
+
+impl Transaction for Counted<'_, dyn Transaction + '_> {
+    fn apply(&mut self, change: &Change) -> Result<bool, StoreError> {
+        self.view.apply(change)
+    }
+}
+
+fn count(
+    read: &AtomicUsize,
+    table: Table,
+    value: Result<Option<Vec<u8>>, StoreError>,
+) -> Result<Option<Vec<u8>>, StoreError> {
+    if let (Table::Pages, Ok(Some(value))) = (table, &value) {
+        read.fetch_add(value.len(), Ordering::Relaxed);
+    }
+    value
+}
+
+impl Store for Counting {
+    fn read<T>(
+        &self,
+        work: impl FnOnce(&dyn View) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let read = &self.read;
+        self.store.read(|mut view| {
+            work(&Counted {
+                view: &mut view,
+                read,
+            })
+        })
+    }
+
+    fn write<T>(
+        &self,
+        work: impl FnOnce(&mut dyn Transaction) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let read = &self.read;
+        self.store.write(|view| work(&mut Counted { view, read }))
+    }
+
+    fn sweep(&self, now: u64, limit: usize) -> Result<usize, StoreError> {
+        self.store.sweep(now, limit)
+    }
+}
+
+fn counting() -> (World<Counting>, Arc<AtomicUsize>) {
+    let read = Arc::new(AtomicUsize::new(0));
+    let store = Counting {
+        store: MemoryStore::new(),
+        read: read.clone(),
+    };
+    (World::new(store), read)
+}
+
+#[test]
+fn what_is_missing_is_told_without_a_look_at_the_pages() {
+    let (mut world, read) = counting();
+    let group = world.group();
+    let pages: Vec<Vec<u8>> = (0..8).map(|n| vec![n; 1 << 20]).collect();
+    let pages: Vec<&[u8]> = pages.iter().map(|page| &page[..]).collect();
+    let (_, request) = with_pages(&mut world, &group, &pages[..6], &[]);
+    put_back(&mut world, &group, pages[6]);
+    world.append(request).unwrap();
+    read.store(0, Ordering::Relaxed);
+    let missing = ask(&mut world, &group, &pages, true);
+    assert_eq!(missing.missing, [Vec::from(PageAddress::of(pages[7]))]);
+    assert_eq!((missing.looked_at, missing.pages.len()), (8, 0));
+    let noted = read.load(Ordering::Relaxed);
+    assert!(noted < 100, "{noted} bytes were read");
+}
+
+#[test]
+fn replaced_pages_are_read_up_to_a_bound() {
+    let (mut world, read) = counting();
+    let group = world.group();
+    let pages: Vec<Vec<u8>> = (0..20).map(|n| vec![n; limits::PAGE]).collect();
+    for page in &pages {
+        put_back(&mut world, &group, page);
+    }
+    let pages: Vec<&[u8]> = pages.iter().map(|page| &page[..]).collect();
+    let (_, request) = with_pages(&mut world, &group, &[b"root"], &pages);
+    read.store(0, Ordering::Relaxed);
+    world.append(request.clone()).unwrap();
+    let bytes = read.load(Ordering::Relaxed);
+    let bound = 64 << 20;
+    assert!(bytes > bound, "all that fits: {bytes}");
+    assert!(
+        bytes <= bound + limits::PAGE + 1024,
+        "{bytes} bytes were read"
+    );
+    // Nothing is read for a commit that comes too late.
+    read.store(0, Ordering::Relaxed);
+    let (_, request) = with_pages(&mut world, &group, &[b"other root"], &pages);
+    assert!(world.append(request).is_err());
+    assert_eq!(read.load(Ordering::Relaxed), 0);
 }
