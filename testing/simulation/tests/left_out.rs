@@ -3,11 +3,20 @@
 use std::collections::BTreeMap;
 
 use folkmoot_client::logic::Intent;
-use folkmoot_client::{Error, Event, What};
+use folkmoot_client::store::Store;
+use folkmoot_client::{BadPackage, Error, Event, What, sabotage};
+use folkmoot_mls::codec::{Decode, Encode};
+use folkmoot_mls::extension::Extensions;
+use folkmoot_mls::key_package::KeyPackage;
+use folkmoot_mls::leaf_node::LeafNodeSource;
+use folkmoot_mls::message::MlsMessage;
 use folkmoot_protocol::Refusal;
 use folkmoot_protocol::call::{Answer, Call};
-use folkmoot_protocol::delivery::{Lane, TakeRequest};
+use folkmoot_protocol::delivery::{Lane, TakeRequest, Taken};
+use folkmoot_protocol::sealed::{open_package, seal_package, suite};
 use folkmoot_simulation::{PersonId, Sim, add, new, send};
+use rand_chacha::ChaCha20Rng;
+use rand_core::SeedableRng;
 
 const ALICE: PersonId = 0;
 const BOB: PersonId = 1;
@@ -293,4 +302,59 @@ fn a_package_that_expires_before_its_commit_is_left_out() {
     let lines = left_out(&mut sim);
     assert_eq!(lines.len(), 1);
     assert!(lines[&user("charlie")].contains("lifetime"), "{lines:?}");
+}
+
+#[test]
+fn a_package_that_the_group_does_not_take_is_left_out() {
+    let mut sim = Sim::new(85, &["alice", "bob", "charlie", "dave"]);
+    sim.ask(ALICE, new(TITLE, &["bob"])).unwrap();
+    let log = sim.conversation(ALICE, TITLE).log;
+    // Charlie's device signs a package that knows none of the group's extensions.
+    let signer = sim.person(2).store.transaction(|tx| sabotage::signer(tx));
+    let (signer, device) = (signer.unwrap(), sim.look_up("charlie").devices.remove(0));
+    let key = device.shelf_key;
+    sim.twist = Some(Box::new(move |_, call, result| {
+        let (Call::Take(_), Ok(Answer::Take(answer))) = (call, result) else {
+            return;
+        };
+        let charlies = |taken: &&mut Taken| taken.mailbox == device.mailbox.to_vec();
+        let Some(taken) = answer.taken.iter_mut().find(charlies) else {
+            return;
+        };
+        let package = taken.package.as_mut().unwrap();
+        let plain = open_package(key.version, &key.key, &package.sealed).unwrap();
+        let Ok(MlsMessage::KeyPackage(good)) = MlsMessage::from_bytes(&plain) else {
+            panic!("no package");
+        };
+        let LeafNodeSource::KeyPackage(lifetime) = good.leaf_node.leaf_node_source else {
+            panic!("no lifetime");
+        };
+        let mut leaf = good.leaf_node.parameters();
+        leaf.capabilities.extensions.clear();
+        leaf.extensions = Extensions::default();
+        let mut rng = ChaCha20Rng::from_seed([85; 32]);
+        let extensions = good.extensions.clone();
+        let bad = KeyPackage::create(suite(), &signer, leaf, lifetime, extensions, &mut rng);
+        let bad = MlsMessage::KeyPackage(Box::new(bad.unwrap().key_package)).to_bytes();
+        package.sealed = seal_package(key.version, &key.key, &bad);
+    }));
+    sim.ask(ALICE, add(log, &["charlie", "dave"])).unwrap();
+    assert_eq!(members(&mut sim), ["alice", "bob", "dave"].map(user));
+    let lines = left_out(&mut sim);
+    assert_eq!(lines.len(), 1);
+    assert!(
+        lines[&user("charlie")].contains("the group does not take it"),
+        "{lines:?}"
+    );
+    // Dave is in the group as it is for the others.
+    sim.sync(3);
+    sim.ask(3, send(log, "here")).unwrap();
+    sim.sync(BOB);
+    assert_eq!(sim.said(BOB, TITLE), ["dave: here"]);
+    // Alone it is an error.
+    let alone = sim.ask(ALICE, add(log, &["charlie"])).unwrap_err();
+    assert!(
+        matches!(alone, Error::BadPackage(_, BadPackage::Unfit)),
+        "{alone}"
+    );
 }

@@ -112,13 +112,14 @@ impl Step<'_> {
                         let extensions = extensions.unwrap_or_else(|| held.group.extensions());
                         self.sort_out(&held.group, extensions, (next, wish))?
                     }
-                    _ => false,
+                    _ => None,
                 };
                 self.keep(&mut row, held)?;
-                if again {
-                    return self.build_commit(row, next, wish);
-                }
-                return Ok(Built::Failed(error.into()));
+                return match again {
+                    Some(true) => self.build_commit(row, next, wish),
+                    Some(false) => Ok(Built::Closed),
+                    None => Ok(Built::Failed(error.into())),
+                };
             }
         };
         self.apply(row.log, &pending.sent)?;

@@ -246,16 +246,16 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// Leaves out the devices whose packages the group does not take, if it takes others. Returns whether
-    /// there were any.
+    /// Leaves out the devices whose packages the group does not take. Returns whether others are left;
+    /// `None` if it takes all of them.
     pub(super) fn sort_out(
         &mut self,
         group: &Group,
         extensions: &Extensions,
         (row, wish): (&OutboxRow, &AddWish),
-    ) -> Result<bool, Error> {
+    ) -> Result<Option<bool>, Error> {
         let (log, intent) = (row.log, row.intent);
-        let (mut bad, mut good) = (Vec::new(), 0);
+        let mut bad = Vec::new();
         for number in 0..wish.targets {
             let mut target = self.target(log, intent, number)?;
             let (mut ctx, user) = (context(self.now / 1000, self.rng), target.user.clone());
@@ -266,7 +266,6 @@ impl Step<'_> {
                     .as_ref()
                     .map(|it| group.check_addition(it, extensions, &mut ctx));
                 if matches!(checked, Some(Ok(()))) {
-                    good += 1;
                     return true;
                 }
                 let error = Error::BadPackage(user.clone(), BadPackage::Unfit);
@@ -277,15 +276,17 @@ impl Step<'_> {
                 bad.push((number, target, faults));
             }
         }
-        if good == 0 || bad.is_empty() {
-            return Ok(false);
+        if bad.is_empty() {
+            return Ok(None);
         }
         // The row keeps its count: who is left is enough.
         let mut wish = wish.clone();
         for (number, target, faults) in bad {
-            self.without((log, intent, number), &mut wish, target, faults)?;
+            if !self.without((log, intent, number), &mut wish, target, faults)? {
+                return Ok(Some(false));
+            }
         }
-        Ok(true)
+        Ok(Some(true))
     }
 }
 
