@@ -38,7 +38,7 @@ use crate::logs::pickup::PickUp;
 use crate::logs::read::{Progress, Reading};
 use crate::mailboxes::create::Create;
 use crate::mailboxes::doors::{CloseDoor, CreateDoor};
-use crate::mailboxes::letters::{self, Acknowledge, Drop};
+use crate::mailboxes::letters::{self, Acknowledge, Drop, Looked};
 use crate::mailboxes::owner::Claim;
 use crate::mailboxes::ticket::TicketKey;
 use crate::nonce::NonceKey;
@@ -369,7 +369,8 @@ impl<S: Store> DeliveryService<S> {
     }
 
     fn count_append(&self, append: &Checked, now: u64) -> Result<(), Refusal> {
-        self.asked.append(append.log(), append.uncounted(), now)
+        let (log, share) = (append.log(), append.share());
+        self.asked.append(log, share, append.uncounted(), now)
     }
 
     fn read(&self, request: ReadRequest, now: u64) -> Result<ReadResponses, Refusal> {
@@ -438,32 +439,51 @@ impl<S: Store> DeliveryService<S> {
     }
 
     fn drop_envelope(&self, request: DropRequest, now: u64) -> Result<DropResponse, Refusal> {
-        self.commit(Drop::read(request)?, now)?;
+        let mut made = self.let_in(vec![Drop::read(request)], now)?;
+        made.pop().unwrap_or(Err(Refusal::Internal))?;
         Ok(DropResponse {})
     }
 
     fn drop_all(&self, request: DropAllRequest, now: u64) -> Result<DropAllResponse, Refusal> {
-        let drops = Drop::read_all(request)?;
-        let count = drops.len();
-        let read: Vec<_> = drops
-            .iter()
-            .map(|drop| drop.as_ref().err().cloned())
-            .collect();
-        let made = self.decide_all(drops.into_iter().flatten().collect(), now);
-        let mut made = made.into_iter();
-        let mut refusals = Vec::with_capacity(count);
-        for refused in read {
-            let refused = match refused {
-                Some(refusal) => Some(refusal),
-                None => made.next().unwrap_or(Err(Refusal::Internal)).err(),
+        let made = self.let_in(Drop::read_all(request)?, now)?;
+        let refusal = |made: Result<(), Refusal>| {
+            let refusal = made.err().map(|refusal| refusal.to_bytes());
+            refusal.unwrap_or_default()
+        };
+        Ok(DropAllResponse {
+            refusals: made.into_iter().map(refusal).collect(),
+        })
+    }
+
+    /// Lets envelopes in, as far as they were read. Each has its own answer, in their order.
+    fn let_in(
+        &self,
+        drops: Vec<Result<Drop, Refusal>>,
+        now: u64,
+    ) -> Result<Vec<Result<(), Refusal>>, Refusal> {
+        let looked: Vec<_> = self.look(|records| {
+            let look = |drop: Result<Drop, Refusal>| match drop {
+                Ok(drop) => drop.look(records, now),
+                Err(refusal) => Looked::Done(Err(refusal)),
             };
-            refusals.push(
-                refused
-                    .map(|refusal| refusal.to_bytes())
-                    .unwrap_or_default(),
-            );
-        }
-        Ok(DropAllResponse { refusals })
+            Ok(drops.into_iter().map(look).collect())
+        })?;
+        let mut fresh = Vec::new();
+        let known: Vec<_> = looked
+            .into_iter()
+            .map(|looked| match looked {
+                Looked::Done(done) => Some(done),
+                Looked::New(drop) => {
+                    fresh.push(drop);
+                    None
+                }
+            })
+            .collect();
+        let mut made = self.decide_all(fresh, now).into_iter();
+        let next = |known: Option<_>| {
+            known.unwrap_or_else(|| made.next().unwrap_or(Err(Refusal::Internal)))
+        };
+        Ok(known.into_iter().map(next).collect())
     }
 
     fn collect(&self, request: &CollectRequest, now: u64) -> Result<CollectResponse, Refusal> {

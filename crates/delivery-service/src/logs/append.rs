@@ -21,11 +21,12 @@ use super::parse::Parsed;
 use super::quota;
 use super::records::{
     BranchRecord, CommittersRecord, CutRecord, EntryRecord, EpochRecord, LogRecord, PageRecord,
-    PickupRecord, PositionRecord, ProposalRecord, SharedPartRecord, first_cut, numbered,
+    PickupRecord, PositionRecord, ProposalRecord, SharedPartRecord, first_cut, numbered, share,
     visible_head,
 };
 use crate::decision::{Decision, Denial, Request};
 use crate::fields::ensure;
+use crate::rates::Share;
 use crate::retention::Retention;
 use crate::sabotage::{Guard, stands};
 use crate::store::{Change, RECORD_VERSION, StoreError, View, get, scan};
@@ -36,6 +37,8 @@ pub(crate) struct CheckView {
     epoch: Option<EpochRecord>,
     /// Who signs commits of the epoch, if that is named.
     committers: Option<CommittersRecord>,
+    /// Whose share of the rates it uses up.
+    share: Share,
 }
 
 /// Of the pages that a commit replaces, so many bytes are looked at.
@@ -50,8 +53,8 @@ pub(crate) enum Check {
 }
 
 /// An append that some member of the epoch signed, and whose message is what it declares; with it how
-/// long things are kept, and when it came.
-pub(crate) struct Checked(Parsed, Retention, u64);
+/// long things are kept, when it came, and whose share of the rates it uses up.
+pub(crate) struct Checked(Parsed, Retention, u64, Share);
 
 impl Parsed {
     /// Loads what [`Parsed::check`] needs.
@@ -68,6 +71,10 @@ impl Parsed {
             known: get(records, append.log, &id.0)?,
             epoch,
             committers,
+            share: match append.is_contest() {
+                true => Share::Contest,
+                false => share(records, append.log, append.branch, append.epoch)?,
+            },
         })
     }
 
@@ -127,7 +134,9 @@ impl Parsed {
         let append = &self.append;
         // On one branch an epoch is made by one commit, so who names another one errs.
         ensure(append.parent == epoch.commit, "parent")?;
-        Ok(Check::New(Box::new(Checked(self, retention, now))))
+        Ok(Check::New(Box::new(Checked(
+            self, retention, now, view.share,
+        ))))
     }
 }
 
@@ -318,6 +327,11 @@ impl Request for Checked {
 impl Checked {
     pub(crate) fn log(&self) -> LogId {
         self.0.append.log
+    }
+
+    /// Whose share of the log's rates it uses up.
+    pub(crate) fn share(&self) -> Share {
+        self.3
     }
 
     /// Bytes that came with it, but for what was counted when it was staged.

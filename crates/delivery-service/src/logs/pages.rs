@@ -14,9 +14,10 @@ use folkmoot_protocol::log::pages_subject;
 use folkmoot_protocol::proof::{FenceProof, Method};
 use folkmoot_protocol::{Refusal, VERSION, limits};
 
-use super::records::{BranchRecord, EpochRecord, PageRecord, PutBackRecord, numbered};
+use super::records::{BranchRecord, EpochRecord, PageRecord, PutBackRecord, numbered, share};
 use crate::decision::{Decision, Denial, Request};
 use crate::fields::{self, bound};
+use crate::rates::Share;
 use crate::retention::Retention;
 use crate::store::{Change, RECORD_VERSION, StoreError, View, get, has};
 
@@ -152,6 +153,11 @@ impl PutPages {
     /// How many bytes they have.
     pub(crate) fn length(&self) -> usize {
         self.pages.iter().map(|(_, page)| page.len()).sum()
+    }
+
+    /// Whose share of the log's rates they use up.
+    pub(crate) fn share(&self, records: &dyn View) -> Result<Share, StoreError> {
+        share(records, self.log, self.branch, self.epoch)
     }
 
     /// The key that has to have signed.

@@ -8,8 +8,9 @@ use folkmoot_protocol::ids::{ChainHash, EntryId, LogId, PageAddress};
 use folkmoot_protocol::keys::PublicKey;
 use folkmoot_protocol::log::{Head, Stage};
 
+use crate::rates::Share;
 use crate::sabotage::{Guard, stands};
-use crate::store::{StoreError, View, record, scan};
+use crate::store::{StoreError, View, get, record, scan};
 
 record! {
     /// What opened a log. Its first branch is named by it.
@@ -230,6 +231,21 @@ pub(super) fn first_cut(
         ControlFlow::Break(())
     })?;
     Ok(first)
+}
+
+/// Whose share of the log's rates somebody uses up who writes with the key of an epoch.
+pub(super) fn share(
+    records: &dyn View,
+    log: LogId,
+    branch: EntryId,
+    epoch: u64,
+) -> Result<Share, StoreError> {
+    let at: Option<BranchRecord> = get(records, log, &branch.0)?;
+    if at.is_some_and(|at| at.epoch == epoch) {
+        return Ok(Share::Branch(branch));
+    }
+    let cut = first_cut(records, log, branch, epoch)?;
+    Ok(cut.map_or(Share::Late, |_| Share::Stopped))
 }
 
 /// The head that a key of an epoch may see, issued at `now`: at the first cut, if there is one.

@@ -21,10 +21,11 @@ use folkmoot_protocol::{Conflict, Refusal, VERSION, limits};
 
 use super::records::{
     BranchRecord, ChunkRecord, EpochRecord, PositionRecord, StageRecord, first_cut, numbered,
-    visible_head,
+    share, visible_head,
 };
 use crate::decision::{Decision, Denial, Request};
 use crate::fields::{self, bound, ensure, malformed, statement};
+use crate::rates::Share;
 use crate::store::{Change, RECORD_VERSION, StoreError, View, get, scan};
 
 /// Milliseconds after which to try again when too much is staged.
@@ -191,6 +192,18 @@ impl Upload {
     /// Bytes.
     pub(crate) fn length(&self) -> usize {
         self.chunk.len()
+    }
+
+    /// Whose share of the log's rates it uses up, if there is a stage.
+    pub(crate) fn share(
+        &self,
+        stage: Option<&StageRecord>,
+        records: &dyn View,
+    ) -> Result<Option<Share>, StoreError> {
+        let stage = stage.map(|stage| &stage.stage);
+        stage
+            .map(|stage| share(records, self.log, stage.branch, stage.epoch))
+            .transpose()
     }
 
     /// Whether the chunk belongs to a stage and is not there yet.

@@ -64,6 +64,30 @@ impl Drop {
     }
 }
 
+/// What is known of a drop before anything is written.
+pub(crate) enum Looked {
+    /// It may come in.
+    New(Drop),
+    /// It is in already, or it is refused.
+    Done(Result<(), Refusal>),
+}
+
+impl Drop {
+    /// Decides on what is durable already. Envelopes to nowhere cost no more than this, so that nobody who
+    /// sends them holds up those who write.
+    pub(crate) fn look(self, records: &dyn View, now: u64) -> Looked {
+        // What is damaged, the committer tells apart from what is not.
+        let Ok(view) = self.load(records) else {
+            return Looked::New(self);
+        };
+        match self.decide(view, now) {
+            Ok(Decision { change: None, .. }) => Looked::Done(Ok(())),
+            Err(Denial::Refusal(refusal)) => Looked::Done(Err(refusal)),
+            _ => Looked::New(self),
+        }
+    }
+}
+
 /// What a drop rests on.
 pub(crate) struct DropView {
     mailbox: Option<MailboxRecord>,

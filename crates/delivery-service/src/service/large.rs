@@ -35,9 +35,15 @@ impl<S: Store> DeliveryService<S> {
     ) -> Result<UploadResponse, Refusal> {
         let upload = Upload::read(request)?;
         // A member has opened the stage, so that nobody else uses up what the group may write.
-        let stage = self.look(|records| upload.load(records))?;
+        let (stage, share) = self.look(|records| {
+            let stage = upload.load(records)?;
+            let share = upload.share(stage.as_ref(), records)?;
+            Ok((stage, share))
+        })?;
         if upload.is_awaited(stage.as_ref(), now)? {
-            self.asked.upload(upload.log(), upload.length(), now)?;
+            let share = share.ok_or(Refusal::NotFound)?;
+            let bytes = upload.length() as u64;
+            self.asked.bytes(upload.log(), share, bytes, now)?;
         }
         self.commit(upload, now)
     }
@@ -78,9 +84,11 @@ impl<S: Store> DeliveryService<S> {
         now: u64,
     ) -> Result<PutPagesResponse, Refusal> {
         let pages = PutPages::read(request, self.retention)?;
-        let key = self.look(|records| pages.load_key(records))?;
+        let (key, share) =
+            self.look(|records| Ok((pages.load_key(records)?, pages.share(records)?)))?;
         pages.check(key, self.public_key)?;
-        self.asked.upload(pages.log(), pages.length(), now)?;
+        let bytes = pages.length() as u64;
+        self.asked.bytes(pages.log(), share, bytes, now)?;
         self.commit(pages, now)
     }
 }

@@ -3,7 +3,11 @@
 use folkmoot_delivery_service::store::{Change, Partition, Put, Store, Table};
 use folkmoot_delivery_service::{MemoryStore, Rates};
 use folkmoot_protocol::call::{Answer, Call};
-use folkmoot_protocol::delivery::{AcknowledgeRequest, CollectRequest, CountRequest};
+use folkmoot_protocol::delivery::{
+    AcknowledgeRequest, CollectRequest, CountRequest, PutPagesRequest,
+};
+use folkmoot_protocol::ids::PageAddress;
+use folkmoot_protocol::log::pages_subject;
 use folkmoot_protocol::proof::Method;
 use folkmoot_protocol::rate::Rate;
 use folkmoot_protocol::{Refusal, limits};
@@ -13,6 +17,8 @@ use crate::world::{DAY, Group, World};
 crate::on_every_store! {
     a_log_takes_so_many_appends_in_a_time;
     a_log_takes_so_many_bytes_in_a_time;
+    who_was_removed_uses_nothing_up;
+    a_branch_that_was_left_uses_nothing_up;
     an_owner_asks_so_often;
 }
 
@@ -83,6 +89,94 @@ fn a_log_takes_so_many_bytes_in_a_time<S: Store>(world: World<S>) {
     assert_eq!(try_message(&mut world, &other, &second), Ok(()));
     world.now += 10_000;
     assert_eq!(try_message(&mut world, &group, &second), Ok(()));
+}
+
+fn who_was_removed_uses_nothing_up<S: Store>(world: World<S>) {
+    let kibibytes = Rate {
+        burst: 200,
+        per_second: 1,
+    };
+    let mut world = with_rates(
+        world,
+        Rates {
+            appends: SLOW,
+            stopped: SLOW,
+            kibibytes,
+            ..Rates::UNLIMITED
+        },
+    );
+    let mut group = world.group();
+    let removed = group.clone();
+    world.commit(&mut group, true);
+    world.now += 60_000;
+    // Whoever was removed hears so, for a while. What it sends is large.
+    for number in 0..20 {
+        let append = removed.append(1, &[number; 30 << 10]);
+        let refused = world.append(removed.sign(&append));
+        match number {
+            0..3 => assert!(
+                matches!(refused, Err(Refusal::Conflict(_, _))),
+                "{refused:?}"
+            ),
+            _ => assert_eq!(refused, Err(Refusal::Rate(1000))),
+        }
+        let page = vec![number; 30 << 10];
+        let subject = pages_subject(&[PageAddress::of(&page)]);
+        let proof = removed.proof(Method::PutPages, 0, &subject);
+        let request = PutPagesRequest {
+            log: removed.log.into(),
+            branch: removed.branch.into(),
+            epoch: 0,
+            pages: vec![page],
+            fence_signature: proof.sign(&removed.fences[0]).to_vec(),
+        };
+        assert!(world.ask(Call::PutPages(request)).is_err());
+    }
+    // The members have all of their rate, of appends and of bytes.
+    for number in 0..3 {
+        let message = group.append(1, &[number; 30 << 10]);
+        assert!(world.append(group.sign(&message)).is_ok());
+    }
+    let refused = world.append(group.sign(&group.append(1, b"one more")));
+    assert_eq!(refused.map(drop), Err(Refusal::Rate(1000)));
+}
+
+fn a_branch_that_was_left_uses_nothing_up<S: Store>(world: World<S>) {
+    let mut world = with_rates(
+        world,
+        Rates {
+            appends: SLOW,
+            stopped: SLOW,
+            ..Rates::UNLIMITED
+        },
+    );
+    let mut spoilt = world.group();
+    let mut group = spoilt.clone();
+    world.commit(&mut spoilt, false);
+    world.now += 60_000;
+    // Whoever has made the commit writes as much as it may, in the epoch before as well.
+    let hammer = |world: &mut World<S>, spoilt: &Group, before: &Group| {
+        for number in 0..10 {
+            let append = spoilt.append(1, &[number]);
+            let _ = world.append(spoilt.sign(&append));
+            let append = before.append(1, &[number]);
+            let _ = world.append(before.sign(&append));
+        }
+        let refused = world.append(spoilt.sign(&spoilt.append(1, b"more")));
+        assert!(matches!(refused, Err(Refusal::Rate(_))), "{refused:?}");
+    };
+    hammer(&mut world, &spoilt, &group);
+    // The others contest it all the same, and go on at their own rate.
+    let next = world.key();
+    let mut contest = group.commit(&next.public(), true, 0);
+    contest.commit.as_mut().unwrap().contest = true;
+    let head = world.append(group.sign(&contest)).unwrap();
+    group.branch = contest.id();
+    group.follow(&contest, next, &head);
+    hammer(&mut world, &spoilt, &spoilt);
+    for body in [b"a", b"b", b"c"] {
+        assert!(world.append(group.sign(&group.append(1, body))).is_ok());
+    }
 }
 
 fn an_owner_asks_so_often<S: Store>(world: World<S>) {

@@ -1,6 +1,10 @@
 //! Mailboxes: making one, dropping on a ticket, collecting, acknowledging.
 
-use folkmoot_delivery_service::store::Store;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use folkmoot_delivery_service::MemoryStore;
+use folkmoot_delivery_service::store::{Store, StoreError, Transaction, View};
 use folkmoot_protocol::Refusal;
 use folkmoot_protocol::call::{Answer, Call};
 use folkmoot_protocol::delivery::{
@@ -270,4 +274,86 @@ fn only_the_owner_collects<S: Store>(mut world: World<S>) {
     request.owner.as_mut().unwrap().mailbox = owner.mailbox().into();
     let refused = world.ask(Call::Acknowledge(request));
     assert_eq!(refused, Err(Refusal::NotFound));
+}
+
+/// A store that counts its write transactions.
+#[derive(Clone)]
+struct Counting {
+    store: MemoryStore,
+    writes: Arc<AtomicUsize>,
+}
+
+impl Store for Counting {
+    fn read<T>(
+        &self,
+        work: impl FnOnce(&dyn View) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        self.store.read(work)
+    }
+
+    fn write<T>(
+        &self,
+        work: impl FnOnce(&mut dyn Transaction) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        self.writes.fetch_add(1, Ordering::Relaxed);
+        self.store.write(work)
+    }
+
+    fn sweep(&self, now: u64, limit: usize) -> Result<usize, StoreError> {
+        self.store.sweep(now, limit)
+    }
+}
+
+/// The committer is what all writers share: nobody is held up by what will not be written.
+#[test]
+fn envelopes_to_nowhere_cost_no_writing() {
+    let store = Counting {
+        store: MemoryStore::new(),
+        writes: Arc::default(),
+    };
+    let writes = store.writes.clone();
+    let mut world = World::new(store);
+    let owner = world.owner();
+    let taken = tickets(&mut world, &owner, 2);
+    drop(&mut world, &taken[0], b"come").unwrap();
+    let before = writes.load(Ordering::Relaxed);
+    let nowhere = |number: usize| DropRequest {
+        // A ticket that was never handed out, a mailbox that was never made, a ticket that is used.
+        mailbox: match number % 3 {
+            1 => vec![9; 32],
+            _ => taken[0].mailbox.clone(),
+        },
+        ticket: match number % 3 {
+            0 => vec![8; 32],
+            _ => taken[0].ticket.clone(),
+        },
+        envelope: b"flood".to_vec(),
+    };
+    let mut drops: Vec<_> = (0..limits::DROPS_PER_CALL - 1).map(nowhere).collect();
+    // One that came in before.
+    drops.push(DropRequest {
+        envelope: b"come".to_vec(),
+        ..nowhere(2)
+    });
+    let Ok(Answer::DropAll(answer)) = world.ask(Call::DropAll(DropAllRequest { drops })) else {
+        panic!("it is answered")
+    };
+    let [refusals @ .., repeated] = &answer.refusals[..] else {
+        panic!("each has its answer")
+    };
+    for (number, refused) in refusals.iter().enumerate() {
+        let expected = [Refusal::NotFound, Refusal::NotFound, Refusal::Taken];
+        assert_eq!(*refused, expected[number % 3].to_bytes());
+    }
+    assert!(repeated.is_empty());
+    let refused = drop_to(&mut world, nowhere(1));
+    assert_eq!(refused, Err(Refusal::NotFound));
+    assert_eq!(writes.load(Ordering::Relaxed), before);
+    // What is for somebody is written.
+    drop(&mut world, &taken[1], b"come").unwrap();
+    assert_eq!(writes.load(Ordering::Relaxed), before + 1);
+}
+
+fn drop_to<S: Store>(world: &mut World<S>, request: DropRequest) -> Result<(), Refusal> {
+    world.ask(Call::Drop(request)).map(|_| ())
 }
