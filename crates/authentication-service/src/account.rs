@@ -1,6 +1,7 @@
 //! What is kept of a user, and how a registration changes it.
 
 use folkmoot_credential::keys::{PublicKey, SigningKey};
+use folkmoot_credential::transparency::Entry;
 use folkmoot_credential::{
     BINDING_SECONDS, Binding, DeviceRecord, Registration, Validity, Version,
 };
@@ -96,7 +97,19 @@ impl Account {
         devices.any(|device| device.record.certificate.validity.check(now).is_ok())
     }
 
-    /// What the directory says.
+    /// What the transparency log says.
+    pub(crate) fn entry(&self) -> Entry {
+        let records = self.devices.iter().map(|device| &device.record);
+        Entry {
+            version: Version,
+            user: self.binding.statement.user.clone(),
+            identity_key: self.binding.statement.identity_key,
+            devices: records.map(Entry::device).collect(),
+            revoked: Vec::new(),
+        }
+    }
+
+    /// What the directory says; the proof is for the log to add.
     pub(crate) fn look_up(&self) -> LookUpResponse {
         let devices = self.devices.iter().map(|device| authentication::Device {
             record: device.record.to_bytes(),
@@ -105,7 +118,7 @@ impl Account {
         LookUpResponse {
             binding: self.binding.to_bytes(),
             devices: devices.collect(),
-            proof: Vec::new(),
+            ..LookUpResponse::default()
         }
     }
 }

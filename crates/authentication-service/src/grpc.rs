@@ -52,14 +52,14 @@ pub fn add_to<S: Store>(
     routes.add_service(accounts).add_service(directory)
 }
 
-struct Skin<S> {
+struct Skin<S: Store> {
     service: Arc<AuthenticationService<S>>,
     clock: fn() -> u64,
     limiter: Arc<Limiter>,
     turns: Arc<Semaphore>,
 }
 
-impl<S> Clone for Skin<S> {
+impl<S: Store> Clone for Skin<S> {
     fn clone(&self) -> Self {
         Self {
             service: self.service.clone(),

@@ -7,13 +7,14 @@
 //!
 //! Who looks something up is never looked at, and nothing that is looked up is kept. It issues
 //! anonymous tokens to its accounts ([`AuthenticationService::with_tokens`]), with which they pay at
-//! a Delivery Service. The place on the wire for proofs of the transparency log is there and empty.
+//! a Delivery Service. All that it says of its users goes into the [transparency log](transparency).
 
 mod account;
 pub mod grpc;
 mod issuing;
 mod service;
 pub mod store;
+pub mod transparency;
 
 pub use issuing::{KeySchedule, MakeKey};
 pub use service::AuthenticationService;

@@ -1,6 +1,7 @@
 //! One call, one answer.
 
 use folkmoot_credential::keys::{PublicKey, SigningKey};
+use folkmoot_credential::transparency::{AppendOnlyProof, HistoryProof, LogLabel, SignedHead};
 use folkmoot_credential::{Domain, IdentityError, Name, Registration};
 use folkmoot_mls::codec::{Decode, DecodeError, Encode};
 use folkmoot_protocol::authentication::{
@@ -14,9 +15,12 @@ use folkmoot_protocol::token::{IssuerSecret, TokenError};
 use folkmoot_protocol::{Refusal, VERSION};
 use rand_core::CryptoRng;
 
+use std::sync::OnceLock;
+
 use crate::account::Account;
 use crate::issuing::{Allowance, Issuing, KeySchedule, MakeKey};
 use crate::store::{Place, Store, StoreError, Stored};
+use crate::transparency::{EPOCH_MS, Log, Pending, Shown};
 
 /// The largest registration, in bytes: a few times what one needs.
 const MAX_REGISTRATION: usize = 4096;
@@ -31,11 +35,13 @@ const ATTEMPTS: usize = 4;
 const RETRY: u64 = 100;
 
 /// A domain's AS.
-pub struct AuthenticationService<S> {
+pub struct AuthenticationService<S: Store> {
     store: S,
     key: SigningKey,
     domain: Domain,
     issuing: Option<Issuing>,
+    /// Opened by the first who needs it.
+    log: OnceLock<Log<S::Log>>,
     on_failure: Box<OnFailure>,
 }
 
@@ -50,6 +56,7 @@ impl<S: Store> AuthenticationService<S> {
             key,
             domain,
             issuing: None,
+            log: OnceLock::new(),
             on_failure: Box::new(|error| eprintln!("authentication service: {error}")),
         }
     }
@@ -122,7 +129,7 @@ impl<S: Store> AuthenticationService<S> {
                 let list = self.issuers(now, rng)?;
                 Ok(Answer::Issuers(list.sign(&self.key)))
             }
-            Call::LookUp(request) => self.look_up(&request).map(Answer::LookUp),
+            Call::LookUp(request) => self.look_up(&request, now, rng).map(Answer::LookUp),
             _ => Err(Refusal::Malformed("method".into())),
         }
     }
@@ -137,11 +144,18 @@ impl<S: Store> AuthenticationService<S> {
             if known.is_none() {
                 self.claim(&registration.name)?;
             }
-            let made = known == Some(&account)
-                || self
-                    .store
-                    .save(&registration.name, revision, account.to_bytes())
-                    .map_err(|error| self.failed(&error))?;
+            let entry = account.entry();
+            let logged = (known.map(Account::entry).as_ref() != Some(&entry)).then(|| Pending {
+                label: LogLabel::User(registration.name.clone()).to_bytes(),
+                revision: revision.map_or(1, |revision| revision + 1),
+                value: entry.hash(),
+            });
+            let save = || {
+                let (name, value) = (&registration.name, account.to_bytes());
+                self.store
+                    .save_logged(name, revision, value, logged.as_ref())
+            };
+            let made = known == Some(&account) || save().map_err(|error| self.failed(&error))?;
             if made {
                 let binding = account.binding.to_bytes();
                 return Ok(RegisterResponse { binding });
@@ -261,10 +275,90 @@ impl<S: Store> AuthenticationService<S> {
         Err(Refusal::Busy(RETRY))
     }
 
-    fn look_up(&self, request: &LookUpRequest) -> Result<LookUpResponse, Refusal> {
+    fn look_up(
+        &self,
+        request: &LookUpRequest,
+        now: u64,
+        rng: &mut dyn CryptoRng,
+    ) -> Result<LookUpResponse, Refusal> {
         let name: Name = request.name.parse().map_err(|_| Refusal::UnknownUser)?;
-        let (_, account) = self.load(&name)?.ok_or(Refusal::UnknownUser)?;
-        Ok(account.look_up())
+        let (revision, account) = self.load(&name)?.ok_or(Refusal::UnknownUser)?;
+        let log = self.log(rng).map_err(|error| self.failed(&error))?;
+        let (label, value) = (LogLabel::User(name), account.entry().hash());
+        let mut response = account.look_up();
+        match log
+            .look_up(&label, &value)
+            .map_err(|error| self.failed(&error))?
+        {
+            Shown::Included(proof, head) => {
+                response.proof = proof.to_bytes();
+                response.head = head.to_bytes();
+            }
+            Shown::NotYet => {
+                let due = now.saturating_add(2 * EPOCH_MS);
+                let promise = log.promise(&label, revision, value, due);
+                let promise = promise.map_err(|error| self.failed(&error))?;
+                response.promise = promise.to_bytes();
+            }
+        }
+        Ok(response)
+    }
+
+    /// Puts what has changed into the transparency log, and says how many changes that was. `now` is
+    /// in milliseconds since 1970. Whoever runs the service calls this every
+    /// [`EPOCH_MS`], and once when it starts: what was promised has to be kept.
+    ///
+    /// # Errors
+    /// `Internal`; what was published until then stays.
+    pub fn publish(&self, now: u64, rng: &mut dyn CryptoRng) -> Result<usize, Refusal> {
+        let log = self.log(rng).map_err(|error| self.failed(&error))?;
+        log.publish(now).map_err(|error| self.failed(&error))
+    }
+
+    /// The latest head of the transparency log; `None` before the first epoch.
+    ///
+    /// # Errors
+    /// `Internal`.
+    pub fn head(&self, rng: &mut dyn CryptoRng) -> Result<Option<SignedHead>, Refusal> {
+        let log = self.log(rng).map_err(|error| self.failed(&error))?;
+        Ok(log.latest())
+    }
+
+    /// The latest values of a label, and the head that they are proven under; `None` if there are
+    /// none.
+    ///
+    /// # Errors
+    /// `Internal`.
+    pub fn history(
+        &self,
+        label: &LogLabel,
+        rng: &mut dyn CryptoRng,
+    ) -> Result<Option<(HistoryProof, SignedHead)>, Refusal> {
+        let log = self.log(rng).map_err(|error| self.failed(&error))?;
+        log.history(label).map_err(|error| self.failed(&error))
+    }
+
+    /// For auditors: the proof that `epoch` kept all that the one before had, and its head; `None` if
+    /// there is no such epoch.
+    ///
+    /// # Errors
+    /// `Internal`.
+    pub fn audit(
+        &self,
+        epoch: u64,
+        rng: &mut dyn CryptoRng,
+    ) -> Result<Option<(AppendOnlyProof, SignedHead)>, Refusal> {
+        let log = self.log(rng).map_err(|error| self.failed(&error))?;
+        log.audit(epoch).map_err(|error| self.failed(&error))
+    }
+
+    fn log(&self, rng: &mut dyn CryptoRng) -> Result<&Log<S::Log>, StoreError> {
+        if self.log.get().is_none() {
+            let log = Log::open(&self.store, self.key.clone(), self.domain.clone(), rng)?;
+            // If somebody else was faster, theirs is the one.
+            let _ = self.log.set(log);
+        }
+        self.log.get().ok_or(StoreError::Log)
     }
 
     fn load(&self, name: &Name) -> Result<Option<(u64, Account)>, Refusal> {

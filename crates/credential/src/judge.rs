@@ -117,7 +117,8 @@ impl From<IdentityError> for CredentialError {
             | IdentityError::BadCertificate
             | IdentityError::BadChain
             | IdentityError::BadRecord
-            | IdentityError::BadRegistration => Self::NotAuthentic,
+            | IdentityError::BadRegistration
+            | IdentityError::Log(_) => Self::NotAuthentic,
         }
     }
 }

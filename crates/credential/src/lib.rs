@@ -30,6 +30,7 @@ mod extensions;
 mod judge;
 pub mod keys;
 mod record;
+pub mod transparency;
 mod user;
 mod validity;
 mod version;
@@ -80,6 +81,9 @@ pub enum IdentityError {
     /// The identity key or the device key did not sign the registration.
     #[error("the registration does not prove possession of its keys")]
     BadRegistration,
+    /// The transparency log does not bear out what is said.
+    #[error("{0}")]
+    Log(#[from] transparency::LogError),
     /// A statement is not valid yet at the given time. Perhaps a clock is to blame.
     #[error("the credential is not valid yet")]
     NotYetValid,

@@ -1,7 +1,10 @@
 //! The Authentication Service's words, read and verified: what the crate `credential` states, in the
 //! envelopes of [`crate::authentication`].
 
-use folkmoot_credential::{Binding, DeviceRecord, IdentityError, Registration, UserId};
+use folkmoot_credential::transparency::{
+    Entry, LogError, LogLabel, LookUpProof, Published, SignedHead, SignedPromise,
+};
+use folkmoot_credential::{Binding, DeviceRecord, IdentityError, Registration, UserId, Version};
 use folkmoot_mls::codec::{Decode, DecodeError, Encode};
 
 use crate::authentication::{LookUpResponse, RegisterRequest, RegisterResponse};
@@ -56,7 +59,21 @@ pub struct DirectoryEntry {
     pub binding: Binding,
     /// The user's devices whose certificates hold.
     pub devices: Vec<DeviceRecord>,
+    /// How the transparency log bears that out.
+    pub evidence: Evidence,
 }
+
+/// Why an answer of the directory can be caught if it is false.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Evidence {
+    /// It is in the log, under this head.
+    Published(Published, SignedHead),
+    /// The AS has signed that it will be.
+    Promised(SignedPromise),
+}
+
+/// How far ahead a promise may be due, in milliseconds: an hour, since clocks differ.
+const PATIENCE_MS: u64 = 3_600_000;
 
 impl DirectoryEntry {
     /// Reads the answer to a look-up of `user` at the AS that has `authentication_service`, at
@@ -64,7 +81,8 @@ impl DirectoryEntry {
     ///
     /// # Errors
     /// As [`Binding::verify_for`] and [`DeviceRecord::verify`], and [`IdentityError::Malformed`],
-    /// also for more than [`MAX_DEVICES`] devices: the AS is to blame.
+    /// also for more than [`MAX_DEVICES`] devices; [`IdentityError::Log`] if it neither proves nor
+    /// promises what it says: the AS is to blame.
     pub fn read(
         response: &LookUpResponse,
         user: &UserId,
@@ -77,15 +95,57 @@ impl DirectoryEntry {
             return Err(DecodeError::InvalidValue("devices").into());
         }
         let identity_key = binding.statement.identity_key;
-        let mut devices = Vec::new();
+        let (mut devices, mut hashes) = (Vec::new(), Vec::new());
         for device in &response.devices {
             let record = DeviceRecord::from_bytes(&device.record)?;
+            hashes.push(Entry::device(&record));
             match record.verify(user, &identity_key, &device.signature, now) {
                 Ok(()) => devices.push(record),
                 Err(IdentityError::Expired) => {}
                 Err(error) => return Err(error),
             }
         }
-        Ok(Self { binding, devices })
+        let entry = Entry {
+            version: Version,
+            user: user.clone(),
+            identity_key,
+            devices: hashes,
+            revoked: Vec::new(),
+        };
+        let evidence = evidence(response, &entry, authentication_service, now)?;
+        Ok(Self {
+            binding,
+            devices,
+            evidence,
+        })
     }
+}
+
+fn evidence(
+    response: &LookUpResponse,
+    entry: &Entry,
+    authentication_service: &PublicKey,
+    now: u64,
+) -> Result<Evidence, LogError> {
+    let (domain, label) = (&entry.user.domain, LogLabel::User(entry.user.name.clone()));
+    let value = entry.hash();
+    if !response.proof.is_empty() {
+        let head = SignedHead::read(&response.head, domain, authentication_service)?;
+        let proof = LookUpProof::read(&response.proof)?;
+        let published = proof.verify(&head.head, &label, &value)?;
+        return Ok(Evidence::Published(published, head));
+    }
+    if response.promise.is_empty() {
+        return Err(LogError::Missing);
+    }
+    SignedPromise::read(
+        &response.promise,
+        domain,
+        authentication_service,
+        &label,
+        &value,
+        now.saturating_mul(1000),
+        PATIENCE_MS,
+    )
+    .map(Evidence::Promised)
 }

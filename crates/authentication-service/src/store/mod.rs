@@ -5,6 +5,8 @@ mod sqlite;
 
 use folkmoot_credential::Name;
 
+use crate::transparency::{LogStore, Pending};
+
 pub use memory::MemoryStore;
 pub use sqlite::SqliteStore;
 
@@ -18,6 +20,9 @@ pub enum StoreError {
     /// A record is not what this program writes.
     #[error("a record in the database is damaged")]
     Damaged,
+    /// The transparency log's tree could not be read or written.
+    #[error("the transparency log failed")]
+    Log,
     /// The file was made by a newer version of this program, or is another program's.
     #[error("the database has schema {found}, this program knows {known}")]
     Schema {
@@ -51,6 +56,8 @@ pub enum Place<'a> {
     Allowance(&'a Name),
     /// The issuer keys, secret ones among them.
     Issuers,
+    /// The secret key that says where in the transparency log a name is.
+    VrfKey,
 }
 
 impl<'a> From<&'a Name> for Place<'a> {
@@ -61,22 +68,30 @@ impl<'a> From<&'a Name> for Place<'a> {
 
 impl Place<'_> {
     /// The tables.
-    const TABLES: [&'static str; 4] = ["accounts", "skeletons", "allowances", "issuers"];
+    const TABLES: [&'static str; 5] =
+        ["accounts", "skeletons", "allowances", "issuers", "vrf_keys"];
 
     /// The table and the key in it.
     fn key(&self) -> (&'static str, &str) {
-        let [accounts, skeletons, allowances, issuers] = Self::TABLES;
+        let [accounts, skeletons, allowances, issuers, vrf_keys] = Self::TABLES;
         match self {
             Self::Account(name) => (accounts, name.as_str()),
             Self::Skeleton(skeleton) => (skeletons, skeleton),
             Self::Allowance(name) => (allowances, name.as_str()),
             Self::Issuers => (issuers, ""),
+            Self::VrfKey => (vrf_keys, ""),
         }
     }
 }
 
 /// Records by place.
 pub trait Store: Send + Sync + 'static {
+    /// The transparency log, kept beside the accounts.
+    type Log: LogStore;
+
+    /// The transparency log.
+    fn log(&self) -> Self::Log;
+
     /// The record at a place, if there is one.
     ///
     /// # Errors
@@ -94,6 +109,20 @@ pub trait Store: Send + Sync + 'static {
         place: impl Into<Place<'a>>,
         known: Option<u64>,
         value: Vec<u8>,
+    ) -> Result<bool, StoreError> {
+        self.save_logged(place, known, value, None)
+    }
+
+    /// The same; with it, or not at all, a change begins to wait for the log's next epoch.
+    ///
+    /// # Errors
+    /// As [`Store::save`].
+    fn save_logged<'a>(
+        &self,
+        place: impl Into<Place<'a>>,
+        known: Option<u64>,
+        value: Vec<u8>,
+        logged: Option<&Pending>,
     ) -> Result<bool, StoreError>;
 }
 

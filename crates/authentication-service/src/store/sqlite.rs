@@ -1,11 +1,14 @@
 //! Records in one SQLite file.
 
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use folkmoot_credential::Name;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
+
+use crate::transparency::sqlite::{self as log, Shared};
+use crate::transparency::{Pending, SqliteLog};
 
 use super::{Place, Store, StoreError, Stored, at_rest};
 
@@ -14,7 +17,7 @@ const APPLICATION_ID: i64 = 0x666d_6173;
 
 /// The schema that this program writes. It reads those before, which had fewer tables, and brings them
 /// up to this one.
-const SCHEMA: i64 = 3;
+const SCHEMA: i64 = 4;
 
 /// Makes the tables that are not there. Secrets are among what is deleted and replaced.
 fn make_tables(connection: &Connection) -> Result<(), rusqlite::Error> {
@@ -27,6 +30,7 @@ fn make_tables(connection: &Connection) -> Result<(), rusqlite::Error> {
              ) STRICT, WITHOUT ROWID;"
         ))?;
     }
+    connection.execute_batch(log::TABLES)?;
     connection.pragma_update(None, "application_id", APPLICATION_ID)?;
     connection.pragma_update(None, "user_version", SCHEMA)
 }
@@ -57,7 +61,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Records in one SQLite file, durable before a change is answered.
 #[derive(Debug)]
 pub struct SqliteStore {
-    connection: Mutex<Connection>,
+    shared: Arc<Shared>,
 }
 
 impl SqliteStore {
@@ -80,14 +84,17 @@ impl SqliteStore {
         }
         transaction.commit()?;
         Ok(Self {
-            connection: Mutex::new(connection),
+            shared: Arc::new(Shared {
+                path: path.to_owned(),
+                patience: PATIENCE,
+                writer: Mutex::new(connection),
+                readers: Mutex::default(),
+            }),
         })
     }
 
     fn lock(&self) -> MutexGuard<'_, Connection> {
-        self.connection
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.shared.writer()
     }
 }
 
@@ -108,6 +115,12 @@ fn is_current(connection: &Connection) -> Result<bool, StoreError> {
 }
 
 impl Store for SqliteStore {
+    type Log = SqliteLog;
+
+    fn log(&self) -> SqliteLog {
+        SqliteLog(self.shared.clone())
+    }
+
     fn load<'a>(&self, place: impl Into<Place<'a>>) -> Result<Option<Stored>, StoreError> {
         let place = place.into();
         let (table, key) = place.key();
@@ -127,19 +140,20 @@ impl Store for SqliteStore {
         .transpose()
     }
 
-    fn save<'a>(
+    fn save_logged<'a>(
         &self,
         place: impl Into<Place<'a>>,
         known: Option<u64>,
         value: Vec<u8>,
+        logged: Option<&Pending>,
     ) -> Result<bool, StoreError> {
         let place = place.into();
         let (table, key) = place.key();
         let value = at_rest::seal(place, value);
-        let connection = self.lock();
-        // One statement is one transaction: it is durable when it returns.
+        let mut connection = self.lock();
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let changed = match known {
-            None => connection
+            None => transaction
                 .prepare_cached(&format!(
                     "INSERT INTO {table} (name, revision, value) VALUES (?1, 1, ?2)
                      ON CONFLICT DO NOTHING",
@@ -149,7 +163,7 @@ impl Store for SqliteStore {
                 let Ok(known) = i64::try_from(known) else {
                     return Ok(false);
                 };
-                connection
+                transaction
                     .prepare_cached(&format!(
                         "UPDATE {table} SET revision = revision + 1, value = ?3
                          WHERE name = ?1 AND revision = ?2",
@@ -157,7 +171,15 @@ impl Store for SqliteStore {
                     .execute(params![key, known, value])?
             }
         };
-        Ok(changed == 1)
+        if changed != 1 {
+            return Ok(false);
+        }
+        if let Some(logged) = logged {
+            log::enqueue(&transaction, logged)?;
+        }
+        // It is durable when this returns.
+        transaction.commit()?;
+        Ok(true)
     }
 }
 
@@ -166,7 +188,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_statement_is_synced_when_it_ends() {
+    fn a_transaction_is_synced_when_it_ends() {
         let folder = tempfile::tempdir().unwrap();
         let store = SqliteStore::open(&folder.path().join("authentication.sqlite")).unwrap();
         let connection = store.lock();

@@ -276,6 +276,12 @@ fn shared(store: SqliteStore) -> Shared {
 }
 
 impl Store for Shared {
+    type Log = <SqliteStore as Store>::Log;
+
+    fn log(&self) -> Self::Log {
+        self.0.log()
+    }
+
     fn load<'a>(
         &self,
         place: impl Into<Place<'a>>,
@@ -286,13 +292,14 @@ impl Store for Shared {
         self.0.load(place)
     }
 
-    fn save<'a>(
+    fn save_logged<'a>(
         &self,
         place: impl Into<Place<'a>>,
         known: Option<u64>,
         value: Vec<u8>,
+        logged: Option<&folkmoot_authentication_service::transparency::Pending>,
     ) -> Result<bool, folkmoot_authentication_service::store::StoreError> {
-        self.0.save(place, known, value)
+        self.0.save_logged(place, known, value, logged)
     }
 }
 

@@ -5,3 +5,4 @@ mod issuing;
 mod people;
 mod skin;
 mod store;
+mod transparency;

@@ -47,6 +47,7 @@ fn conforms(store: &impl Store) {
         (Place::Allowance(&alice), 8),
         (Place::Skeleton("alice"), 7),
         (Place::Issuers, 9),
+        (Place::VrfKey, 10),
     ];
     for (place, value) in others {
         assert_eq!(store.load(place), Ok(None));
@@ -135,7 +136,7 @@ fn other_files_are_left_alone() {
     execute(&path, "PRAGMA user_version = 9");
     assert_eq!(
         SqliteStore::open(&path).unwrap_err(),
-        StoreError::Schema { found: 9, known: 3 }
+        StoreError::Schema { found: 9, known: 4 }
     );
 
     let path = folder.path().join("foreign.sqlite");

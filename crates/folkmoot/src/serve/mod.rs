@@ -45,6 +45,9 @@ use tls::Identity;
 /// How often what has expired is deleted.
 const SWEEP: Duration = Duration::from_secs(60);
 
+/// How often what has changed goes into the transparency log.
+const EPOCH: Duration = Duration::from_millis(authentication::transparency::EPOCH_MS);
+
 /// How often it is looked for bytes of blobs that a crash has left behind.
 const TIDY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -328,6 +331,18 @@ impl Services {
                 }
             }
         });
+        if let Some(service) = self.authentication.clone() {
+            tasks.spawn(async move {
+                let mut ticks = tokio::time::interval(EPOCH);
+                loop {
+                    ticks.tick().await;
+                    let service = service.clone();
+                    // It reports failures itself, and the next tick tries again.
+                    let publish = move || service.publish(now(), &mut rand::rng());
+                    let _ = tokio::task::spawn_blocking(publish).await;
+                }
+            });
+        }
         if let Some(service) = self.delivery.clone() {
             tasks.spawn(at_rest::renew(service.clone(), self.keys.clone()));
             tasks.spawn(async move {
