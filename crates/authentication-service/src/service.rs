@@ -20,7 +20,7 @@ use std::sync::OnceLock;
 use crate::account::Account;
 use crate::issuing::{Allowance, Issuing, KeySchedule, MakeKey};
 use crate::store::{Place, Store, StoreError, Stored};
-use crate::transparency::{EPOCH_MS, Log, Pending, Shown};
+use crate::transparency::{EPOCH_MS, Log, Pending};
 
 /// The largest registration, in bytes: a few times what one needs.
 const MAX_REGISTRATION: usize = 4096;
@@ -290,11 +290,11 @@ impl<S: Store> AuthenticationService<S> {
             .look_up(&label, &value)
             .map_err(|error| self.failed(&error))?
         {
-            Shown::Included(proof, head) => {
+            Some((proof, head)) => {
                 response.proof = proof.to_bytes();
                 response.head = head.to_bytes();
             }
-            Shown::NotYet => {
+            None => {
                 let due = now.saturating_add(2 * EPOCH_MS);
                 let promise = log.promise(&label, revision, value, due);
                 let promise = promise.map_err(|error| self.failed(&error))?;

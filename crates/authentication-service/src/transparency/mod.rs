@@ -58,14 +58,6 @@ pub(crate) struct Log<L> {
     publishing: Mutex<()>,
 }
 
-/// What goes with a look-up.
-pub(crate) enum Shown {
-    /// A proof, and the head that it leads to.
-    Included(LookUpProof, SignedHead),
-    /// The log says nothing about this name, or something else: a change is under way.
-    NotYet,
-}
-
 impl<L: LogStore> Log<L> {
     /// The log of `domain` in `store`, whose heads `key` signs. The VRF's key is made with the log.
     ///
@@ -214,18 +206,22 @@ impl<L: LogStore> Log<L> {
         SignedHead::from_bytes(&head).map_err(|_| StoreError::Damaged)
     }
 
-    /// The proof that `value` is the latest at `label`, if it is.
+    /// The proof that `value` is the latest at `label`, and the head that it leads to. None: the log
+    /// says nothing about the name, or something else; a change is under way.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub(crate) fn look_up(&self, label: &LogLabel, value: &[u8; 32]) -> Result<Shown, StoreError> {
+    pub(crate) fn look_up(
+        &self,
+        label: &LogLabel,
+        value: &[u8; 32],
+    ) -> Result<Option<(LookUpProof, SignedHead)>, StoreError> {
         let tree = self.tree(self.store.nodes(true)?)?;
         match block_on(tree.lookup(AkdLabel(label.to_bytes()))) {
-            Ok((proof, place)) if proof.value.0 == value => Ok(Shown::Included(
-                LookUpProof::new(proof),
-                self.head(place.0)?,
-            )),
-            Ok(_) | Err(AkdError::Storage(StorageError::NotFound(_))) => Ok(Shown::NotYet),
+            Ok((proof, place)) if proof.value.0 == value => {
+                Ok(Some((LookUpProof::new(proof), self.head(place.0)?)))
+            }
+            Ok(_) | Err(AkdError::Storage(StorageError::NotFound(_))) => Ok(None),
             Err(error) => Err(failed(error)),
         }
     }
