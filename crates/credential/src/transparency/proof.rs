@@ -14,7 +14,7 @@ use folkmoot_mls::codec::{Decode, DecodeError, Encode, Reader, encode_length};
 
 use super::{Hashing, LogError, LogHead, LogLabel};
 
-/// The largest proof of a look-up that is read, in bytes. In a log of a million users one has 4 KiB.
+/// The largest proof of a look-up that is read, in bytes. In a log of 10,000 users one has 2.4 KB.
 pub const MAX_LOOK_UP_PROOF: usize = 64 << 10;
 
 /// The largest proof of a history that is read, in bytes.

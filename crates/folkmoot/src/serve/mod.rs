@@ -278,6 +278,11 @@ impl Services {
         };
         let issuers = Issuers::new(document, options.issuer.clone());
         issuers.refresh(authentication.as_deref(), delivery.as_deref(), now())?;
+        if let Some(service) = &authentication {
+            // What was promised before the service ended. It reports failures itself, and the next
+            // epoch tries again.
+            let _ = service.publish(now(), &mut rand::rng());
+        }
         Ok(Self {
             authentication,
             delivery,
@@ -334,6 +339,8 @@ impl Services {
         if let Some(service) = self.authentication.clone() {
             tasks.spawn(async move {
                 let mut ticks = tokio::time::interval(EPOCH);
+                // At once, which was before the service began.
+                ticks.tick().await;
                 loop {
                     ticks.tick().await;
                     let service = service.clone();
