@@ -16,7 +16,7 @@ use folkmoot_protocol::plaintext::Plaintext;
 use folkmoot_protocol::proof::CommitterProof;
 
 use super::groups::member;
-use super::proposals::{TURN_MS, rank_among};
+use super::proposals::{LAST_TURN_MS, TURN_MS, rank_among};
 use super::rows::{self, ConversationRow, Seed, SendWish};
 use super::{Output, Pause, Step};
 use crate::error::Error;
@@ -171,8 +171,8 @@ impl Step<'_> {
         let Some(offer) = offer else {
             return Ok(false);
         };
-        // From the commit on, so that talk puts it off for nobody; and each in a turn of its own, however many
-        // they are, since who has had a turn has made an offer that the next one has read.
+        // From the commit on, so that talk puts it off for nobody.
+        let wait = wait.min(LAST_TURN_MS);
         let until = row.epoch_time.saturating_add(wait);
         let until = until.min(self.now.saturating_add(wait));
         if self.now < until {
