@@ -166,12 +166,13 @@ fn own_credential(measured: &Measured) -> String {
     text
 }
 
-/// How far what a stored operation computes would be, if storing cost nothing.
+/// How far an operation would be that cost its primitives and nothing else, storing included.
 fn alone(measured: &Measured, (row, members, against, _): &Goal) -> Option<f64> {
     let computed = match (row, against) {
         (Row::EncryptStored, Peer) => Row::Encrypt,
         (Row::DecryptStored, Peer) => Row::Decrypt,
         (Row::FilledProcessStored, Peer) => Row::FilledProcess,
+        (row, Peer) => *row,
         _ => return None,
     };
     let floor = measured.floor(computed, *members, CredentialKind::Basic)?;
